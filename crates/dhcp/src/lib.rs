@@ -1,0 +1,1 @@
+//! A DHCPv4 client without I/O, and its Linux shell

@@ -1,0 +1,1 @@
+//! Bootable disk images without root: partitions, file systems, image formats

@@ -1,0 +1,1 @@
+//! Initramfs archives: ELF dependency closure, cpio, compression

@@ -1,0 +1,1 @@
+//! Linux kernel configurations: fragments merged, requirements checked

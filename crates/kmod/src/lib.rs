@@ -1,0 +1,1 @@
+//! Kernel modules as data: indexes, aliases, dependencies, load order

@@ -1,0 +1,1 @@
+//! PID 1 and services: a supervision machine without I/O, and its Unix shell

@@ -1,0 +1,1 @@
+//! A deterministic file tree: what every image packer reads

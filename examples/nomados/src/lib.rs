@@ -1,0 +1,1 @@
+//! NomadOS: a machine whose only job is to run Nomad

@@ -1,0 +1,1 @@
+//! Composition: what every image builder on top of the crates shares
