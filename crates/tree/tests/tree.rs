@@ -4,7 +4,7 @@ use kiln_tree::{Error, Kind, Metadata, Node, Tree, TreePath};
 use proptest::prelude::*;
 
 fn path(text: &str) -> TreePath {
-    TreePath::new(text).unwrap()
+    TreePath::new(text).expect("a path of the test")
 }
 
 #[test]
