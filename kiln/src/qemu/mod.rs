@@ -1,0 +1,295 @@
+//! Virtual machines: described as data, started in QEMU, watched by their console, stopped in order.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use kiln::qemu::{Disk, Format, Machine};
+//!
+//! let mut machine = Machine::default();
+//! machine.disks.push(Disk::new("nomados.raw", Format::Raw));
+//! let mut vm = machine.start()?;
+//! vm.wait_for("network is ready", Duration::from_secs(120))?;
+//! vm.power_button()?;
+//! vm.wait_exit(Duration::from_secs(60))?;
+//! # Ok::<(), kiln::Error>(())
+//! ```
+
+mod accel;
+mod console;
+mod qmp;
+mod vm;
+
+pub use accel::Accel;
+pub use console::{Console, Line};
+pub use vm::Vm;
+
+use std::net::{TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::{Cache, Error, Result, command};
+
+/// The format of a disk's file, as QEMU is told it (it must not guess: a guest could write
+/// another format's header into a raw disk).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// The disk's bytes.
+    Raw,
+    /// QEMU's own format.
+    Qcow2,
+    /// VMware's.
+    Vmdk,
+}
+
+impl Format {
+    /// QEMU's name of the format, which is the usual file name extension too.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+            Self::Vmdk => "vmdk",
+        }
+    }
+
+    /// The format that a file's extension says.
+    #[must_use]
+    pub fn of_path(path: &Path) -> Option<Self> {
+        let extension = path.extension()?.to_str()?;
+        [Self::Raw, Self::Qcow2, Self::Vmdk].into_iter().find(|format| format.name() == extension)
+    }
+}
+
+/// How a disk is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Bus {
+    /// Paravirtual, the fastest for firmware and guest.
+    #[default]
+    Virtio,
+    /// The IDE controller of a PC.
+    Ide,
+}
+
+/// A disk of a machine.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Disk {
+    /// The file.
+    pub path: PathBuf,
+    /// Its format.
+    pub format: Format,
+    /// How it is attached.
+    pub bus: Bus,
+    /// Whether the guest's writes go to a temporary file that is thrown away at the end. Default:
+    /// yes, so that an image that was built stays what it is.
+    pub snapshot: bool,
+}
+
+impl Disk {
+    /// A disk whose writes are thrown away.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>, format: Format) -> Self {
+        Self { path: path.into(), format, bus: Bus::Virtio, snapshot: true }
+    }
+}
+
+/// A network card's model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Nic {
+    /// Paravirtual.
+    #[default]
+    Virtio,
+    /// Intel's 82540EM, which VirtualBox and VMware have too.
+    E1000,
+}
+
+impl Nic {
+    fn device(self) -> &'static str {
+        match self {
+            Self::Virtio => "virtio-net-pci",
+            Self::E1000 => "e1000",
+        }
+    }
+}
+
+/// A port of the host's loopback interface that leads to a port of the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forward {
+    /// Whether it is UDP; else TCP.
+    pub udp: bool,
+    /// The port on 127.0.0.1; 0 lets the system choose a free one.
+    pub host: u16,
+    /// The port of the guest.
+    pub guest: u16,
+}
+
+/// A kernel that QEMU loads itself, without firmware reading a disk.
+#[derive(Debug, Clone)]
+pub struct DirectKernel {
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// Its initramfs.
+    pub initramfs: PathBuf,
+    /// Its command line.
+    pub command_line: String,
+}
+
+/// A machine that is not running yet.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Machine {
+    /// Memory in MiB. Default: 2048.
+    pub memory: u32,
+    /// Processors. Default: 2.
+    pub processors: u32,
+    /// The network card; `None` for a machine without one. Default: virtio.
+    pub nic: Option<Nic>,
+    /// Whether the network has QEMU's DHCP server, gateway and forwards. Default: yes; without, the
+    /// card is plugged into nothing.
+    pub network: bool,
+    /// Ports of the host that lead into the guest.
+    pub forwards: Vec<Forward>,
+    /// Disks, in the order in which the firmware tries them.
+    pub disks: Vec<Disk>,
+    /// A kernel to start in place of what is on the disks.
+    pub kernel: Option<DirectKernel>,
+    /// The accelerator; `None` finds the one that works. Default: `None`.
+    pub accel: Option<Accel>,
+    /// Further arguments for QEMU, as they are.
+    pub arguments: Vec<String>,
+    /// When this becomes true, every wait ends with [`Error::Interrupted`].
+    pub interrupt: Option<Arc<AtomicBool>>,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            memory: 2048,
+            processors: 2,
+            nic: Some(Nic::Virtio),
+            network: true,
+            forwards: Vec::new(),
+            disks: Vec::new(),
+            kernel: None,
+            accel: None,
+            arguments: Vec::new(),
+            interrupt: None,
+        }
+    }
+}
+
+impl Machine {
+    /// Starts the machine.
+    ///
+    /// # Errors
+    /// [`Error::MissingTool`] without QEMU, [`Error::PortInUse`], [`Error::GuestDied`] when QEMU
+    /// refuses to start.
+    pub fn start(mut self) -> Result<Vm> {
+        let qemu = command::require(
+            "qemu-system-x86_64",
+            "to run the machine",
+            "qemu-system-x86 qemu-utils",
+        )?;
+        for file in self
+            .disks
+            .iter()
+            .map(|disk| &disk.path)
+            .chain(self.kernel.iter().flat_map(|direct| [&direct.kernel, &direct.initramfs]))
+        {
+            std::fs::metadata(file).map_err(Error::io("read", file))?;
+        }
+        for forward in &mut self.forwards {
+            forward.host = free_port(*forward)?;
+        }
+        let accel = match self.accel {
+            Some(accel) => accel,
+            None => accel::choose(&qemu, &Cache::of_workspace())?,
+        };
+        let directory = tempfile::Builder::new()
+            .prefix("kiln-vm-")
+            .tempdir()
+            .map_err(Error::io("create directory in", &std::env::temp_dir()))?;
+        let mut command = Command::new(qemu);
+        self.arguments(&mut command, accel, directory.path());
+        Vm::start(command, directory, self.forwards, self.interrupt)
+    }
+
+    fn arguments(&self, command: &mut Command, accel: Accel, directory: &Path) {
+        command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
+        command.args(accel.arguments());
+        command.args(["-m", &self.memory.to_string(), "-smp", &self.processors.to_string()]);
+        command.args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
+        command.arg("-qmp");
+        command.arg(format!("unix:{},server=on,wait=off", directory.join("qmp").display()));
+        command.args(["-device", "virtio-rng-pci"]);
+        for (index, disk) in self.disks.iter().enumerate() {
+            // A comma in QEMU's option syntax is written twice.
+            let path = disk.path.display().to_string().replace(',', ",,");
+            command.arg("-drive").arg(format!(
+                "file={path},format={},if={},index={index},snapshot={}",
+                disk.format.name(),
+                if disk.bus == Bus::Ide { "ide" } else { "virtio" },
+                if disk.snapshot { "on" } else { "off" },
+            ));
+        }
+        if let Some(nic) = self.nic {
+            if self.network {
+                let mut netdev = "user,id=net0".to_owned();
+                for forward in &self.forwards {
+                    let protocol = if forward.udp { "udp" } else { "tcp" };
+                    netdev += &format!(
+                        ",hostfwd={protocol}:127.0.0.1:{}-:{}",
+                        forward.host, forward.guest
+                    );
+                }
+                command.args(["-netdev", &netdev]);
+            } else {
+                command.args(["-netdev", "hubport,id=net0,hubid=0"]);
+            }
+            command.args(["-device", &format!("{},netdev=net0,romfile=", nic.device())]);
+        }
+        if let Some(direct) = &self.kernel {
+            command.arg("-kernel").arg(&direct.kernel);
+            command.arg("-initrd").arg(&direct.initramfs);
+            command.args(["-append", &direct.command_line]);
+        }
+        command.args(&self.arguments);
+    }
+}
+
+/// The port itself if it can be had, or a free one for 0.
+fn free_port(forward: Forward) -> Result<u16> {
+    let address = ("127.0.0.1", forward.host);
+    let bound = if forward.udp {
+        UdpSocket::bind(address).and_then(|socket| socket.local_addr())
+    } else {
+        TcpListener::bind(address).and_then(|socket| socket.local_addr())
+    };
+    bound.map(|address| address.port()).map_err(|_| Error::PortInUse { port: forward.host })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_in_use_is_named() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = taken.local_addr().unwrap().port();
+        let error = free_port(Forward { udp: false, host, guest: 1 }).unwrap_err().to_string();
+        assert!(error.contains(&host.to_string()), "{error}");
+    }
+
+    #[test]
+    fn a_comma_in_a_path_does_not_end_the_option() {
+        let mut machine = Machine::default();
+        machine.disks.push(Disk::new("/a,b.raw", Format::Raw));
+        let mut command = Command::new("qemu");
+        machine.arguments(&mut command, Accel::Tcg, Path::new("/run"));
+        assert!(command::describe(&command).contains("file=/a,,b.raw,format=raw,"));
+    }
+}
