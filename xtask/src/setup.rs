@@ -1,0 +1,177 @@
+//! The programs of the host that the commands use, and their installation from Debian packages.
+
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::program;
+
+/// Something of the host that is used, and the package that has it.
+struct Need {
+    /// A program, or the path of a file.
+    what: &'static str,
+    package: &'static str,
+    why: &'static str,
+    of: Purpose,
+}
+
+/// What is going to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Purpose {
+    /// Build NomadOS and boot it
+    Nomados,
+    /// Run all tests (their oracles are the field's own tools and servers)
+    Test,
+    /// Measure beside the peers
+    Bench,
+}
+
+#[rustfmt::skip]
+const NEEDS: &[Need] = &[
+    need("qemu-system-x86_64", "qemu-system-x86", "runs the images", Purpose::Nomados),
+    need("cc", "gcc", "links Rust programs and Nomad's C part", Purpose::Nomados),
+    need("/usr/include/stdlib.h", "libc6-dev", "links static programs", Purpose::Nomados),
+    need("dpkg-deb", "dpkg", "unpacks packages for the images", Purpose::Nomados),
+    need("tar", "tar", "unpacks packages for the images", Purpose::Nomados),
+    need("/etc/ssl/certs/ca-certificates.crt", "ca-certificates", "reaches registries", Purpose::Nomados),
+    need("qemu-img", "qemu-utils", "checks qcow2 and VMDK images", Purpose::Test),
+    need("sgdisk", "gdisk", "checks partition tables", Purpose::Test),
+    need("sfdisk", "fdisk", "checks partition tables", Purpose::Test),
+    need("fsck.vfat", "dosfstools", "checks FAT volumes", Purpose::Test),
+    need("mcopy", "mtools", "reads FAT volumes", Purpose::Test),
+    need("mkfs.ext4", "e2fsprogs", "makes data disks for guests", Purpose::Test),
+    need("syslinux", "syslinux", "installs the loader that ours is compared with", Purpose::Test),
+    need("/usr/lib/syslinux/mbr/gptmbr.bin", "syslinux-common", "has the loader's parts", Purpose::Test),
+    need("cpio", "cpio", "reads and writes archives beside ours", Purpose::Test),
+    need("zstd", "zstd", "decompresses archives beside ours", Purpose::Test),
+    need("gzip", "gzip", "decompresses archives beside ours", Purpose::Test),
+    need("depmod", "kmod", "indexes kernel modules beside ours", Purpose::Test),
+    need("ip", "iproute2", "makes network namespaces", Purpose::Test),
+    need("dnsmasq", "dnsmasq-base", "is a DHCP server", Purpose::Test),
+    need("dhcpd", "isc-dhcp-server", "is a DHCP server", Purpose::Test),
+    need("udhcpd", "udhcpd", "is a DHCP server", Purpose::Test),
+    need("make", "make", "builds parts of oracles", Purpose::Test),
+    need("dhclient", "isc-dhcp-client", "is measured beside our client", Purpose::Bench),
+    need("udhcpc", "udhcpc", "is measured beside our client", Purpose::Bench),
+    need("/bin/busybox", "busybox-static", "is measured beside our init", Purpose::Bench),
+    need("bsdcpio", "libarchive-tools", "is measured beside our packer", Purpose::Bench),
+];
+
+const fn need(what: &'static str, package: &'static str, why: &'static str, of: Purpose) -> Need {
+    Need { what, package, why, of }
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// For which commands
+    #[arg(value_enum, default_value = "bench")]
+    purpose: Purpose,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    ensure(arguments.purpose)?;
+    println!("everything is installed");
+    Ok(())
+}
+
+/// Sees to it that what `purpose` uses is installed: installs it as root, otherwise prints the one
+/// command that does and stops.
+pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
+    if !program::is_installed("apt-get") {
+        bail!("this is not a Debian system: there is no apt-get to get packages with");
+    }
+    let missing: Vec<&Need> = NEEDS
+        .iter()
+        .filter(|need| need.of <= purpose && !program::is_installed(need.what))
+        .collect();
+    let mut packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    if !has_go() && !has_pip() {
+        packages.push("python3-pip");
+    }
+    packages.sort_unstable();
+    packages.dedup();
+    if !packages.is_empty() {
+        println!("needed and not installed:");
+        for need in &missing {
+            println!("  {:16} {}", need.package, need.why);
+        }
+        if packages.contains(&"python3-pip") {
+            println!("  {:16} gets a Go toolchain, to build Nomad with", "python3-pip");
+        }
+    }
+    if !is_root() {
+        if packages.is_empty() {
+            return Ok(());
+        }
+        bail!(
+            "install them with\n\n    sudo sh -c 'apt-get update && apt-get install -y \
+             --no-install-recommends {}'\n\nand run this again",
+            packages.join(" ")
+        );
+    }
+    if !packages.is_empty() || index_is_old() {
+        apt(&["update", "-qq"])?;
+    }
+    if !packages.is_empty() {
+        let mut words = vec!["install", "-y", "-qq", "--no-install-recommends"];
+        words.extend(&packages);
+        apt(&words)?;
+    }
+    Ok(())
+}
+
+fn apt(words: &[&str]) -> Result<()> {
+    let mut tries = 0;
+    loop {
+        let mut command = Command::new("apt-get");
+        // Another apt may be at work: wait for its lock instead of failing at once.
+        command.args(["-o", "DPkg::Lock::Timeout=300"]).args(words);
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        tries += 1;
+        match program::run(&mut command) {
+            Ok(()) => return Ok(()),
+            Err(error) if tries == 3 => return Err(error).context("after three tries"),
+            Err(error) => eprintln!("{error:#}; again"),
+        }
+    }
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|found| found.uid() == 0)
+}
+
+/// A package index older than this names files that the archive may have dropped.
+const INDEX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn index_is_old() -> bool {
+    let newest =
+        std::fs::read_dir("/var/lib/apt/lists").into_iter().flatten().filter_map(|entry| {
+            let entry = entry.ok()?;
+            let is_index = entry.file_name().to_string_lossy().ends_with("_Packages")
+                || entry.file_name().to_string_lossy().contains("Release");
+            if is_index { entry.metadata().ok()?.modified().ok() } else { None }
+        });
+    // A list keeps the archive's own time; the directory's tells when the last update was.
+    let updated = std::fs::metadata("/var/lib/apt/lists/partial")
+        .and_then(|found| found.modified())
+        .ok()
+        .max(newest.max());
+    updated
+        .is_none_or(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > INDEX_AGE))
+}
+
+fn has_go() -> bool {
+    std::env::var_os("KILN_GO").is_some()
+        || program::is_installed("go")
+        || program::is_installed("/usr/local/go/bin/go")
+}
+
+fn has_pip() -> bool {
+    Command::new("python3")
+        .args(["-m", "pip", "--version"])
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
