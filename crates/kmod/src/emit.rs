@@ -150,7 +150,7 @@ impl Index {
 
     /// Nodes that may be made before their module is loaded: `MODULE NODE cMAJOR:MINOR`.
     fn devname_file(&self, aliases: &[(&str, u32)]) -> String {
-        let mut out = String::from("# Device nodes to trigger on-demand module loading.\n");
+        let mut out = String::new();
         // Aliases of one module stand together, in the module's order.
         for group in aliases.chunk_by(|a, b| a.1 == b.1) {
             let Some(&(_, target)) = group.first() else { continue };
@@ -160,6 +160,10 @@ impl Index {
             let node = group.iter().find_map(|(alias, _)| alias.strip_prefix("devname:"));
             let device = group.iter().find_map(|(alias, _)| device_number(alias));
             if let (Some(node), Some((kind, major, minor))) = (node, device) {
+                // depmod leaves the file empty where there is nothing to say.
+                if out.is_empty() {
+                    out.push_str("# Device nodes to trigger on-demand module loading.\n");
+                }
                 line(&mut out, format_args!("{} {node} {kind}{major}:{minor}", entry.name));
             }
         }

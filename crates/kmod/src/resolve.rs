@@ -68,8 +68,8 @@ impl Index {
     /// Finds what `wanted` stands for, and in which order to load it.
     ///
     /// Each item is the name of a module (`-` and `_` are equal) or a modalias as the kernel
-    /// writes it to `/sys/…/modalias`. A name is tried first; else all modules of which an
-    /// alias pattern matches are meant. Every module comes after all that it needs. What a
+    /// writes it to `/sys/…/modalias`. The name of a loadable module is tried first; else a
+    /// built-in of that name and all modules of which an alias pattern matches are meant. Every module comes after all that it needs. What a
     /// module's `pre:` soft dependencies stand for comes before it too, unless that needs the
     /// module itself; `post:` ones come after the item of `wanted` that brought them in.
     ///
@@ -112,10 +112,13 @@ impl Index {
 
     /// The modules that a name or alias stands for, each once.
     pub(crate) fn look_up(&self, item: &str) -> Vec<Found<'_>> {
-        if let Some(id) = self.id_of(item) {
-            return vec![Found { id, pattern: None }];
+        let named = self.id_of(item).map(|id| Found { id, pattern: None });
+        let mut found: Vec<Found<'_>> = named.into_iter().collect();
+        // A built-in name may be an alias as well: `crc32` is a library in the kernel image, and
+        // what f2fs wants by that name is the modules that offer the algorithm.
+        if found.iter().any(|found| !self.is_builtin(found.id)) {
+            return found;
         }
-        let mut found: Vec<Found<'_>> = Vec::new();
         for hit in self.aliases.find(item) {
             if !found.iter().any(|found| found.id == hit.target) {
                 found.push(Found { id: hit.target, pattern: Some(hit.pattern) });
