@@ -54,7 +54,7 @@ pub fn diff(left: &DotConfig, right: &DotConfig) -> Diff {
             .collect()
     };
     // By the bytes: `0x10` and `0x010` are a change that somebody made.
-    let differs = |option: &str| match (left.setting(option), right.setting(option)) {
+    let differs = |option: &str| match (left.by_name(option), right.by_name(option)) {
         (Some(a), Some(b)) => a.raw != b.raw,
         _ => true,
     };

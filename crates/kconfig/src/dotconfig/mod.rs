@@ -126,7 +126,13 @@ impl DotConfig {
     /// The last line that sets `option`, with its place.
     #[must_use]
     pub fn setting(&self, option: &str) -> Option<Setting<'_>> {
-        let name = option.strip_prefix("CONFIG_").unwrap_or(option);
+        // An option may itself be called CONFIG_SOMETHING; its bare name comes first.
+        let bare = || self.by_name(option.strip_prefix("CONFIG_")?);
+        self.by_name(option).or_else(bare)
+    }
+
+    /// The last line that sets the option called exactly `name`, without `CONFIG_`.
+    pub(crate) fn by_name(&self, name: &str) -> Option<Setting<'_>> {
         self.settings.get(*self.last.get(name)?).and_then(|entry| self.resolve(entry))
     }
 

@@ -87,7 +87,7 @@ impl DotConfig {
         let index = entry.line;
         let Some(setting) = self.resolve(&entry) else { return };
         let name: Box<str> = setting.name.into();
-        let again = self.setting(&name).map(|earlier| {
+        let again = self.by_name(&name).map(|earlier| {
             let verb = if earlier.same_value(&setting) { "again, as" } else { "anew, after" };
             format!(
                 "CONFIG_{name} is set {verb} {} at {}; the last line counts",

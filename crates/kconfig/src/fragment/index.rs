@@ -29,14 +29,12 @@ pub(crate) fn listed_options(config: &DotConfig) -> impl Iterator<Item = (usize,
 
 /// The name that starts at `start`, if `CONFIG_` stands there.
 fn token_at(text: &[u8], start: usize) -> Option<&[u8]> {
-    let rest = text.get(start..)?;
-    if !rest.starts_with(PREFIX) {
-        return None;
-    }
-    // One byte beyond the longest is enough to know that it is too long.
-    let window = rest.get(..LONGEST + 1).unwrap_or(rest);
-    let length = window.iter().position(|&b| !is_word(b)).unwrap_or(window.len());
-    window.get(..length)
+    let rest = text.get(start..).filter(|rest| rest.starts_with(PREFIX))?;
+    rest.get(..word_length(rest))
+}
+
+fn word_length(text: &[u8]) -> usize {
+    text.iter().position(|&b| !is_word(b)).unwrap_or(text.len())
 }
 
 /// One line that names an option.
@@ -62,11 +60,14 @@ impl<'a> Index<'a> {
         let mut index = Self::default();
         for line in 0..config.line_count() {
             let text = config.line(line);
-            let mut from = 0;
+            let (mut from, mut end) = (0, 0);
             while let Some(start) = find_prefix(text, from) {
                 from = start + PREFIX.len();
-                let Some(token) = token_at(text, start) else { continue };
-                if names.contains(token) {
+                if end < from {
+                    end = from + word_length(text.get(from..).unwrap_or_default());
+                }
+                let Some(token) = text.get(start..end) else { continue };
+                if token.len() <= LONGEST && names.contains(token) {
                     let before = start.checked_sub(1).and_then(|place| text.get(place));
                     index.add(
                         token,

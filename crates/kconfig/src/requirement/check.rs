@@ -92,6 +92,7 @@ fn suggestion(any_of: &[Want]) -> String {
                     (false, false) => format!("turn CONFIG_{option} off"),
                 }
             }
+            Need::Contains(entry) => format!("put {entry} into the list CONFIG_{option}"),
             Need::OneOf(_) | Need::Range { .. } => format!("set CONFIG_{option} to {need}"),
         });
     }

@@ -40,8 +40,10 @@ impl fmt::Display for Severity {
 pub enum Need {
     /// One of these, in any order. An option that is not set is `n`.
     Tristate(Vec<Tristate>),
-    /// One of these numbers or strings.
+    /// One of these numbers or strings. Numbers are the same however they are spelled.
     OneOf(Vec<Value>),
+    /// A string that is a list with commas, and has this among its entries.
+    Contains(String),
     /// A number within bounds, both included.
     Range {
         /// The smallest number that will do.
@@ -78,7 +80,13 @@ impl Need {
                 let is = value.map_or(Some(Tristate::No), Value::tristate);
                 is.is_some_and(|is| wanted.contains(&is))
             }
-            Self::OneOf(wanted) => value.is_some_and(|value| wanted.contains(value)),
+            Self::OneOf(wanted) => value.is_some_and(|value| {
+                let number = value.number();
+                wanted.iter().any(|w| w == value || (number.is_some() && w.number() == number))
+            }),
+            Self::Contains(entry) => value
+                .and_then(Value::as_str)
+                .is_some_and(|list| list.split(',').any(|part| part.trim() == entry)),
             Self::Range { min, max } => value.and_then(Value::number).is_some_and(|number| {
                 min.is_none_or(|min| min <= number) && max.is_none_or(|max| number <= max)
             }),
@@ -96,6 +104,7 @@ impl fmt::Display for Need {
             Self::OneOf(wanted) => {
                 f.write_str(&or(wanted.iter().map(ToString::to_string).collect()))
             }
+            Self::Contains(entry) => write!(f, "a list with {entry}"),
             Self::Range { min: Some(min), max: Some(max) } => write!(f, "{min} to {max}"),
             Self::Range { min: Some(min), max: None } => write!(f, "{min} or more"),
             Self::Range { min: None, max: Some(max) } => write!(f, "{max} or less"),

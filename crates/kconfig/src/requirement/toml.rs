@@ -12,7 +12,8 @@
 //!
 //! [[requirement]]
 //! option = "NR_CPUS"
-//! min = 2                        # and max; or value = 64, value = "text", value = [1, 2]
+//! min = 2                        # and max; or value = 64, value = "text", value = [1, 2],
+//!                                # or contains = "entry of a list with commas"
 //! reason = "two CPUs"
 //!
 //! [[requirement]]
@@ -233,18 +234,20 @@ impl Table<'_> {
     fn need(&mut self) -> Option<Need> {
         let letters = self.text("need");
         let value = self.fields.remove("value");
+        let entry = self.text("contains");
         let (min, max) = (self.number("min"), self.number("max"));
-        match (letters, value, min.or(max)) {
-            (Some(letters), None, None) => self.letters(&letters),
-            (None, Some(value), None) => self.values(value),
-            (None, None, Some(_)) => {
+        match (letters, value, entry, min.or(max)) {
+            (Some(letters), None, None, None) => self.letters(&letters),
+            (None, Some(value), None, None) => self.values(value),
+            (None, None, Some(entry), None) => Some(Need::Contains(entry)),
+            (None, None, None, Some(_)) => {
                 if min.zip(max).is_some_and(|(min, max)| min > max) {
                     self.messages.push("'min' is larger than 'max'".to_owned());
                 }
                 Some(Need::Range { min, max })
             }
             _ => {
-                let message = "expected one of 'need', 'value', or 'min' and 'max'";
+                let message = "expected one of 'need', 'value', 'contains', or 'min' and 'max'";
                 self.messages.push(message.to_owned());
                 None
             }
@@ -282,11 +285,7 @@ impl Table<'_> {
         let mut wanted = Vec::new();
         for value in values {
             match value {
-                // A number matches however the configuration spells it.
-                Toml::Integer(number) => {
-                    wanted.push(Value::Int(number));
-                    wanted.extend(u64::try_from(number).ok().map(Value::Hex));
-                }
+                Toml::Integer(number) => wanted.push(Value::Int(number)),
                 Toml::String(text) => wanted.push(Value::string(text)),
                 _ => {
                     self.messages.push("'value': expected numbers or strings".to_owned());
