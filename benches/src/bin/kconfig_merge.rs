@@ -88,7 +88,10 @@ fn run(arguments: &Arguments) -> Result<(), AnyError> {
         println!("{}", serde_json::to_string_pretty(&rows)?);
         return Ok(());
     }
-    println!("median wall time of {} runs each, interleaved; library: in this process", arguments.n);
+    println!(
+        "median wall time of {} runs each, interleaved; library: in this process",
+        arguments.n
+    );
     for row in rows {
         let number = |field: &str| row[field].as_f64().unwrap_or(f64::NAN);
         println!(
@@ -121,8 +124,7 @@ fn compare(
         let mut own = Command::new(ours);
         mine.push(timed(own.arg(&base).args(&fragments).args(["-o", "ours"]), work.path())?);
         let start = Instant::now();
-        let parsed =
-            fragments.iter().map(DotConfig::read).collect::<Result<Vec<_>, _>>()?;
+        let parsed = fragments.iter().map(DotConfig::read).collect::<Result<Vec<_>, _>>()?;
         let merged = merge(&DotConfig::read(&base)?, &parsed);
         library.push(start.elapsed());
         let theirs = std::fs::read(work.path().join("theirs"))?;
