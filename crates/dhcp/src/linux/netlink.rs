@@ -98,7 +98,9 @@ impl Link {
 /// News about a link.
 #[derive(Debug)]
 pub(super) enum LinkNews {
-    Changed(Link),
+    /// The link of this index changed.
+    Changed(u32),
+    /// The link of this index was removed.
     Gone(u32),
 }
 
@@ -424,7 +426,7 @@ impl LinkMonitor {
                 Ok((len, _)) => {
                     for (kind, _, body) in messages(self.buffer.get(..len).unwrap_or_default()) {
                         match (kind, link(body)) {
-                            (NEWLINK, Some(link)) => news.push(LinkNews::Changed(link)),
+                            (NEWLINK, Some(link)) => news.push(LinkNews::Changed(link.index)),
                             (DELLINK, Some(link)) => news.push(LinkNews::Gone(link.index)),
                             _ => {}
                         }

@@ -348,24 +348,26 @@ impl Shell<'_> {
     }
 
     fn read_links(&mut self) -> Result<()> {
-        match self.monitor.drain().map_err(system("read netlink"))? {
+        let ours = match self.monitor.drain().map_err(system("read netlink"))? {
             Some(news) => {
-                for one in news {
-                    match one {
-                        LinkNews::Changed(link) if link.index == self.index => {
-                            self.link_changed(&link);
-                        }
-                        LinkNews::Gone(index) if index == self.index => {
-                            return Err(Error::Gone(self.name.to_owned()));
-                        }
-                        _ => {}
-                    }
+                if news.iter().any(|news| matches!(news, LinkNews::Gone(i) if *i == self.index)) {
+                    return Err(Error::Gone(self.name.to_owned()));
                 }
+                news.iter().any(|news| matches!(news, LinkNews::Changed(i) if *i == self.index))
             }
-            None => {
-                let link = look(&mut self.netlink, self.name)?;
-                self.link_changed(&link);
+            None => true,
+        };
+        // News tells that something changed, not how things are: several changes may be queued,
+        // and acting on an old one would take a fresh link for a lost one.
+        if ours {
+            let link = match look(&mut self.netlink, self.name) {
+                Err(Error::NotFound(name)) => return Err(Error::Gone(name)),
+                other => other?,
+            };
+            if link.index != self.index {
+                return Err(Error::Gone(self.name.to_owned()));
             }
+            self.link_changed(&link);
         }
         Ok(())
     }
@@ -475,7 +477,12 @@ impl Shell<'_> {
     fn send_frame(&mut self, frame: &[u8]) -> Result<io::Result<()>> {
         let packet = match self.packet.take() {
             Some(packet) => packet,
-            None => PacketSocket::open(self.index).map_err(self.failed("open packet socket"))?,
+            None => {
+                PacketSocket::open(self.index).map_err(|source| match source.raw_os_error() {
+                    Some(libc::ENODEV | libc::ENXIO) => Error::Gone(self.name.to_owned()),
+                    _ => self.failed("open packet socket")(source),
+                })?
+            }
         };
         let sent = packet.send(frame);
         self.packet = Some(packet);
