@@ -1,0 +1,260 @@
+//! The servers that people run: lease, renewal, NAK, release.
+
+use std::fs;
+use std::net::Ipv4Addr;
+
+use crate::network::{Network, Program, ready, until};
+
+/// A kind of server, told to give 10.77.`third`.100 to .200 for two minutes, with T1 of two
+/// and T2 of 16 seconds.
+struct Server {
+    program: &'static str,
+    start: fn(&Network, third: u8) -> Program,
+}
+
+const SERVERS: [Server; 3] = [
+    Server { program: "dnsmasq", start: dnsmasq },
+    Server { program: "dhcpd", start: dhcpd },
+    Server { program: "udhcpd", start: udhcpd },
+];
+
+fn dnsmasq(network: &Network, third: u8) -> Program {
+    let leases = network.write("dnsmasq.leases", "");
+    let range = format!("10.77.{third}.100,10.77.{third}.200,255.255.0.0,2m");
+    let mut server = network.spawn(&network.server(), &[
+        "dnsmasq",
+        "--conf-file=/dev/null",
+        "--keep-in-foreground",
+        "--log-facility=-",
+        "--log-dhcp",
+        "--port=0",
+        "--no-ping",
+        "--user=root",
+        "--dhcp-authoritative",
+        "--interface=eth0",
+        &format!("--dhcp-leasefile={leases}"),
+        &format!("--dhcp-range={range}"),
+        "--dhcp-option-force=option:T1,2s",
+        "--dhcp-option-force=option:T2,16s",
+        "--dhcp-option=option:dns-server,10.77.0.53",
+        "--dhcp-option=option:domain-name,example.org",
+        "--dhcp-option=option:mtu,1400",
+        "--dhcp-option=option:classless-static-route,10.99.0.0/16,10.77.0.7,0.0.0.0/0,10.77.0.1",
+    ]);
+    server.expect("started");
+    server.expect("DHCP, IP range");
+    server
+}
+
+fn dhcpd(network: &Network, third: u8) -> Program {
+    let leases = network.write("dhcpd.leases", "");
+    let config = network.write(
+        "dhcpd.conf",
+        &format!(
+            "authoritative; ping-check off; default-lease-time 120; max-lease-time 120;
+             option dhcp-renewal-time 2; option dhcp-rebinding-time 16;
+             option domain-name-servers 10.77.0.53; option domain-name \"example.org\";
+             option interface-mtu 1400; option routers 10.77.0.1;
+             subnet 10.77.0.0 netmask 255.255.0.0 {{
+               range 10.77.{third}.100 10.77.{third}.200;
+             }}"
+        ),
+    );
+    let pid = network.path("dhcpd.pid");
+    let mut server = network.spawn(
+        &network.server(),
+        &[
+            "dhcpd",
+            "-4",
+            "-d",
+            "-cf",
+            &config,
+            "-lf",
+            &leases,
+            "-pf",
+            pid.to_str().unwrap(),
+            "eth0",
+        ],
+    );
+    server.expect("Server starting service");
+    server
+}
+
+fn udhcpd(network: &Network, third: u8) -> Program {
+    let leases = network.write("udhcpd.leases", "");
+    let config = network.write(
+        "udhcpd.conf",
+        &format!(
+            "start 10.77.{third}.100\nend 10.77.{third}.200\ninterface eth0\nlease_file {leases}\n\
+             pidfile {}\nmin_lease 10\nopt lease 120\nopt subnet 255.255.0.0\nopt router 10.77.0.1\n\
+             opt dns 10.77.0.53\nopt domain example.org\nopt mtu 1400\nopt 0x3a 00000002\n\
+             opt 0x3b 00000010\n",
+            network.path("udhcpd.pid").display()
+        ),
+    );
+    let mut server = network.spawn(&network.server(), &["udhcpd", "-f", &config]);
+    server.expect("started");
+    server
+}
+
+fn host(address: Ipv4Addr) -> (u8, u8) {
+    let [_, _, third, fourth] = address.octets();
+    (third, fourth)
+}
+
+fn whole_life(server: &Server) {
+    if !ready(&[server.program]) {
+        return;
+    }
+    let network = Network::new();
+    let resolv = network.write("resolv.conf", "nameserver 192.0.2.1\n");
+    let mut running = (server.start)(&network, 1);
+    let mut client = network.lease(&["--resolv-conf", &resolv]);
+
+    let lease = client.lease();
+    assert!((100..=200).contains(&host(lease.address).1) && host(lease.address).0 == 1);
+    assert_eq!((lease.prefix_len, lease.mtu), (16, Some(1400)));
+    assert_eq!(lease.valid_for.map(|valid| valid.as_secs()), Some(120));
+    let addresses = network.addresses();
+    assert!(addresses.contains(&format!("inet {}/16", lease.address)), "{addresses}");
+    assert!(addresses.contains("mtu 1400"), "{addresses}");
+    assert!(addresses.contains("valid_lft 1") && !addresses.contains("forever"), "{addresses}");
+    let routes = network.routes();
+    assert!(routes.contains("default via 10.77.0.1 dev eth0 proto dhcp"), "{routes}");
+    assert_eq!(routes.contains("10.99.0.0/16 via 10.77.0.7"), server.program == "dnsmasq");
+    let text = fs::read_to_string(&resolv).unwrap();
+    assert!(text.ends_with("search example.org\nnameserver 10.77.0.53\n"), "{text}");
+
+    // A real renewal, by unicast, answered.
+    client.expect("sent renew");
+    let renewed = client.lease();
+    assert_eq!(renewed.address, lease.address);
+    assert!(renewed.acquired_at > lease.acquired_at);
+
+    // A server with another pool and no memory refuses the next renewal; the client takes the
+    // address away and gets another.
+    drop(running);
+    running = (server.start)(&network, 2);
+    if server.program == "udhcpd" {
+        // busybox's server keeps silent about addresses that are none of its own: the lease would
+        // go on to its end. Carrier lost and found makes the client ask, and the server refuse.
+        network.client_ip(&["link", "set", "eth0", "down"]);
+        client.expect("link down");
+        network.client_ip(&["link", "set", "eth0", "up"]);
+    }
+    client.expect("lost the address: refused");
+    let moved = client.lease();
+    assert_eq!(host(moved.address).0, 2);
+    let addresses = network.addresses();
+    assert!(!addresses.contains(&lease.address.to_string()), "{addresses}");
+    assert!(addresses.contains(&moved.address.to_string()), "{addresses}");
+
+    client.terminate();
+    client.expect("lost the address: released");
+    assert_eq!(client.wait(), Some(0));
+    // busybox's server says nothing about it at its ordinary level.
+    if server.program != "udhcpd" {
+        running.expect("DHCPRELEASE");
+    }
+    assert!(!network.addresses().contains("inet "), "{}", network.addresses());
+    assert!(network.link().contains("mtu 1500"), "{}", network.link());
+    assert_eq!(network.routes(), "");
+    assert_eq!(fs::read_to_string(&resolv).unwrap(), "nameserver 192.0.2.1\n");
+}
+
+#[test]
+fn dnsmasq_serves_a_whole_life() {
+    whole_life(&SERVERS[0]);
+}
+
+#[test]
+fn isc_dhcpd_serves_a_whole_life() {
+    whole_life(&SERVERS[1]);
+}
+
+#[test]
+fn busybox_udhcpd_serves_a_whole_life() {
+    whole_life(&SERVERS[2]);
+}
+
+#[test]
+fn once_leaves_an_address_that_the_kernel_ends() {
+    if !ready(&["dnsmasq"]) {
+        return;
+    }
+    let network = Network::new();
+    let _server = dnsmasq(&network, 1);
+    let mut client = network.lease(&["--once", "--deadline", "15"]);
+    let lease = client.lease();
+    assert_eq!(client.wait(), Some(0));
+    let addresses = network.addresses();
+    assert!(addresses.contains(&format!("inet {}/16", lease.address)), "{addresses}");
+    assert!(addresses.contains("dynamic"), "{addresses}");
+}
+
+#[test]
+fn no_apply_changes_nothing_and_still_renews() {
+    if !ready(&["dnsmasq"]) {
+        return;
+    }
+    let network = Network::new();
+    let _server = dnsmasq(&network, 1);
+    let mut client = network.lease(&["--no-apply"]);
+    let lease = client.lease();
+    client.expect("sent renew");
+    assert_eq!(client.lease().address, lease.address);
+    assert!(!network.addresses().contains("inet "), "{}", network.addresses());
+    client.terminate();
+    assert_eq!(client.wait(), Some(0));
+}
+
+#[test]
+fn nobody_there_is_told_and_ends_at_the_deadline() {
+    if !ready(&[]) {
+        return;
+    }
+    let network = Network::new();
+    let mut client = network.lease(&["--deadline", "2.5"]);
+    client.expect("no DHCP server: still trying");
+    client.expect("no lease in time");
+    assert_eq!(client.wait(), Some(2));
+}
+
+#[test]
+fn a_link_that_comes_up_late_is_waited_for() {
+    if !ready(&["dnsmasq"]) {
+        return;
+    }
+    let network = Network::new();
+    let _server = dnsmasq(&network, 1);
+    let server = network.server();
+    let set = |state: &str| {
+        let done = std::process::Command::new("ip")
+            .args(["-n", &server, "link", "set", "eth0", state])
+            .status();
+        assert!(done.unwrap().success());
+    };
+    set("down");
+    let mut client = network.lease(&[]);
+    until("the client has set its end up", || network.link().contains("NO-CARRIER"));
+    assert!(!client.seen.iter().any(|line| line.contains("sent")), "{:?}", client.seen);
+    set("up");
+    client.expect("link up");
+    let lease = client.lease();
+    assert_eq!(lease.prefix_len, 16);
+}
+
+#[test]
+fn an_interface_that_goes_away_is_an_error() {
+    if !ready(&[]) {
+        return;
+    }
+    let network = Network::new();
+    let mut client = network.lease(&[]);
+    client.expect("sent discover");
+    network.client_ip(&["link", "del", "eth0"]);
+    client.expect("interface eth0: removed while in use");
+    assert_eq!(client.wait(), Some(1));
+    let mut client = network.lease(&[]);
+    client.expect("interface eth0: not found");
+}
