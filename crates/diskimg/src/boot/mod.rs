@@ -1,0 +1,3 @@
+//! Boot loaders, installed by patching: no mount, no installer, no root.
+
+pub mod syslinux;

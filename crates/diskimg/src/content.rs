@@ -1,0 +1,137 @@
+//! What a disk, a partition or an image consists of: bytes and holes, streamed in order.
+
+use std::fmt;
+use std::sync::Arc;
+
+use kiln_tree::Source;
+
+use crate::units::Lba;
+use crate::{Error, Result};
+
+/// Takes bytes and holes in the order of the disk.
+pub trait Sink {
+    /// The next bytes.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when they cannot be written, [`Error::Malformed`] when they would exceed the
+    /// length that was announced.
+    fn data(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// So many zero bytes that need not be stored.
+    ///
+    /// # Errors
+    /// As [`Sink::data`].
+    fn hole(&mut self, len: u64) -> Result<()>;
+}
+
+/// Something that is a fixed number of bytes, most of which may be holes.
+///
+/// A content pushes itself into a [`Sink`] from its first byte to its last. That suffices for every
+/// image format, nothing is held in memory, and what is known to be zero stays a hole.
+pub trait Content: fmt::Debug + Send + Sync {
+    /// The length in bytes.
+    fn len(&self) -> u64;
+
+    /// Whether there is not a byte.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Gives the sink exactly [`Content::len`] bytes, holes counted.
+    ///
+    /// # Errors
+    /// The sink's; [`Error::Io`] when a file of the host cannot be read or has changed its length.
+    fn write_to(&self, sink: &mut dyn Sink) -> Result<()>;
+
+    /// The sector of the disk at which the content believes itself to begin, if it records that (a
+    /// FAT volume does, in its hidden sectors). A plan that puts it elsewhere is refused.
+    fn placed_at(&self) -> Option<Lba> {
+        None
+    }
+}
+
+/// Nothing but zeroes, so many bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Zeroes(pub u64);
+
+impl Content for Zeroes {
+    fn len(&self) -> u64 {
+        self.0
+    }
+
+    fn write_to(&self, sink: &mut dyn Sink) -> Result<()> {
+        sink.hole(self.0)
+    }
+}
+
+impl Content for Vec<u8> {
+    fn len(&self) -> u64 {
+        self.as_slice().len() as u64
+    }
+
+    fn write_to(&self, sink: &mut dyn Sink) -> Result<()> {
+        sink.data(self)
+    }
+}
+
+/// Bytes in memory, or a file of the host that is read when the image is written.
+impl Content for Source {
+    fn len(&self) -> u64 {
+        self.len()
+    }
+
+    fn write_to(&self, sink: &mut dyn Sink) -> Result<()> {
+        let mut buffer = Vec::new();
+        copy_source(self, &mut buffer, sink)
+    }
+}
+
+impl<T: Content + ?Sized> Content for Arc<T> {
+    fn len(&self) -> u64 {
+        (**self).len()
+    }
+
+    fn write_to(&self, sink: &mut dyn Sink) -> Result<()> {
+        (**self).write_to(sink)
+    }
+
+    fn placed_at(&self) -> Option<Lba> {
+        (**self).placed_at()
+    }
+}
+
+/// How much of a file is read at once.
+const CHUNK: usize = 256 << 10;
+
+/// Streams a source; the buffer is the caller's so that thousands of files share one.
+pub(crate) fn copy_source(
+    source: &Source,
+    buffer: &mut Vec<u8>,
+    sink: &mut dyn Sink,
+) -> Result<()> {
+    if let Source::Bytes(bytes) = source {
+        return sink.data(bytes);
+    }
+    let mut reader = source.open().map_err(Error::io("open a file of the tree"))?;
+    buffer.resize(CHUNK, 0);
+    loop {
+        match reader.read(buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => sink.data(buffer.get(..count).unwrap_or_default())?,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::io("read a file of the tree")(error)),
+        }
+    }
+}
+
+impl Sink for Vec<u8> {
+    fn data(&mut self, bytes: &[u8]) -> Result<()> {
+        self.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn hole(&mut self, len: u64) -> Result<()> {
+        self.resize(self.as_slice().len().saturating_add(crate::field::index(len)), 0);
+        Ok(())
+    }
+}
