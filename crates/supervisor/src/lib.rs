@@ -6,13 +6,17 @@ mod backoff;
 mod duration;
 mod graph;
 mod machine;
+mod snapshot;
 mod spec;
 mod state;
+#[cfg(feature = "unix")]
+pub mod unix;
 mod vocabulary;
 
 pub use backoff::{Backoff, BackoffPolicy};
 pub use graph::{Graph, MAX_SERVICES, Problem, Problems, ServiceId};
 pub use machine::{Status, Supervisor};
+pub use snapshot::{Snapshot, SnapshotError};
 pub use spec::{Kill, Kind, Log, LogFile, Readiness, Restart, ServiceSpec, Signal};
 pub use state::{State, StopReason};
 pub use vocabulary::{

@@ -305,6 +305,8 @@ pub enum Failure {
     TooManyRestarts(Box<Failure>),
     /// Something that it requires has failed.
     Requirement(Name),
+    /// As an earlier process image of the supervisor put it.
+    Recorded(String),
 }
 
 impl fmt::Display for Failure {
@@ -316,6 +318,7 @@ impl fmt::Display for Failure {
             Self::RanTooLong => f.write_str("ran for too long"),
             Self::TooManyRestarts(last) => write!(f, "restarted too often, last: {last}"),
             Self::Requirement(name) => write!(f, "required service {name} has failed"),
+            Self::Recorded(text) => f.write_str(text),
         }
     }
 }
@@ -382,6 +385,27 @@ pub enum Event {
     Resumed { panics: u32, services: usize },
     /// Something in the shell went wrong that stops nothing.
     Warning { what: String },
+}
+
+impl Event {
+    /// Whether this is something that people would want to see on a quiet console.
+    #[must_use]
+    pub fn is_problem(&self) -> bool {
+        match self {
+            Self::SpawnFailed { .. }
+            | Self::Restarting { .. }
+            | Self::Killing { .. }
+            | Self::Stuck { .. }
+            | Self::Failed { .. }
+            | Self::SignalFailed { .. }
+            | Self::ShutdownForced { .. }
+            | Self::LogDropped { .. }
+            | Self::Resumed { .. }
+            | Self::Warning { .. } => true,
+            Self::Finished { left, .. } => !left.is_empty(),
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Event {
