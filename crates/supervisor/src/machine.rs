@@ -1,0 +1,565 @@
+//! The machine: many services, their order, and the shutdown that always ends.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::graph::{Graph, Problems, ServiceId, list};
+use crate::spec::{Kill, ServiceSpec, Signal};
+use crate::state::{Effect, Service, State, Stimulus};
+use crate::vocabulary::{
+    Action, Errno, Event, Failure, Ignored, Input, Name, Outcome, Output, Pid, Time, Token,
+};
+
+/// The reserve at the end of a shutdown, after everything was killed.
+const KILL_RESERVE: Time = Time::from_secs(3);
+
+/// Supervises a fixed list of services without doing any I/O: tell it what happened with
+/// [`handle`](Self::handle), then drain [`poll`](Self::poll) until [`Output::Timeout`].
+///
+/// Same inputs at the same times, same outputs.
+#[derive(Debug)]
+pub struct Supervisor {
+    pub(crate) specs: Vec<ServiceSpec>,
+    pub(crate) names: Vec<Name>,
+    pub(crate) graph: Graph,
+    pub(crate) services: Vec<Service>,
+    pub(crate) pids: BTreeMap<Pid, ServiceId>,
+    /// Spawns without an answer yet.
+    pub(crate) spawning: BTreeMap<Token, ServiceId>,
+    /// Signals without an answer yet.
+    signalling: BTreeMap<Token, ServiceId>,
+    pub(crate) next_token: u64,
+    pub(crate) shutdown: Option<Shutdown>,
+    outputs: VecDeque<Output>,
+    all_ended: bool,
+    effects: Vec<Effect>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shutdown {
+    pub(crate) outcome: Outcome,
+    pub(crate) kill_at: Time,
+    pub(crate) end_at: Time,
+    pub(crate) forced: bool,
+    pub(crate) finished: bool,
+}
+
+/// What [`Supervisor::status`] says about one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// Its name.
+    pub name: Name,
+    /// Where it is in its life.
+    pub state: State,
+    /// Whether it is to run.
+    pub wanted: bool,
+    /// When its last run began.
+    pub started: Time,
+    /// How often it was started again.
+    pub restarts: u32,
+}
+
+impl Supervisor {
+    /// Checks `specs` and wants every enabled service to run; the first [`Action`]s are ready to
+    /// be polled.
+    ///
+    /// # Errors
+    /// Everything that is wrong with `specs`, at once.
+    pub fn new(specs: Vec<ServiceSpec>, now: Time) -> Result<Self, Problems> {
+        let mut supervisor = Self::idle(specs)?;
+        let enabled: Vec<_> =
+            supervisor.ids().filter(|id| supervisor.spec(*id).is_some_and(|s| s.enabled)).collect();
+        for id in enabled {
+            supervisor.want(id);
+        }
+        supervisor.advance(now);
+        Ok(supervisor)
+    }
+
+    /// A supervisor with everything down.
+    pub(crate) fn idle(specs: Vec<ServiceSpec>) -> Result<Self, Problems> {
+        let graph = Graph::new(&specs)?;
+        Ok(Self {
+            names: specs.iter().map(|spec| Name(Arc::from(spec.name.as_str()))).collect(),
+            services: specs.iter().map(|_| Service::new()).collect(),
+            graph,
+            specs,
+            pids: BTreeMap::new(),
+            spawning: BTreeMap::new(),
+            signalling: BTreeMap::new(),
+            next_token: 1,
+            shutdown: None,
+            outputs: VecDeque::new(),
+            all_ended: false,
+            effects: Vec::new(),
+        })
+    }
+
+    /// Takes in what has happened, at `now`. An input that makes no sense has no effect but
+    /// [`Event::Ignored`].
+    pub fn handle(&mut self, input: Input, now: Time) {
+        match input {
+            Input::Spawned { token, pid } => self.spawned(token, pid, now),
+            Input::SpawnFailed { token, error } => match self.spawning.remove(&token) {
+                Some(id) => self.step(id, Stimulus::SpawnFailed(error), now),
+                None => self.ignore(Ignored::StaleToken),
+            },
+            Input::Signalled { token, error } => {
+                let Some(id) = self.signalling.remove(&token) else {
+                    return self.ignore(Ignored::StaleToken);
+                };
+                // ESRCH: it has just gone, and its exit comes by another way
+                if let (Some(errno), Some(service)) =
+                    (error.filter(|e| *e != Errno(3)), self.name(id))
+                {
+                    self.tell(Event::SignalFailed { service, errno });
+                }
+                return;
+            }
+            Input::Ready { token } => {
+                let owner = self
+                    .ids()
+                    .find(|id| self.services.get(id.index()).is_some_and(|s| s.run == Some(token)));
+                match owner {
+                    Some(id) => self.step(id, Stimulus::Ready, now),
+                    None => self.ignore(Ignored::StaleToken),
+                }
+            }
+            Input::Exited { pid, status } => match self.pids.remove(&pid) {
+                Some(id) => self.step(id, Stimulus::Exited(status), now),
+                None => return self.tell(Event::Reaped { pid, status }),
+            },
+            Input::Start(id) => match self.known(id) {
+                Some(id) => {
+                    self.want(id);
+                    if let Some(service) = self.services.get_mut(id.index()) {
+                        service.backoff.reset();
+                        if matches!(
+                            service.state,
+                            State::Backoff { .. } | State::Done | State::Failed(_)
+                        ) {
+                            service.state = State::Waiting;
+                        }
+                    }
+                }
+                None => return,
+            },
+            Input::Stop(id) => match self.known(id) {
+                Some(id) => self.unwant(id, false),
+                None => return,
+            },
+            Input::Restart(id) => match self.known(id) {
+                Some(id) if self.services.get(id.index()).is_some_and(|s| s.wanted) => {
+                    self.unwant(id, true);
+                }
+                Some(id) => self.want(id),
+                None => return,
+            },
+            Input::Shutdown { outcome, timeout } => self.shut_down(outcome, timeout, now),
+            Input::Tick => {}
+        }
+        self.advance(now);
+    }
+
+    /// The next thing to do, to tell, or to wait for.
+    pub fn poll(&mut self) -> Output {
+        self.outputs.pop_front().unwrap_or_else(|| Output::Timeout(self.timeout()))
+    }
+
+    /// The outcome of a shutdown that has ended.
+    #[must_use]
+    pub fn finished(&self) -> Option<Outcome> {
+        self.shutdown.filter(|s| s.finished).map(|s| s.outcome)
+    }
+
+    /// Whether a shutdown has been asked for.
+    #[must_use]
+    pub fn is_shutting_down(&self) -> bool {
+        self.shutdown.is_some()
+    }
+
+    /// Whether nothing runs and nothing will by itself.
+    #[must_use]
+    pub fn all_ended(&self) -> bool {
+        self.all_ended
+    }
+
+    /// Whether some service has failed for good.
+    #[must_use]
+    pub fn any_failed(&self) -> bool {
+        self.services.iter().any(|service| matches!(service.state, State::Failed(_)))
+    }
+
+    /// Each service, in list order.
+    pub fn status(&self) -> impl Iterator<Item = Status> + '_ {
+        self.names.iter().zip(&self.services).map(|(name, service)| Status {
+            name: name.clone(),
+            state: service.state.clone(),
+            wanted: service.wanted,
+            started: service.started,
+            restarts: service.restarts,
+        })
+    }
+
+    /// The service of this name.
+    #[must_use]
+    pub fn id(&self, name: &str) -> Option<ServiceId> {
+        self.ids().find(|id| self.spec(*id).is_some_and(|spec| spec.name == name))
+    }
+
+    /// The spec of a service.
+    #[must_use]
+    pub fn spec(&self, id: ServiceId) -> Option<&ServiceSpec> {
+        self.specs.get(id.index())
+    }
+
+    /// The name of a service, to be shared.
+    #[must_use]
+    pub fn name(&self, id: ServiceId) -> Option<Name> {
+        self.names.get(id.index()).cloned()
+    }
+
+    /// The state of a service.
+    #[must_use]
+    pub fn state(&self, id: ServiceId) -> Option<&State> {
+        self.services.get(id.index()).map(|service| &service.state)
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = ServiceId> + use<> {
+        (0..).map(ServiceId).take(self.specs.len())
+    }
+
+    fn known(&mut self, id: ServiceId) -> Option<ServiceId> {
+        if id.index() >= self.specs.len() {
+            self.ignore(Ignored::UnknownService);
+            None
+        } else if self.shutdown.is_some() {
+            self.ignore(Ignored::ShuttingDown);
+            None
+        } else {
+            Some(id)
+        }
+    }
+
+    fn spawned(&mut self, token: Token, pid: Pid, now: Time) {
+        let Some(id) = self.spawning.remove(&token) else {
+            return self.ignore(Ignored::StaleToken);
+        };
+        self.pids.insert(pid, id);
+        self.step(id, Stimulus::Spawned(pid), now);
+        if self.shutdown.is_some_and(|s| s.forced || s.finished) {
+            self.step(id, Stimulus::Kill, now);
+        }
+    }
+
+    /// Wants a service and all that it requires and wants.
+    fn want(&mut self, id: ServiceId) {
+        let mut todo = vec![id];
+        while let Some(id) = todo.pop() {
+            let Some(service) = self.services.get_mut(id.index()) else { continue };
+            if service.wanted {
+                continue;
+            }
+            service.wanted = true;
+            service.settled = false;
+            if matches!(service.state, State::Down | State::Failed(_)) {
+                service.state = State::Waiting;
+            }
+            todo.extend(list(&self.graph.requires, id));
+            todo.extend(list(&self.graph.wants, id));
+        }
+    }
+
+    /// Stops wanting a service and all that require it, `again` once they are down or not.
+    fn unwant(&mut self, id: ServiceId, again: bool) {
+        let mut seen = vec![false; self.services.len()];
+        let mut todo = vec![id];
+        while let Some(id) = todo.pop() {
+            match seen.get_mut(id.index()) {
+                Some(seen) if !*seen => *seen = true,
+                _ => continue,
+            }
+            let Some(service) = self.services.get_mut(id.index()) else { continue };
+            service.again = again && (service.wanted || service.again);
+            service.wanted = false;
+            todo.extend(list(&self.graph.required_by, id));
+        }
+    }
+
+    fn shut_down(&mut self, outcome: Outcome, timeout: Time, now: Time) {
+        if let Some(shutdown) = &mut self.shutdown {
+            if shutdown.finished {
+                return self.ignore(Ignored::ShuttingDown);
+            }
+            // again: by the will of whoever asks, now
+            shutdown.outcome = outcome;
+            shutdown.kill_at = now;
+            shutdown.end_at = shutdown.end_at.min(now.saturating_add(timeout));
+            if !shutdown.forced {
+                shutdown.forced = true;
+                self.tell(Event::ShutdownForced { by_request: true });
+                self.kill_all(now);
+            }
+            return;
+        }
+        let reserve = (timeout / 4).min(KILL_RESERVE);
+        let end_at = now.saturating_add(timeout);
+        self.shutdown = Some(Shutdown {
+            outcome,
+            kill_at: end_at.saturating_sub(reserve),
+            end_at,
+            forced: false,
+            finished: false,
+        });
+        self.tell(Event::ShuttingDown { outcome, timeout });
+        for service in &mut self.services {
+            service.wanted = false;
+            service.again = false;
+        }
+    }
+
+    fn kill_all(&mut self, now: Time) {
+        for id in self.ids() {
+            if self.state(id).is_some_and(State::is_live) {
+                self.step(id, Stimulus::Kill, now);
+            }
+        }
+    }
+
+    /// Lets time and dependencies take effect until nothing changes any more.
+    fn advance(&mut self, now: Time) {
+        for id in self.ids() {
+            let due = self.state(id).and_then(State::deadline).is_some_and(|at| at <= now);
+            if due {
+                self.step(id, Stimulus::Deadline, now);
+            }
+        }
+        if self.shutdown.is_some_and(|s| !s.forced && !s.finished && s.kill_at <= now) {
+            if let Some(shutdown) = &mut self.shutdown {
+                shutdown.forced = true;
+            }
+            if self.services.iter().any(|s| s.state.is_live()) {
+                self.tell(Event::ShutdownForced { by_request: false });
+                self.kill_all(now);
+            }
+        }
+        // Starts follow the order of the graph and stops its reverse, so one pass of each settles
+        // all chains; a third look is for what was stopped in order to be started again.
+        for turn in 0..3 {
+            let mut changed = false;
+            for place in (0..self.graph.order().len()).rev() {
+                if let Some(id) = self.graph.order().get(place).copied() {
+                    changed |= self.stop_if_due(id, now);
+                }
+            }
+            for place in 0..self.graph.order().len() {
+                if let Some(id) = self.graph.order().get(place).copied() {
+                    changed |= self.start_if_due(id, now);
+                }
+            }
+            if !changed || turn == 2 {
+                break;
+            }
+        }
+        self.conclude(now);
+    }
+
+    fn stop_if_due(&mut self, id: ServiceId, now: Time) -> bool {
+        let Some(service) = self.services.get(id.index()) else { return false };
+        if service.wanted || matches!(service.state, State::Stopping { .. } | State::Starting) {
+            return false;
+        }
+        if service.state == State::Down {
+            return self.want_again(id);
+        }
+        // what stands on it and is also going goes first
+        let held = list(&self.graph.before, id).iter().any(|other| {
+            self.services.get(other.index()).is_some_and(|o| !o.wanted && o.state.is_live())
+        });
+        let ended = !service.state.is_live();
+        if held && !ended {
+            return false;
+        }
+        // ended for good stays as it ended, for people to see, unless it is to run again
+        if matches!(service.state, State::Done | State::Failed(_)) && !service.again {
+            return false;
+        }
+        self.step(id, Stimulus::Stop, now);
+        self.want_again(id);
+        true
+    }
+
+    fn want_again(&mut self, id: ServiceId) -> bool {
+        let down = self.state(id) == Some(&State::Down);
+        match self.services.get_mut(id.index()) {
+            Some(service) if down && service.again => {
+                service.again = false;
+                self.want(id);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn start_if_due(&mut self, id: ServiceId, now: Time) -> bool {
+        let Some(service) = self.services.get(id.index()) else { return false };
+        if !service.wanted || self.shutdown.is_some() {
+            return false;
+        }
+        let revivable = matches!(service.state, State::Failed(Failure::Requirement(_)));
+        if service.state != State::Waiting && !revivable {
+            return false;
+        }
+        let failed = list(&self.graph.requires, id)
+            .iter()
+            .find(|other| matches!(self.state(**other), Some(State::Failed(_))));
+        if let Some(other) = failed {
+            if revivable {
+                return false;
+            }
+            let Some(name) = self.name(*other) else { return false };
+            let failure = Failure::Requirement(name);
+            if let Some(service) = self.services.get_mut(id.index()) {
+                service.state = State::Failed(failure.clone());
+                service.settled = true;
+            }
+            if let Some(service) = self.name(id) {
+                self.tell(Event::Failed { service, failure });
+            }
+            return true;
+        }
+        let satisfied =
+            |other: &ServiceId| matches!(self.state(*other), Some(State::Up { .. } | State::Done));
+        let settled = |other: &ServiceId| {
+            self.services.get(other.index()).is_none_or(|o| {
+                o.settled || (!o.wanted && !o.again) || matches!(o.state, State::Up { .. })
+            })
+        };
+        let ready = list(&self.graph.requires, id).iter().all(satisfied)
+            && list(&self.graph.wants, id).iter().all(settled)
+            && list(&self.graph.after, id).iter().all(settled);
+        if !ready {
+            if revivable {
+                if let Some(service) = self.services.get_mut(id.index()) {
+                    service.state = State::Waiting;
+                }
+            }
+            return revivable;
+        }
+        let token = self.token();
+        self.spawning.insert(token, id);
+        self.step(id, Stimulus::Start(token), now);
+        true
+    }
+
+    /// Ends a shutdown that is over, and notices when nothing is left to do.
+    fn conclude(&mut self, now: Time) {
+        let live = self.services.iter().any(|service| service.state.is_live());
+        if let Some(shutdown) = self.shutdown.filter(|s| !s.finished) {
+            if !live || shutdown.end_at <= now {
+                self.shutdown = Some(Shutdown { finished: true, ..shutdown });
+                let left = self.names.iter().zip(&self.services);
+                let left =
+                    left.filter(|(_, s)| s.state.is_live()).map(|(n, _)| n.clone()).collect();
+                self.tell(Event::Finished { outcome: shutdown.outcome, left });
+            }
+            return;
+        }
+        let ended = !live
+            && !self.services.iter().any(|service| {
+                service.again || matches!(service.state, State::Waiting | State::Backoff { .. })
+            });
+        if ended && !self.all_ended && self.shutdown.is_none() {
+            self.tell(Event::AllEnded);
+        }
+        self.all_ended = ended;
+    }
+
+    fn timeout(&self) -> Time {
+        let services = self.services.iter().filter_map(|service| service.state.deadline());
+        let shutdown = self
+            .shutdown
+            .filter(|s| !s.finished)
+            .map(|s| if s.forced { s.end_at } else { s.kill_at });
+        services.chain(shutdown).min().unwrap_or(Time::MAX)
+    }
+
+    fn step(&mut self, id: ServiceId, stimulus: Stimulus, now: Time) {
+        let (Some(spec), Some(service)) =
+            (self.specs.get(id.index()), self.services.get_mut(id.index()))
+        else {
+            return;
+        };
+        let started = service.started;
+        let mut effects = std::mem::take(&mut self.effects);
+        let meant = service.step(spec, stimulus, now, &mut effects);
+        let attempt = service.backoff.failures();
+        if !meant {
+            self.ignore(Ignored::NotNow);
+        }
+        for effect in effects.drain(..) {
+            self.perform(id, effect, started, attempt, now);
+        }
+        self.effects = effects;
+    }
+
+    fn perform(&mut self, id: ServiceId, effect: Effect, started: Time, attempt: u32, now: Time) {
+        let Some(service) = self.name(id) else { return };
+        let ran = now.saturating_sub(started);
+        let event = match effect {
+            Effect::Spawn(token) => return self.act(Action::Spawn { token, service: id }),
+            Effect::Signal(pid, signal) => {
+                let scope = self.spec(id).map_or(Kill::Process, |spec| spec.kill);
+                return self.signal(id, pid, signal, scope);
+            }
+            Effect::Sweep(pid) => {
+                return self.signal(id, pid, Signal::KILL, Kill::ProcessGroup);
+            }
+            Effect::Started(pid) => Event::Started { service, pid },
+            Effect::SpawnFailed(error) => Event::SpawnFailed { service, error },
+            Effect::Ready => Event::Ready { service, after: ran },
+            Effect::Done => Event::Done { service },
+            Effect::Exited(pid, status) => {
+                self.pids.remove(&pid);
+                Event::Exited { service, pid, status, ran }
+            }
+            Effect::Restarting(until) => {
+                Event::Restarting { service, delay: until.saturating_sub(now), attempt }
+            }
+            Effect::Stopping => {
+                let signal = self.spec(id).map_or(Signal::TERM, |spec| spec.stop_signal);
+                Event::Stopping { service, signal }
+            }
+            Effect::Killing => Event::Killing { service },
+            Effect::Stuck(pid) => Event::Stuck { service, pid },
+            Effect::Stopped => Event::Stopped { service },
+            Effect::Failed(failure) => Event::Failed { service, failure },
+        };
+        self.tell(event);
+    }
+
+    fn signal(&mut self, service: ServiceId, pid: Pid, signal: Signal, scope: Kill) {
+        let token = self.token();
+        self.signalling.insert(token, service);
+        self.act(Action::Signal { token, service, pid, signal, scope });
+    }
+
+    fn token(&mut self) -> Token {
+        let token = Token(self.next_token);
+        self.next_token = self.next_token.wrapping_add(1);
+        token
+    }
+
+    fn act(&mut self, action: Action) {
+        self.outputs.push_back(Output::Action(action));
+    }
+
+    pub(crate) fn tell(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn ignore(&mut self, reason: Ignored) {
+        self.tell(Event::Ignored { reason });
+    }
+}

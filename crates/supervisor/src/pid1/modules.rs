@@ -1,0 +1,200 @@
+//! Kernel modules: by name, and for the devices that are there.
+
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use kiln_kmod::Index;
+use rustix::fs::{Mode, OFlags};
+
+/// Bounds of the walk through `/sys/devices`: so deep, so many directories.
+const MAX_DEPTH: usize = 32;
+const MAX_DIRECTORIES: usize = 200_000;
+/// `MODULE_INIT_COMPRESSED_FILE` of `include/uapi/linux/module.h`.
+const COMPRESSED: i32 = 4;
+
+/// What a [`Loader`] did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// Modules that are loaded now and were not before, in order, with the time each took.
+    pub loaded: Vec<(String, Duration)>,
+    /// Modules that could not be loaded, and why.
+    pub failed: Vec<(String, String)>,
+    /// Names asked for that are no modules.
+    pub unknown: Vec<String>,
+    /// Rounds of cold-plugging, the last of which found nothing new.
+    pub rounds: u32,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} modules loaded", self.loaded.len())?;
+        if self.rounds > 0 {
+            write!(f, " in {} rounds", self.rounds)?;
+        }
+        for (name, why) in &self.failed {
+            write!(f, "; {name}: {why}")?;
+        }
+        if !self.unknown.is_empty() {
+            write!(f, "; unknown: {}", self.unknown.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// Loads modules of one directory, each once.
+#[derive(Debug)]
+pub struct Loader {
+    index: Index,
+    dir: PathBuf,
+    /// Paths that were tried.
+    tried: BTreeSet<String>,
+    /// Aliases that were looked up.
+    seen: BTreeSet<String>,
+    command_line: String,
+}
+
+impl Loader {
+    /// Of `/lib/modules/RELEASE`, for the kernel that runs.
+    ///
+    /// # Errors
+    /// There are no modules for it, or their index is broken.
+    pub fn of_running_kernel() -> Result<Self, String> {
+        let name = rustix::system::uname();
+        let release = name.release().to_string_lossy();
+        Self::open(Path::new("/lib/modules").join(&*release))
+    }
+
+    /// Of a directory with `modules.dep` and `modules.alias`.
+    ///
+    /// # Errors
+    /// There is none, or its index is broken.
+    pub fn open(dir: impl Into<PathBuf>) -> Result<Self, String> {
+        let dir = dir.into();
+        let index = Index::read_dir(&dir).map_err(|error| error.to_string())?;
+        let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+        Ok(Self { index, dir, tried: BTreeSet::new(), seen: BTreeSet::new(), command_line })
+    }
+
+    /// Loads modules by name or alias, and what they need, in order. Parameters are taken from
+    /// the kernel's command line (`module.parameter=value`).
+    pub fn load<S: AsRef<str>>(&mut self, wanted: &[S]) -> Report {
+        let mut report = Report::default();
+        report.unknown = self.insert(wanted, &mut report);
+        report
+    }
+
+    /// Loads what the devices in `/sys/devices` ask for, until a round finds no device that was
+    /// not there before (a bus's driver brings up the devices on it), at most `max_rounds` times.
+    pub fn cold_plug(&mut self, max_rounds: u32) -> Report {
+        let mut report = Report::default();
+        while report.rounds < max_rounds {
+            report.rounds += 1;
+            let new: Vec<String> =
+                modaliases(Path::new("/sys/devices")).difference(&self.seen).cloned().collect();
+            if new.is_empty() {
+                break;
+            }
+            // devices without a module are the rule, not worth a word
+            let _ = self.insert(&new, &mut report);
+            self.seen.extend(new);
+        }
+        report
+    }
+
+    fn insert<S: AsRef<str>>(&mut self, wanted: &[S], report: &mut Report) -> Vec<String> {
+        let resolution = self.index.resolve(wanted);
+        for module in resolution.load {
+            if !self.tried.insert(module.path.clone()) {
+                continue;
+            }
+            let began = Instant::now();
+            match self.finit(&module.name, &module.path) {
+                Ok(true) => report.loaded.push((module.name, began.elapsed())),
+                Ok(false) => {}
+                Err(error) => report.failed.push((module.name, error.to_string())),
+            }
+        }
+        resolution.unknown
+    }
+
+    /// Returns whether the module was loaded now (and not before).
+    fn finit(&self, name: &str, path: &str) -> std::io::Result<bool> {
+        let path = self.dir.join(path);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&path, flags, Mode::empty())?;
+        let parameters = CString::new(parameters(&self.command_line, name))?;
+        let compressed =
+            path.extension().is_some_and(|e| ["xz", "zst", "gz"].iter().any(|known| e == *known));
+        let flags = if compressed { COMPRESSED } else { 0 };
+        match rustix::system::finit_module(&file, &parameters, flags) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::EXIST) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// What the kernel's command line says for a module: `virtio_net.napi_tx=0` gives `napi_tx=0`.
+fn parameters(command_line: &str, module: &str) -> String {
+    let words = command_line.split_whitespace().filter_map(|word| {
+        let (name, parameter) = word.split_once('.')?;
+        let same = name.replace('-', "_") == module.replace('-', "_");
+        (same && !parameter.is_empty()).then_some(parameter)
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// What the devices below `root` say they are.
+fn modaliases(root: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut todo = vec![(root.to_owned(), 0)];
+    let mut visited = 0;
+    while let Some((dir, depth)) = todo.pop() {
+        visited += 1;
+        if visited > MAX_DIRECTORIES {
+            break;
+        }
+        let Ok(entries) = std::fs::read_dir(&dir) else { continue };
+        for entry in entries.flatten() {
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_dir() && depth < MAX_DEPTH {
+                todo.push((entry.path(), depth + 1));
+            } else if kind.is_file() && entry.file_name() == "modalias" {
+                let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+                let text = text.trim();
+                if !text.is_empty() {
+                    found.insert(text.to_owned());
+                }
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_come_from_the_command_line() {
+        let line = "console=ttyS0 virtio_net.napi_tx=0 virtio-net.x=1 other.y=2 virtio_net. a.b";
+        assert_eq!(parameters(line, "virtio_net"), "napi_tx=0 x=1");
+        assert_eq!(parameters(line, "none"), "");
+    }
+
+    #[test]
+    fn modaliases_are_found_at_any_depth_without_following_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("pci0/0:1/virtio0");
+        std::fs::create_dir_all(&deep).unwrap();
+        std::fs::write(deep.join("modalias"), "virtio:d00000001v00001AF4\n").unwrap();
+        std::fs::write(dir.path().join("pci0/modalias"), "\n").unwrap();
+        std::os::unix::fs::symlink(dir.path(), deep.join("subsystem")).unwrap();
+        let found: Vec<_> = modaliases(dir.path()).into_iter().collect();
+        assert_eq!(found, ["virtio:d00000001v00001AF4"]);
+    }
+}

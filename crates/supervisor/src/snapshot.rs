@@ -1,0 +1,315 @@
+//! A supervisor's state as a few lines of text, so that another process image can go on with it.
+//!
+//! ```text
+//! kiln-supervisor 1
+//! token 17
+//! shutdown reboot 61200 64200 0
+//! service nomad 1 0 1 5012 0 0 up 212
+//! ```
+//! Times are milliseconds on the clock of `now`; a service has its name, wanted, again, settled,
+//! started, restarts, failures in a row, and its state.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::graph::Problems;
+use crate::machine::{Shutdown, Supervisor};
+use crate::spec::ServiceSpec;
+use crate::state::{State, StopReason};
+use crate::vocabulary::{Failure, Outcome, Pid, Time, Token};
+
+/// What [`Supervisor::snapshot`] takes and [`Supervisor::resume`] goes on with.
+/// `Display` and `FromStr` are its text form.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    pub(crate) next_token: u64,
+    pub(crate) shutdown: Option<Shutdown>,
+    pub(crate) services: Vec<Record>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) name: String,
+    pub(crate) wanted: bool,
+    pub(crate) again: bool,
+    pub(crate) settled: bool,
+    pub(crate) started: Time,
+    pub(crate) restarts: u32,
+    pub(crate) failures: u32,
+    pub(crate) state: State,
+}
+
+impl Snapshot {
+    /// Corrects the record of a service by what the shell knows better: its process is `pid`, or
+    /// it has none.
+    pub fn set_process(&mut self, name: &str, pid: Option<Pid>) {
+        let Some(record) = self.services.iter_mut().find(|record| record.name == name) else {
+            return;
+        };
+        match (pid, record.state.pid()) {
+            (Some(pid), known) if known != Some(pid) => {
+                record.state = State::Unready { pid, deadline: None };
+            }
+            (None, None) if record.state == State::Starting => record.state = State::Waiting,
+            _ => {}
+        }
+    }
+
+    /// The processes that it says run, with their services' names.
+    pub fn processes(&self) -> impl Iterator<Item = (&str, Pid)> {
+        self.services.iter().filter_map(|r| r.state.pid().map(|pid| (r.name.as_str(), pid)))
+    }
+}
+
+impl Supervisor {
+    /// The state of now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let services = self.specs.iter().zip(&self.services).map(|(spec, service)| Record {
+            name: spec.name.clone(),
+            wanted: service.wanted,
+            again: service.again,
+            settled: service.settled,
+            started: service.started,
+            restarts: service.restarts,
+            failures: service.backoff.failures(),
+            state: service.state.clone(),
+        });
+        Snapshot {
+            next_token: self.next_token,
+            shutdown: self.shutdown,
+            services: services.collect(),
+        }
+    }
+
+    /// Goes on where another supervisor was. Processes are believed to run; the shell tells
+    /// [`Input::Exited`](crate::Input::Exited) for those that do not. Services that are new in
+    /// `specs` are started if enabled; those that are gone from it are forgotten.
+    ///
+    /// A service that had no process but was to get one is started (again): the shell first makes
+    /// sure with [`Snapshot::set_process`] that it really has none.
+    ///
+    /// # Errors
+    /// What is wrong with `specs`.
+    pub fn resume(
+        specs: Vec<ServiceSpec>,
+        snapshot: &Snapshot,
+        now: Time,
+    ) -> Result<Self, Problems> {
+        let mut supervisor = Self::idle(specs)?;
+        supervisor.next_token = snapshot.next_token.max(1);
+        supervisor.shutdown = snapshot.shutdown;
+        for id in supervisor.ids() {
+            let Some(spec) = supervisor.specs.get(id.index()) else { continue };
+            let record = snapshot.services.iter().find(|record| record.name == spec.name);
+            let enabled = spec.enabled;
+            let one_shot = spec.kind == crate::Kind::OneShot;
+            let unready = one_shot || spec.readiness != crate::Readiness::None;
+            let token = Token(supervisor.next_token);
+            let Some(service) = supervisor.services.get_mut(id.index()) else { continue };
+            let Some(record) = record else {
+                if enabled && snapshot.shutdown.is_none() {
+                    service.wanted = true;
+                    service.state = State::Waiting;
+                }
+                continue;
+            };
+            service.wanted = record.wanted;
+            service.again = record.again;
+            service.settled = record.settled;
+            service.started = record.started;
+            service.restarts = record.restarts;
+            service.backoff.failures = record.failures;
+            service.state = match &record.state {
+                State::Starting => State::Waiting,
+                State::Unready { pid, .. } if !unready => State::Up { pid: *pid },
+                state => state.clone(),
+            };
+            if let Some(pid) = service.state.pid() {
+                service.run = Some(token);
+                supervisor.next_token = supervisor.next_token.wrapping_add(1);
+                supervisor.pids.insert(pid, id);
+            }
+        }
+        supervisor.handle(crate::Input::Tick, now);
+        Ok(supervisor)
+    }
+
+    /// The token of the spawn that a service's running process came from.
+    #[must_use]
+    pub fn run_token(&self, id: crate::ServiceId) -> Option<Token> {
+        let service = self.services.get(id.index())?;
+        service.state.pid().and(service.run)
+    }
+}
+
+fn millis(time: Time) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+struct Deadline(Option<Time>);
+
+impl fmt::Display for Deadline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(time) => write!(f, "{}", millis(time)),
+            None => f.write_str("-"),
+        }
+    }
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "kiln-supervisor 1\ntoken {}", self.next_token)?;
+        if let Some(Shutdown { outcome, kill_at, end_at, forced, finished: false }) = self.shutdown {
+            let outcome = match outcome {
+                Outcome::PowerOff => "poweroff",
+                Outcome::Reboot => "reboot",
+                Outcome::Halt => "halt",
+                Outcome::Exit => "exit",
+            };
+            let (kill_at, end_at) = (millis(kill_at), millis(end_at));
+            writeln!(f, "shutdown {outcome} {kill_at} {end_at} {}", u8::from(forced))?;
+        }
+        for record in &self.services {
+            let Record { name, wanted, again, settled, started, restarts, failures, state } = record;
+            let [wanted, again, settled] = [*wanted, *again, *settled].map(u8::from);
+            let (started, word) = (millis(*started), state.name());
+            write!(
+                f,
+                "service {name} {wanted} {again} {settled} {started} {restarts} {failures} {word}"
+            )?;
+            match state {
+                State::Up { pid } => writeln!(f, " {pid}")?,
+                State::Unready { pid, deadline } => writeln!(f, " {pid} {}", Deadline(*deadline))?,
+                State::Stopping { pid, deadline, killed, why } => {
+                    let why = match why {
+                        StopReason::Requested => "requested",
+                        StopReason::NotReady => "not-ready",
+                        StopReason::RanTooLong => "ran-too-long",
+                    };
+                    writeln!(f, " {pid} {} {} {why}", Deadline(*deadline), u8::from(*killed))?;
+                }
+                State::Backoff { until } => writeln!(f, " {}", millis(*until))?,
+                State::Failed(failure) => {
+                    writeln!(f, " {}", failure.to_string().replace(char::is_control, " "))?;
+                }
+                State::Down | State::Waiting | State::Starting | State::Done => writeln!(f)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The text is not a snapshot; the number is that of the line, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("snapshot line {0}: not understood")]
+pub struct SnapshotError(pub usize);
+
+impl FromStr for Snapshot {
+    type Err = SnapshotError;
+
+    fn from_str(text: &str) -> Result<Self, SnapshotError> {
+        let mut snapshot = Self::default();
+        let mut lines = text.lines().enumerate();
+        if lines.next().map(|(_, line)| line) != Some("kiln-supervisor 1") {
+            return Err(SnapshotError(1));
+        }
+        for (number, line) in lines {
+            snapshot.line(line).ok_or(SnapshotError(number + 1))?;
+        }
+        Ok(snapshot)
+    }
+}
+
+impl Snapshot {
+    fn line(&mut self, line: &str) -> Option<()> {
+        let mut words = line.splitn(9, ' ');
+        let mut word = || words.next();
+        match word()? {
+            "token" => self.next_token = word()?.parse().ok()?,
+            "shutdown" => {
+                let outcome = match word()? {
+                    "poweroff" => Outcome::PowerOff,
+                    "reboot" => Outcome::Reboot,
+                    "halt" => Outcome::Halt,
+                    "exit" => Outcome::Exit,
+                    _ => return None,
+                };
+                let (kill_at, end_at) = (time(word()?)?, time(word()?)?);
+                let forced = flag(word()?)?;
+                self.shutdown = Some(Shutdown { outcome, kill_at, end_at, forced, finished: false });
+            }
+            "service" => {
+                let name = word()?.to_owned();
+                let (wanted, again, settled) = (flag(word()?)?, flag(word()?)?, flag(word()?)?);
+                let (started, restarts) = (time(word()?)?, word()?.parse().ok()?);
+                let rest = word()?;
+                let (failures, state) = rest.split_once(' ')?;
+                let failures = failures.parse().ok()?;
+                let state = parse_state(state)?;
+                self.services.push(Record {
+                    name,
+                    wanted,
+                    again,
+                    settled,
+                    started,
+                    restarts,
+                    failures,
+                    state,
+                });
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+fn parse_state(text: &str) -> Option<State> {
+    let (name, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let mut words = rest.split(' ');
+    let mut word = || words.next();
+    Some(match name {
+        "down" => State::Down,
+        "waiting" => State::Waiting,
+        "starting" => State::Starting,
+        "done" => State::Done,
+        "failed" => State::Failed(Failure::Recorded(rest.to_owned())),
+        "backoff" => State::Backoff { until: time(word()?)? },
+        "up" => State::Up { pid: pid(word()?)? },
+        "unready" => State::Unready { pid: pid(word()?)?, deadline: deadline(word()?)? },
+        "stopping" => State::Stopping {
+            pid: pid(word()?)?,
+            deadline: deadline(word()?)?,
+            killed: flag(word()?)?,
+            why: match word()? {
+                "requested" => StopReason::Requested,
+                "not-ready" => StopReason::NotReady,
+                "ran-too-long" => StopReason::RanTooLong,
+                _ => return None,
+            },
+        },
+        _ => return None,
+    })
+}
+
+fn flag(word: &str) -> Option<bool> {
+    match word {
+        "0" => Some(false),
+        "1" => Some(true),
+        _ => None,
+    }
+}
+
+fn time(word: &str) -> Option<Time> {
+    word.parse().ok().map(Duration::from_millis)
+}
+
+fn deadline(word: &str) -> Option<Option<Time>> {
+    if word == "-" { Some(None) } else { time(word).map(Some) }
+}
+
+fn pid(word: &str) -> Option<Pid> {
+    word.parse().ok().filter(|pid| *pid > 0).map(Pid)
+}

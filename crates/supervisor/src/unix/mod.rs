@@ -1,0 +1,181 @@
+//! The shell: one process that performs what the machine asks for.
+//!
+//! # Signals
+//! As PID 1 (the convention of busybox and finit, so their `poweroff`, `halt` and `reboot` work):
+//!
+//! | signal | meaning |
+//! |---|---|
+//! | `SIGTERM` | reboot |
+//! | `SIGINT` | reboot: ctrl-alt-del, once [`crate::pid1`] has told the kernel to send it |
+//! | `SIGUSR1` | halt |
+//! | `SIGUSR2`, `SIGPWR` | power off |
+//! | `SIGHUP` | open the log files anew |
+//!
+//! As any other process: `SIGTERM` and `SIGINT` stop everything in order and leave; `SIGHUP` as
+//! above. A second request while the first is carried out kills what is left at once.
+
+pub(crate) mod console;
+mod log;
+mod notify;
+mod panic;
+mod reap;
+mod run;
+mod spawn;
+mod sys;
+
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub(crate) use panic::emergency;
+pub use panic::{install_hook, resumed};
+pub use run::run;
+
+use crate::graph::Problems;
+use crate::vocabulary::{Outcome, Time};
+
+/// Why [`run`] could not begin or go on. A service's troubles are never a reason.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The specs are unsound.
+    #[error("unsound services:\n{0}")]
+    Problems(#[from] Problems),
+    /// A system call that everything rests on.
+    #[error("{what}: {source}")]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    fn system<E: Into<std::io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self::System { what, source: error.into() }
+    }
+}
+
+/// How [`run`] behaves.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// Where services with [`Log::Auto`](crate::Log) have their files (default: nowhere).
+    pub log_dir: Option<PathBuf>,
+    /// Bounds of those files: bytes each (default 1 MiB).
+    pub log_max_bytes: u64,
+    /// Bounds of those files: how many old ones (default 3).
+    pub log_keep: u32,
+    /// How long a whole shutdown may take (default 60 s).
+    pub shutdown_timeout: Duration,
+    /// What is written to standard error (default: nothing; the caller has the events).
+    pub console: Console,
+    /// Whether to leave with [`Outcome::Exit`] when nothing runs and nothing will by itself.
+    pub exit_when_ended: bool,
+    /// What signals mean (default: by whether this is PID 1).
+    pub role: Role,
+    /// Whether the processes of others that fall to this one are reaped (default: by role). With
+    /// `Some(true)` in an ordinary process it also becomes a child subreaper.
+    pub reap_orphans: Option<bool>,
+    /// What a panic does (default: it unwinds out of [`run`]).
+    pub on_panic: OnPanic,
+    /// More to wait for: the power button, a control socket.
+    pub sources: Vec<Box<dyn Source>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            log_dir: None,
+            log_max_bytes: 1 << 20,
+            log_keep: 3,
+            shutdown_timeout: Duration::from_secs(60),
+            console: Console::Quiet,
+            exit_when_ended: false,
+            role: Role::Auto,
+            reap_orphans: None,
+            on_panic: OnPanic::Unwind,
+            sources: Vec::new(),
+        }
+    }
+}
+
+/// What [`run`] writes to standard error, without ever waiting for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Console {
+    /// Nothing.
+    #[default]
+    Quiet,
+    /// Events that are problems.
+    Problems,
+    /// All events except reaped orphans and ignored inputs.
+    Events,
+}
+
+/// What signals mean; see the [module](self).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Role {
+    /// `Init` if this is PID 1, else `Process`.
+    #[default]
+    Auto,
+    /// The machine's first process.
+    Init,
+    /// Any other process.
+    Process,
+}
+
+/// What a panic inside [`run`] does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnPanic {
+    /// It unwinds to the caller.
+    #[default]
+    Unwind,
+    /// The process executes its own program again, with the same arguments and the last committed
+    /// state, and [`run`] there takes the services over as they run: no service is restarted.
+    /// After `limit` such panics in less than a minute each, PID 1 stays in a loop that only
+    /// reaps; another process unwinds.
+    Reexec {
+        /// At most so many in a row.
+        limit: u32,
+    },
+}
+
+/// Something else to wait for.
+pub trait Source: fmt::Debug {
+    /// What becomes readable when there is something.
+    fn fd(&self) -> BorrowedFd<'_>;
+    /// Takes what there is, without waiting, and says what it asks for.
+    ///
+    /// # Errors
+    /// The source is given up and the error told as a warning.
+    fn take(&mut self) -> std::io::Result<Vec<Request>>;
+}
+
+/// What a [`Source`] may ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Request {
+    /// Stop everything.
+    Shutdown(Outcome),
+    /// Start the service of this name.
+    Start(String),
+    /// Stop the service of this name.
+    Stop(String),
+    /// Restart the service of this name.
+    Restart(String),
+    /// Tell this as a warning.
+    Warn(String),
+    /// Panic: to prove that a panic is survived.
+    #[doc(hidden)]
+    Panic,
+}
+
+/// `CLOCK_MONOTONIC`.
+pub(crate) fn now() -> Time {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
+    Duration::new(seconds, nanos)
+}

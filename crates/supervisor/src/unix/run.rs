@@ -1,0 +1,696 @@
+//! The loop: wait, tell the machine, perform what it asks for.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use nix::sys::signal::{SigSet, SigmaskHow, Signal as NixSignal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{Timespec, epoll};
+use rustix::process::{PidfdFlags, Resource, Rlimit};
+
+use super::log::{LogPipe, Rotating, Sink};
+use super::notify::{Channel, ChannelKind, Heard};
+use super::panic::{FdKind, Legacy};
+use super::reap::Ended;
+use super::spawn::Gifts;
+use super::{Console, Error, OnPanic, Options, Request, Role, console, reap, spawn};
+use crate::graph::ServiceId;
+use crate::machine::Supervisor;
+use crate::snapshot::Snapshot;
+use crate::spec::{Kill, Log, LogFile, Readiness, ServiceSpec};
+use crate::vocabulary::{
+    Action, Errno, Event, ExitStatus, Input, Outcome, Output, Pid, SpawnError, SpawnStep, Time, Token,
+};
+
+/// So many orphans are reaped before services are looked after again.
+const REAP_BATCH: usize = 256;
+/// A panic later than this after the one before starts the count again.
+const PANIC_WINDOW: Time = Time::from_secs(60);
+
+/// Runs `specs` until a shutdown has ended, or, with [`Options::exit_when_ended`], until nothing
+/// is left to run. `on_event` is told everything, in order, and must not wait for anything.
+///
+/// Blocks the signals that it listens to in the calling thread, and raises the soft limit of open
+/// files to the hard one while it runs (services get the old one).
+///
+/// # Errors
+/// Unsound specs, or a system call without which nothing can be supervised.
+pub fn run(
+    specs: Vec<ServiceSpec>,
+    options: Options,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<Outcome, Error> {
+    let on_panic = options.on_panic;
+    if on_panic != OnPanic::Unwind {
+        super::install_hook();
+    }
+    let mut shell = Shell::new(specs, options)?;
+    let limit = match on_panic {
+        OnPanic::Unwind => return shell.run_to_end(on_event),
+        OnPanic::Reexec { limit } => limit,
+    };
+    let caught = catch_unwind(AssertUnwindSafe(|| shell.run_to_end(on_event)));
+    caught.unwrap_or_else(|payload| {
+        let is_init = rustix::process::getpid().is_init();
+        match (shell.reexec(limit), is_init) {
+            (why, true) => super::emergency(&why),
+            (_, false) => resume_unwind(payload),
+        }
+    })
+}
+
+#[derive(Debug)]
+struct Child {
+    service: ServiceId,
+    /// Absent if there was no descriptor left for it: then `SIGCHLD` must do.
+    pidfd: Option<OwnedFd>,
+    /// Whether its end is being dealt with.
+    ended: bool,
+}
+
+/// What an epoll event is about, packed into its 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Key {
+    Signal,
+    Child(Pid),
+    Notify(ServiceId),
+    Log(ServiceId),
+    Source(u32),
+}
+
+impl Key {
+    fn pack(self) -> epoll::EventData {
+        let (kind, value) = match self {
+            Self::Signal => (0_u64, 0),
+            Self::Child(pid) => (1, u32::try_from(pid.0).unwrap_or(0)),
+            Self::Notify(id) => (2, id.0),
+            Self::Log(id) => (3, id.0),
+            Self::Source(index) => (4, index),
+        };
+        epoll::EventData::new_u64(kind << 32 | u64::from(value))
+    }
+
+    fn unpack(data: epoll::EventData) -> Option<Self> {
+        let bits = data.u64();
+        let value = u32::try_from(bits & 0xffff_ffff).ok()?;
+        Some(match bits >> 32 {
+            0 => Self::Signal,
+            1 => Self::Child(Pid(i32::try_from(value).ok()?)),
+            2 => Self::Notify(ServiceId(value)),
+            3 => Self::Log(ServiceId(value)),
+            4 => Self::Source(value),
+            _ => return None,
+        })
+    }
+}
+
+struct Shell {
+    machine: Supervisor,
+    options: Options,
+    committed: Snapshot,
+    panics: u32,
+    last_panic: Time,
+    told: Vec<Event>,
+    epoll: OwnedFd,
+    signals: SignalFd,
+    old_mask: SigSet,
+    init: bool,
+    reaps: bool,
+    more_to_reap: bool,
+    null: OwnedFd,
+    nofile: Option<Rlimit>,
+    reset_oom: bool,
+    children: BTreeMap<Pid, Child>,
+    channels: BTreeMap<ServiceId, Channel>,
+    logs: BTreeMap<ServiceId, LogPipe>,
+    buffer: Vec<u8>,
+    /// When losses of logs are looked at next.
+    losses_at: Time,
+}
+
+impl Shell {
+    fn new(specs: Vec<ServiceSpec>, options: Options) -> Result<Self, Error> {
+        let now = super::now();
+        let legacy = Legacy::inherited();
+        let machine = match &legacy {
+            Some(legacy) => {
+                let mut snapshot = legacy.snapshot.clone();
+                let names: Vec<String> = specs.iter().map(|s| s.name.clone()).collect();
+                for name in names {
+                    let pid = snapshot.processes().find(|(n, _)| *n == name).map(|(_, pid)| pid);
+                    snapshot.set_process(&name, pid);
+                }
+                Supervisor::resume(specs, &snapshot, now)?
+            }
+            None => Supervisor::new(specs, now)?,
+        };
+        let init = match options.role {
+            Role::Auto => rustix::process::getpid().is_init(),
+            role => role == Role::Init,
+        };
+        let reaps = options.reap_orphans.unwrap_or(init);
+        if reaps && !rustix::process::getpid().is_init() {
+            rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+                .map_err(Error::system("become a child subreaper"))?;
+        }
+        let mut mask = SigSet::empty();
+        for signal in [
+            NixSignal::SIGCHLD,
+            NixSignal::SIGTERM,
+            NixSignal::SIGINT,
+            NixSignal::SIGHUP,
+            NixSignal::SIGUSR1,
+            NixSignal::SIGUSR2,
+            NixSignal::SIGPWR,
+        ] {
+            mask.add(signal);
+        }
+        if !init {
+            mask.remove(NixSignal::SIGUSR1);
+            mask.remove(NixSignal::SIGUSR2);
+            mask.remove(NixSignal::SIGPWR);
+        }
+        let old_mask = mask
+            .thread_swap_mask(SigmaskHow::SIG_BLOCK)
+            .map_err(Error::system("block signals"))?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .map_err(Error::system("make a signalfd"))?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
+            .map_err(Error::system("make an epoll set"))?;
+        let null = rustix::fs::open(
+            "/dev/null",
+            rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        )
+        .or_else(|_| empty_input())
+        .map_err(Error::system("open /dev/null"))?;
+        let nofile = raise_nofile();
+        let reset_oom = std::fs::read_to_string("/proc/self/oom_score_adj")
+            .is_ok_and(|text| text.trim() != "0");
+        let mut shell = Self {
+            committed: machine.snapshot(),
+            machine,
+            options,
+            panics: 0,
+            last_panic: Time::ZERO,
+            told: Vec::new(),
+            epoll,
+            signals,
+            old_mask,
+            init,
+            reaps,
+            more_to_reap: true,
+            null,
+            nofile,
+            reset_oom,
+            children: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            logs: BTreeMap::new(),
+            buffer: vec![0; 64 << 10],
+            losses_at: Time::MAX,
+        };
+        shell.watch(shell.signals.as_fd(), Key::Signal).map_err(Error::system("watch signals"))?;
+        for (source, index) in shell.options.sources.iter().zip(0..) {
+            shell.watch(source.fd(), Key::Source(index)).map_err(Error::system("watch a source"))?;
+        }
+        if let Some(legacy) = legacy {
+            shell.inherit(legacy);
+        }
+        Ok(shell)
+    }
+
+    /// Takes over what runs from an earlier process image.
+    fn inherit(&mut self, legacy: Legacy) {
+        self.panics = legacy.panics;
+        self.last_panic = legacy.last_panic;
+        let mut pipes: BTreeMap<ServiceId, (Option<OwnedFd>, Option<OwnedFd>)> = BTreeMap::new();
+        for (name, kind, number) in legacy.fds {
+            let (Some(fd), Some(id)) = (super::sys::adopt_fd(number), self.machine.id(&name)) else {
+                continue;
+            };
+            match kind {
+                FdKind::LogRead => pipes.entry(id).or_default().0 = Some(fd),
+                FdKind::LogWrite => pipes.entry(id).or_default().1 = Some(fd),
+                FdKind::NotifyPipe | FdKind::NotifySocket => {
+                    let Some(token) = self.machine.run_token(id) else { continue };
+                    let kind = match kind {
+                        FdKind::NotifySocket => ChannelKind::Socket,
+                        _ => ChannelKind::Pipe,
+                    };
+                    if self.watch(fd.as_fd(), Key::Notify(id)).is_ok() {
+                        self.channels.insert(id, Channel { token, fd, kind });
+                    }
+                }
+            }
+        }
+        for (id, ends) in pipes {
+            let (Some(read), Some(write)) = ends else { continue };
+            let Some(sink) = self.machine.spec(id).and_then(|spec| self.sink(spec)) else { continue };
+            if let Ok(pipe) = LogPipe::with_ends(read, write, sink) {
+                let _ = self.watch(pipe.read.as_fd(), Key::Log(id));
+                self.logs.insert(id, pipe);
+            }
+        }
+        let running: Vec<(ServiceId, Pid)> = self
+            .machine
+            .snapshot()
+            .processes()
+            .filter_map(|(name, pid)| Some((self.machine.id(name)?, pid)))
+            .collect();
+        let services = running.len();
+        for (id, pid) in running {
+            self.adopt(id, pid);
+        }
+        self.told.push(Event::Resumed { panics: self.panics, services });
+    }
+
+    fn run_to_end(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<Outcome, Error> {
+        loop {
+            self.drain(on_event);
+            for event in std::mem::take(&mut self.told) {
+                self.tell(&event, on_event);
+            }
+            self.committed = self.machine.snapshot();
+            let ended = self.options.exit_when_ended && self.machine.all_ended();
+            if let Some(outcome) = self.machine.finished().or(ended.then_some(Outcome::Exit)) {
+                self.flush_logs();
+                self.losses(Time::MAX, on_event);
+                let _ = self.old_mask.thread_set_mask();
+                return Ok(outcome);
+            }
+            self.turn(on_event)?;
+        }
+    }
+
+    /// Waits once, and deals with what came.
+    fn turn(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<(), Error> {
+        let due = match self.machine.poll() {
+            Output::Timeout(at) => at.min(self.losses_at),
+            // drained before; whatever it is, it is not lost
+            other => return Ok(self.perform(other, on_event)),
+        };
+        let now = super::now();
+        let wait = if self.more_to_reap { Time::ZERO } else { due.saturating_sub(now) };
+        let timeout = (due != Time::MAX || self.more_to_reap).then(|| Timespec {
+            tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(wait.subsec_nanos()),
+        });
+        let mut events: Vec<epoll::Event> = Vec::with_capacity(64);
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref())
+        {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(Error::system("wait for events")(error)),
+        }
+        for event in events {
+            match Key::unpack(event.data) {
+                Some(Key::Signal) => self.on_signals(on_event),
+                Some(Key::Child(pid)) => self.on_child(pid, on_event),
+                Some(Key::Notify(id)) => self.on_notify(id, on_event),
+                Some(Key::Log(id)) => self.on_log(id),
+                Some(Key::Source(index)) => self.on_source(index, on_event),
+                None => {}
+            }
+        }
+        if self.more_to_reap {
+            self.reap(on_event);
+        }
+        let now = super::now();
+        self.losses(now, on_event);
+        if due <= now {
+            self.input(Input::Tick, on_event);
+        }
+        Ok(())
+    }
+
+    fn input(&mut self, input: Input, on_event: &mut dyn FnMut(&Event)) {
+        self.machine.handle(input, super::now());
+        self.drain(on_event);
+    }
+
+    fn drain(&mut self, on_event: &mut dyn FnMut(&Event)) {
+        loop {
+            match self.machine.poll() {
+                Output::Timeout(_) => return,
+                output => self.perform(output, on_event),
+            }
+        }
+    }
+
+    fn perform(&mut self, output: Output, on_event: &mut dyn FnMut(&Event)) {
+        match output {
+            Output::Event(event) => self.tell(&event, on_event),
+            Output::Action(Action::Spawn { token, service }) => {
+                let input = match self.spawn(token, service) {
+                    Ok(pid) => Input::Spawned { token, pid },
+                    Err(error) => Input::SpawnFailed { token, error },
+                };
+                self.machine.handle(input, super::now());
+            }
+            Output::Action(Action::Signal { token, pid, signal, scope, .. }) => {
+                let error = send(pid, signal.as_raw(), scope);
+                self.machine.handle(Input::Signalled { token, error }, super::now());
+            }
+            Output::Timeout(_) => {}
+        }
+    }
+
+    fn tell(&self, event: &Event, on_event: &mut dyn FnMut(&Event)) {
+        let shown = match self.options.console {
+            Console::Quiet => false,
+            Console::Problems => event.is_problem(),
+            Console::Events => !matches!(event, Event::Reaped { .. } | Event::Ignored { .. }),
+        };
+        if shown {
+            console::write(format!("supervisor: {event}\n").as_bytes());
+        }
+        on_event(event);
+    }
+
+    fn watch(&self, fd: BorrowedFd<'_>, key: Key) -> rustix::io::Result<()> {
+        epoll::add(&self.epoll, fd, key.pack(), epoll::EventFlags::IN)
+    }
+
+    fn spawn(&mut self, token: Token, id: ServiceId) -> Result<Pid, SpawnError> {
+        let Some(spec) = self.machine.spec(id).cloned() else {
+            return Err(prepare_error("service", rustix::io::Errno::INVAL));
+        };
+        self.channels.remove(&id);
+        if !self.logs.contains_key(&id) && spec.tty.is_none() {
+            if let Some(sink) = self.sink(&spec) {
+                let pipe = LogPipe::new(sink).map_err(|e| prepare_error("log pipe", e))?;
+                self.watch(pipe.read.as_fd(), Key::Log(id)).map_err(|e| prepare_error("log", e))?;
+                self.logs.insert(id, pipe);
+            }
+        }
+        let mut gift = None;
+        let mut socket = None;
+        let channel = match spec.readiness {
+            Readiness::None => None,
+            Readiness::NotifyFd(_) => {
+                let (read, write) =
+                    super::notify::pipe().map_err(|e| prepare_error("notification pipe", e))?;
+                gift = Some(write);
+                Some(Channel { token, fd: read, kind: ChannelKind::Pipe })
+            }
+            Readiness::SdNotify => {
+                let (fd, name) = super::notify::socket(&spec.name, token.0)
+                    .map_err(|e| prepare_error("notification socket", e))?;
+                socket = Some(name);
+                Some(Channel { token, fd, kind: ChannelKind::Socket })
+            }
+        };
+        if let Some(channel) = &channel {
+            self.watch(channel.fd.as_fd(), Key::Notify(id))
+                .map_err(|e| prepare_error("notification", e))?;
+        }
+        let output = match spec.log {
+            Log::Null => Some(self.null.as_fd()),
+            _ => self.logs.get(&id).map(|pipe| pipe.write.as_fd()),
+        };
+        let gifts = Gifts {
+            null: self.null.as_fd(),
+            output,
+            notify: gift.as_ref().map(AsFd::as_fd),
+            socket,
+            nofile: self.nofile.clone(),
+            reset_oom: self.reset_oom,
+        };
+        let pid = spawn::spawn(&spec, &gifts)?;
+        if let Some(channel) = channel {
+            self.channels.insert(id, channel);
+        }
+        self.adopt(id, pid);
+        Ok(pid)
+    }
+
+    /// Remembers a process before anything else happens, and watches it.
+    fn adopt(&mut self, service: ServiceId, pid: Pid) {
+        self.children.insert(pid, Child { service, pidfd: None, ended: false });
+        let pidfd = rustix::process::Pid::from_raw(pid.0)
+            .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
+        match pidfd {
+            Some(pidfd) if self.watch(pidfd.as_fd(), Key::Child(pid)).is_ok() => {
+                if let Some(child) = self.children.get_mut(&pid) {
+                    child.pidfd = Some(pidfd);
+                }
+            }
+            // out of descriptors, or gone already: asked for by number in the next turn
+            _ => self.more_to_reap = true,
+        }
+    }
+
+    fn sink(&self, spec: &ServiceSpec) -> Option<Sink> {
+        match &spec.log {
+            Log::File(file) => Some(Sink::File(Rotating::new(file.clone()))),
+            Log::Console => Some(Sink::Console(format!("{}: ", spec.name), Vec::new())),
+            Log::Auto => self.options.log_dir.as_ref().map(|dir| {
+                Sink::File(Rotating::new(LogFile {
+                    path: dir.join(format!("{}.log", spec.name)),
+                    max_bytes: self.options.log_max_bytes,
+                    keep: self.options.log_keep,
+                }))
+            }),
+            Log::Inherit | Log::Null => None,
+        }
+    }
+
+    fn on_signals(&mut self, on_event: &mut dyn FnMut(&Event)) {
+        // bounded: a storm of signals is coalesced by the kernel to one of each kind
+        for _ in 0..16 {
+            let Ok(Some(info)) = self.signals.read_signal() else { return };
+            let number = i32::try_from(info.ssi_signo).unwrap_or(0);
+            let outcome = match NixSignal::try_from(number) {
+                Ok(NixSignal::SIGCHLD) => {
+                    self.more_to_reap = true;
+                    continue;
+                }
+                Ok(NixSignal::SIGHUP) => {
+                    for pipe in self.logs.values_mut() {
+                        if let Sink::File(file) = &mut pipe.sink {
+                            file.reopen();
+                        }
+                    }
+                    continue;
+                }
+                Ok(NixSignal::SIGTERM | NixSignal::SIGINT) if self.init => Outcome::Reboot,
+                Ok(NixSignal::SIGUSR1) => Outcome::Halt,
+                Ok(NixSignal::SIGUSR2 | NixSignal::SIGPWR) => Outcome::PowerOff,
+                Ok(NixSignal::SIGTERM | NixSignal::SIGINT) => Outcome::Exit,
+                _ => continue,
+            };
+            let timeout = self.options.shutdown_timeout;
+            self.input(Input::Shutdown { outcome, timeout }, on_event);
+        }
+    }
+
+    fn on_child(&mut self, pid: Pid, on_event: &mut dyn FnMut(&Event)) {
+        if self.children.contains_key(&pid) {
+            if let Some(status) = reap::look(pid) {
+                self.ended(pid, status, true, on_event);
+            }
+        }
+    }
+
+    /// A process has ended; it is a zombie until the machine has had its say.
+    fn ended(
+        &mut self,
+        pid: Pid,
+        status: ExitStatus,
+        zombie: bool,
+        on_event: &mut dyn FnMut(&Event),
+    ) {
+        if let Some(child) = self.children.get_mut(&pid) {
+            child.ended = true;
+        }
+        self.machine.handle(Input::Exited { pid, status }, super::now());
+        self.drain(on_event);
+        if zombie {
+            reap::reap(pid);
+        }
+        if let Some(child) = self.children.remove(&pid) {
+            if let Some(pidfd) = &child.pidfd {
+                let _ = epoll::delete(&self.epoll, pidfd);
+            }
+        }
+    }
+
+    fn reap(&mut self, on_event: &mut dyn FnMut(&Event)) {
+        self.more_to_reap = false;
+        // those whose number is all we have
+        let bare: Vec<Pid> =
+            self.children.iter().filter(|(_, c)| c.pidfd.is_none()).map(|(pid, _)| *pid).collect();
+        for pid in bare {
+            self.on_child(pid, on_event);
+        }
+        if !self.reaps {
+            return;
+        }
+        for _ in 0..REAP_BATCH {
+            match reap::look_for_any() {
+                Ended::Zombie(pid, status) => self.ended(pid, status, true, on_event),
+                Ended::Reaped(pid, status) => self.ended(pid, status, false, on_event),
+                Ended::Nobody => return,
+            }
+        }
+        self.more_to_reap = true;
+    }
+
+    fn on_notify(&mut self, id: ServiceId, on_event: &mut dyn FnMut(&Event)) {
+        let Some(channel) = self.channels.get(&id) else { return };
+        let pid = self.machine.state(id).and_then(crate::State::pid);
+        let token = channel.token;
+        match channel.hear(pid) {
+            Heard::Ready => {
+                self.channels.remove(&id);
+                self.input(Input::Ready { token }, on_event);
+            }
+            Heard::Closed => drop(self.channels.remove(&id)),
+            Heard::Nothing => {}
+        }
+    }
+
+    fn on_log(&mut self, id: ServiceId) {
+        if let Some(pipe) = self.logs.get_mut(&id) {
+            pipe.pump(&mut self.buffer);
+            self.losses_at = self.losses_at.min(super::now());
+        }
+    }
+
+    /// Tells of output that was lost.
+    fn losses(&mut self, now: Time, on_event: &mut dyn FnMut(&Event)) {
+        if now < self.losses_at {
+            return;
+        }
+        self.losses_at = Time::MAX;
+        let mut events = Vec::new();
+        for (id, pipe) in &mut self.logs {
+            if let (Some((bytes, errno)), Some(service)) = (pipe.loss(now), self.machine.name(*id)) {
+                events.push(Event::LogDropped { service, bytes, errno });
+            }
+        }
+        for event in events {
+            self.tell(&event, on_event);
+        }
+    }
+
+    /// What services wrote last, before we leave.
+    fn flush_logs(&mut self) {
+        for pipe in self.logs.values_mut() {
+            // a pipe holds at most 1 MiB; a writer that lives on must not keep us
+            for _ in 0..64 {
+                if !pipe.pump(&mut self.buffer) {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn on_source(&mut self, index: u32, on_event: &mut dyn FnMut(&Event)) {
+        let Some(source) = self.options.sources.get_mut(index as usize) else { return };
+        let requests = source.take().unwrap_or_else(|error| {
+            let _ = epoll::delete(&self.epoll, source.fd());
+            vec![Request::Warn(format!("{source:?} given up: {error}"))]
+        });
+        for request in requests {
+            let named = |name: &str| self.machine.id(name);
+            let input = match &request {
+                Request::Shutdown(outcome) => {
+                    let timeout = self.options.shutdown_timeout;
+                    Some(Input::Shutdown { outcome: *outcome, timeout })
+                }
+                Request::Start(name) => named(name).map(Input::Start),
+                Request::Stop(name) => named(name).map(Input::Stop),
+                Request::Restart(name) => named(name).map(Input::Restart),
+                Request::Warn(what) => {
+                    self.tell(&Event::Warning { what: what.clone() }, on_event);
+                    continue;
+                }
+                #[expect(clippy::panic, reason = "asked for, to prove that it is survived")]
+                Request::Panic => panic!("asked to panic"),
+            };
+            match input {
+                Some(input) => self.input(input, on_event),
+                None => self
+                    .tell(&Event::Warning { what: format!("no such service: {request:?}") }, on_event),
+            }
+        }
+    }
+
+    /// Goes on as a new process image; returns why that was not possible.
+    fn reexec(&mut self, limit: u32) -> String {
+        let now = super::now();
+        if now.saturating_sub(self.last_panic) > PANIC_WINDOW {
+            self.panics = 0;
+        }
+        self.panics = self.panics.saturating_add(1);
+        if self.panics > limit {
+            return format!("{} panics in a row", self.panics);
+        }
+        let mut snapshot = std::mem::take(&mut self.committed);
+        for status in self.machine.status() {
+            let id = self.machine.id(status.name.as_str());
+            let pids = self.children.iter().filter(|(_, c)| Some(c.service) == id);
+            // one that has ended is still here while its end is dealt with: its successor counts
+            let pid = pids.min_by_key(|(_, c)| c.ended).map(|(pid, _)| *pid);
+            snapshot.set_process(status.name.as_str(), pid);
+        }
+        let mut fds = Vec::new();
+        let mut keep = Vec::new();
+        let mut hand = |id: ServiceId, kind: FdKind, fd: BorrowedFd<'_>| {
+            if let Some(name) = self.machine.name(id) {
+                fds.push((name.to_string(), kind, fd.as_raw_fd()));
+            }
+        };
+        for (id, pipe) in &self.logs {
+            hand(*id, FdKind::LogRead, pipe.read.as_fd());
+            hand(*id, FdKind::LogWrite, pipe.write.as_fd());
+            keep.extend([pipe.read.as_fd(), pipe.write.as_fd()]);
+        }
+        for (id, channel) in &self.channels {
+            let kind = match channel.kind {
+                ChannelKind::Pipe => FdKind::NotifyPipe,
+                ChannelKind::Socket => FdKind::NotifySocket,
+            };
+            hand(*id, kind, channel.fd.as_fd());
+            keep.push(channel.fd.as_fd());
+        }
+        let legacy = Legacy { snapshot, panics: self.panics, last_panic: now, fds };
+        let error = legacy.reexec(&keep);
+        format!("cannot execute /proc/self/exe again: {error}")
+    }
+}
+
+fn prepare_error(subject: &str, errno: rustix::io::Errno) -> SpawnError {
+    SpawnError {
+        step: SpawnStep::Prepare,
+        errno: Errno(errno.raw_os_error()),
+        subject: subject.to_owned(),
+    }
+}
+
+fn send(pid: Pid, signal: i32, scope: Kill) -> Option<Errno> {
+    // a number may not be ours to signal; 1 and less never are
+    let target = rustix::process::Pid::from_raw(pid.0).filter(|_| pid.0 > 1)?;
+    let signal = rustix::process::Signal::from_named_raw(signal)?;
+    let result = match scope {
+        Kill::Process => rustix::process::kill_process(target, signal),
+        Kill::ProcessGroup => rustix::process::kill_process_group(target, signal),
+    };
+    result.err().map(|error| Errno(error.raw_os_error()))
+}
+
+/// Something to read nothing from where there is no /dev/null.
+fn empty_input() -> rustix::io::Result<OwnedFd> {
+    rustix::fs::memfd_create("null", rustix::fs::MemfdFlags::CLOEXEC)
+}
+
+/// Raises the soft limit of open files to the hard one; gives the old for services to have.
+fn raise_nofile() -> Option<Rlimit> {
+    let old = rustix::process::getrlimit(Resource::Nofile);
+    if old.current == old.maximum {
+        return None;
+    }
+    let new = Rlimit { current: old.maximum, maximum: old.maximum };
+    rustix::process::setrlimit(Resource::Nofile, new).ok().map(|()| old)
+}
