@@ -1,6 +1,6 @@
 //! Small made-up kernels: each rule by itself, and input that means harm.
 
-use kiln_kmod::{Index, IndexFiles, Problem, Reason, Resolution};
+use kiln_kmod::{Index, IndexFiles, Reason, Resolution};
 
 #[cfg(feature = "modinfo")]
 mod support;
@@ -212,6 +212,8 @@ fn subset_and_files() {
 
 #[cfg(feature = "modinfo")]
 mod modinfo {
+    use kiln_kmod::Problem;
+
     use super::*;
     use crate::support::{elf, ko};
 
