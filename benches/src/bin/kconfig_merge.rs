@@ -24,7 +24,7 @@ struct Arguments {
     #[arg(long)]
     ours: Option<PathBuf>,
     /// Runs of each program on each input.
-    #[arg(short, long, default_value_t = 11)]
+    #[arg(short, long, default_value_t = 7)]
     n: usize,
     /// The figures as JSON.
     #[arg(long)]
