@@ -30,7 +30,8 @@ const BATCH: usize = 64;
 pub struct RunOptions {
     /// The client's settings.
     pub config: Config,
-    /// Configure the interface; otherwise only report. Default: yes.
+    /// Configure the interface; otherwise only report. The caller must then put the address on it,
+    /// or a server has nowhere to send the answer to a renewal. Default: yes.
     pub apply: bool,
     /// Return with the first lease instead of staying to renew it. Default: no.
     pub once: bool,

@@ -89,6 +89,10 @@ impl Network {
         run(&[&["ip", "-n", &self.client()], arguments].concat())
     }
 
+    pub(crate) fn server_ip(&self, arguments: &[&str]) -> String {
+        run(&[&["ip", "-n", &self.server()], arguments].concat())
+    }
+
     /// IPv4 addresses of the client, as `ip` lists them.
     pub(crate) fn addresses(&self) -> String {
         self.client_ip(&["-4", "addr", "show", "dev", "eth0"])

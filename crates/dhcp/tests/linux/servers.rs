@@ -5,11 +5,11 @@ use std::net::Ipv4Addr;
 
 use crate::network::{Network, Program, ready, until};
 
-/// A kind of server, told to give 10.77.`third`.100 to .200 for two minutes, with T1 of two
+/// A kind of server, told to give 10.`net`.`third`.100 to .200 for two minutes, with T1 of two
 /// and T2 of 16 seconds.
 struct Server {
     program: &'static str,
-    start: fn(&Network, third: u8) -> Program,
+    start: fn(&Network, net: u8, third: u8) -> Program,
 }
 
 const SERVERS: [Server; 3] = [
@@ -18,9 +18,9 @@ const SERVERS: [Server; 3] = [
     Server { program: "udhcpd", start: udhcpd },
 ];
 
-fn dnsmasq(network: &Network, third: u8) -> Program {
+fn dnsmasq(network: &Network, net: u8, third: u8) -> Program {
     let leases = network.write("dnsmasq.leases", "");
-    let range = format!("10.77.{third}.100,10.77.{third}.200,255.255.0.0,2m");
+    let range = format!("10.{net}.{third}.100,10.{net}.{third}.200,255.255.0.0,2m");
     let mut server = network.spawn(&network.server(), &[
         "dnsmasq",
         "--conf-file=/dev/null",
@@ -46,7 +46,7 @@ fn dnsmasq(network: &Network, third: u8) -> Program {
     server
 }
 
-fn dhcpd(network: &Network, third: u8) -> Program {
+fn dhcpd(network: &Network, net: u8, third: u8) -> Program {
     let leases = network.write("dhcpd.leases", "");
     let config = network.write(
         "dhcpd.conf",
@@ -54,9 +54,9 @@ fn dhcpd(network: &Network, third: u8) -> Program {
             "authoritative; ping-check off; default-lease-time 120; max-lease-time 120;
              option dhcp-renewal-time 2; option dhcp-rebinding-time 16;
              option domain-name-servers 10.77.0.53; option domain-name \"example.org\";
-             option interface-mtu 1400; option routers 10.77.0.1;
-             subnet 10.77.0.0 netmask 255.255.0.0 {{
-               range 10.77.{third}.100 10.77.{third}.200;
+             option interface-mtu 1400; option routers 10.{net}.0.1;
+             subnet 10.{net}.0.0 netmask 255.255.0.0 {{
+               range 10.{net}.{third}.100 10.{net}.{third}.200;
              }}"
         ),
     );
@@ -80,13 +80,13 @@ fn dhcpd(network: &Network, third: u8) -> Program {
     server
 }
 
-fn udhcpd(network: &Network, third: u8) -> Program {
+fn udhcpd(network: &Network, net: u8, third: u8) -> Program {
     let leases = network.write("udhcpd.leases", "");
     let config = network.write(
         "udhcpd.conf",
         &format!(
-            "start 10.77.{third}.100\nend 10.77.{third}.200\ninterface eth0\nlease_file {leases}\n\
-             pidfile {}\nmin_lease 10\nopt lease 120\nopt subnet 255.255.0.0\nopt router 10.77.0.1\n\
+            "start 10.{net}.{third}.100\nend 10.{net}.{third}.200\ninterface eth0\nlease_file {leases}\n\
+             pidfile {}\nmin_lease 10\nopt lease 120\nopt subnet 255.255.0.0\nopt router 10.{net}.0.1\n\
              opt dns 10.77.0.53\nopt domain example.org\nopt mtu 1400\nopt 0x3a 00000002\n\
              opt 0x3b 00000010\n",
             network.path("udhcpd.pid").display()
@@ -108,7 +108,7 @@ fn whole_life(server: &Server) {
     }
     let network = Network::new();
     let resolv = network.write("resolv.conf", "nameserver 192.0.2.1\n");
-    let mut running = (server.start)(&network, 1);
+    let mut running = (server.start)(&network, 77, 1);
     let mut client = network.lease(&["--resolv-conf", &resolv]);
 
     let lease = client.lease();
@@ -131,13 +131,17 @@ fn whole_life(server: &Server) {
     assert_eq!(renewed.address, lease.address);
     assert!(renewed.acquired_at > lease.acquired_at);
 
-    // A server with another pool and no memory refuses the next renewal; the client takes the
-    // address away and gets another.
+    // A server that knows nothing of the lease refuses it; the client takes the address away and
+    // gets another. dnsmasq says so at the next renewal. The others keep silent then, and until the
+    // lease ends: they refuse when the link comes back, dhcpd only if the network is another one.
     drop(running);
-    running = (server.start)(&network, 2);
-    if server.program == "udhcpd" {
-        // busybox's server keeps silent about addresses that are none of its own: the lease would
-        // go on to its end. Carrier lost and found makes the client ask, and the server refuse.
+    let net = if server.program == "dhcpd" { 78 } else { 77 };
+    if net == 78 {
+        network.server_ip(&["addr", "flush", "dev", "eth0"]);
+        network.server_ip(&["addr", "add", "10.78.0.1/16", "dev", "eth0"]);
+    }
+    running = (server.start)(&network, net, 2);
+    if server.program != "dnsmasq" {
         network.client_ip(&["link", "set", "eth0", "down"]);
         client.expect("link down");
         network.client_ip(&["link", "set", "eth0", "up"]);
@@ -183,7 +187,7 @@ fn once_leaves_an_address_that_the_kernel_ends() {
         return;
     }
     let network = Network::new();
-    let _server = dnsmasq(&network, 1);
+    let _server = dnsmasq(&network, 77, 1);
     let mut client = network.lease(&["--once", "--deadline", "15"]);
     let lease = client.lease();
     assert_eq!(client.wait(), Some(0));
@@ -198,12 +202,14 @@ fn no_apply_changes_nothing_and_still_renews() {
         return;
     }
     let network = Network::new();
-    let _server = dnsmasq(&network, 1);
+    let _server = dnsmasq(&network, 77, 1);
     let mut client = network.lease(&["--no-apply"]);
     let lease = client.lease();
+    assert!(!network.addresses().contains("inet "), "{}", network.addresses());
+    // Somebody else configures it: without, the server's answers have nowhere to go.
+    network.client_ip(&["addr", "add", &format!("{}/16", lease.address), "dev", "eth0"]);
     client.expect("sent renew");
     assert_eq!(client.lease().address, lease.address);
-    assert!(!network.addresses().contains("inet "), "{}", network.addresses());
     client.terminate();
     assert_eq!(client.wait(), Some(0));
 }
@@ -226,19 +232,12 @@ fn a_link_that_comes_up_late_is_waited_for() {
         return;
     }
     let network = Network::new();
-    let _server = dnsmasq(&network, 1);
-    let server = network.server();
-    let set = |state: &str| {
-        let done = std::process::Command::new("ip")
-            .args(["-n", &server, "link", "set", "eth0", state])
-            .status();
-        assert!(done.unwrap().success());
-    };
-    set("down");
+    let _server = dnsmasq(&network, 77, 1);
+    network.server_ip(&["link", "set", "eth0", "down"]);
     let mut client = network.lease(&[]);
     until("the client has set its end up", || network.link().contains("NO-CARRIER"));
     assert!(!client.seen.iter().any(|line| line.contains("sent")), "{:?}", client.seen);
-    set("up");
+    network.server_ip(&["link", "set", "eth0", "up"]);
     client.expect("link up");
     let lease = client.lease();
     assert_eq!(lease.prefix_len, 16);
