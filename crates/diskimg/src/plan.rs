@@ -370,7 +370,8 @@ impl DiskPlan {
             next = next.max(end);
             ranges.push((first, sectors));
         }
-        let needed = next.saturating_add(tail);
+        // A GPT needs one sector between its tables.
+        let needed = next.max(head + 1).saturating_add(tail);
         let sectors = match self.size {
             Some(size) => {
                 let sectors = size.0 / SECTOR;

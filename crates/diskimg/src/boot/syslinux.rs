@@ -110,14 +110,10 @@ impl Loader {
         let sys = directory.join("ldlinux.sys")?;
         let mut tree = volume.tree().clone();
         let mut options = volume.options().clone();
-        let mut image = self.ldlinux_sys.clone();
-        image.resize(image.len().next_multiple_of(512), 0);
-        let adv = patch::adv();
-        image.extend_from_slice(&adv);
-        image.extend_from_slice(&adv);
+        let image = self.unpatched();
         let mtime = tree.root().mtime;
         let meta = Metadata::new(0o444).modified_at(mtime);
-        tree.insert(sys.as_bytes(), Node::file(image.clone()).with(meta.clone()))?;
+        tree.insert(sys.as_bytes(), Node::file(image).with(meta.clone()))?;
         let c32 = directory.join("ldlinux.c32")?;
         tree.insert(c32.as_bytes(), Node::file(self.ldlinux_c32.clone()).with(meta))?;
         // A defragmenter that moved the file would end the machine's ability to start.
@@ -128,12 +124,43 @@ impl Loader {
             what: sys.to_string(),
             place: "the fat volume".to_owned(),
         })?;
-        let mut boot_sector = self.boot_sector;
-        let code_len = self.ldlinux_sys.len();
-        patch::patch(&mut boot_sector, &mut image, code_len, extent.first_sector, &directory)?;
-        volume.set_content(&sys, image)?;
+        let Patched { boot_sector, ldlinux_sys } = self.patched(extent.first_sector, &directory)?;
+        volume.set_content(&sys, ldlinux_sys)?;
         let head = crate::field::array(&boot_sector, 0).unwrap_or_default();
         volume.set_boot_code(BootCode { head, sector: boot_sector });
         Ok(volume)
     }
+
+    /// `ldlinux.sys` filled up to whole sectors, and its two sectors of ADV.
+    fn unpatched(&self) -> Vec<u8> {
+        let mut image = self.ldlinux_sys.clone();
+        image.resize(image.len().next_multiple_of(512), 0);
+        let adv = patch::adv();
+        image.extend_from_slice(&adv);
+        image.extend_from_slice(&adv);
+        image
+    }
+
+    /// What has to be on any FAT volume on which `ldlinux.sys` lies in one run from a sector (counted
+    /// from the volume's start) on: for volumes that were not made here.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] when the directory's name is too long.
+    pub fn patched(&self, first_sector: u64, directory: &TreePath) -> Result<Patched> {
+        let mut boot_sector = self.boot_sector;
+        let mut ldlinux_sys = self.unpatched();
+        let len = self.ldlinux_sys.len();
+        patch::patch(&mut boot_sector, &mut ldlinux_sys, len, first_sector, directory)?;
+        Ok(Patched { boot_sector, ldlinux_sys })
+    }
+}
+
+/// SYSLINUX for one place on one volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Patched {
+    /// The boot sector; the volume's bytes 11 to 89 (its parameter block) must be kept.
+    pub boot_sector: [u8; 512],
+    /// The content of `ldlinux.sys`, ADV included.
+    pub ldlinux_sys: Vec<u8>,
 }

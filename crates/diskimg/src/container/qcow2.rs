@@ -207,7 +207,26 @@ impl<R: Read + Seek> Reader<R> {
         let mut bytes = vec![0; index(reader.inside("the L1 table", l1_at, found)?)];
         read_exact_at(&mut reader.reader, l1_at, &mut bytes)?;
         reader.l1 = bytes.chunks_exact(8).filter_map(|entry| u64_be(entry, 0)).collect();
+        reader.check_refcounts(number(48), u64::from(word(56)).saturating_mul(cluster), limits)?;
         Ok(reader)
+    }
+
+    /// Fails when the refcounts are not in the file. Reading does not need them, but writers put
+    /// them last, so that their absence tells an image that was cut short.
+    fn check_refcounts(&mut self, at: u64, len: u64, limits: &Limits) -> Result<()> {
+        let (found, limit) = (len, limits.tables);
+        if found > limit {
+            return Err(Error::Limit { format: "qcow2", what: "refcount table", found, limit });
+        }
+        let mut table = vec![0; index(self.inside("the refcount table", at, len)?)];
+        read_exact_at(&mut self.reader, at, &mut table)?;
+        let cluster = 1_u64 << self.cluster_bits;
+        for entry in table.chunks_exact(8).filter_map(|entry| u64_be(entry, 0)) {
+            if entry & OFFSET != 0 {
+                self.inside("a refcount block", entry & OFFSET, cluster)?;
+            }
+        }
+        Ok(())
     }
 
     /// The length, when the file has so many bytes there.
@@ -273,6 +292,10 @@ impl<R: Read + Seek> BlockSource for Reader<R> {
     }
 
     fn next_data(&mut self, offset: u64) -> Result<Option<(u64, u64)>> {
+        // The disk may end inside of its last cluster.
+        if offset >= self.len {
+            return Ok(None);
+        }
         let size = 1_u64 << self.cluster_bits;
         let per_table = size / 8;
         let last = self.len.div_ceil(size);

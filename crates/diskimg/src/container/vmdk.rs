@@ -290,6 +290,10 @@ impl<R: Read + Seek> BlockSource for Reader<R> {
     }
 
     fn next_data(&mut self, offset: u64) -> Result<Option<(u64, u64)>> {
+        // The disk may end inside of its last grain.
+        if offset >= self.len {
+            return Ok(None);
+        }
         let last = self.len.div_ceil(self.grain);
         let mut grain = offset / self.grain;
         while grain < last {

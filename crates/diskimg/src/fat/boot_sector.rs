@@ -31,6 +31,10 @@ pub(crate) struct Identity {
     pub(crate) hidden_sectors: u32,
 }
 
+/// Where a loader's code begins: SYSLINUX has one boot sector for all kinds, so that the code begins
+/// after the longest parameter block, that of FAT32.
+const LOADER_CODE: usize = 90;
+
 /// INT 18h (let the BIOS try the next device), then halt for good.
 const NO_LOADER: [u8; 5] = [0xcd, 0x18, 0xf4, 0xeb, 0xfd];
 
@@ -42,7 +46,7 @@ pub(crate) fn emit(geometry: &Geometry, identity: &Identity, code: Option<&BootC
     let (extended, code_at) = if fat32 { (64, 90) } else { (36, 62) };
     match code {
         Some(code) => {
-            put(&mut sector, code_at, code.sector.get(code_at..).unwrap_or_default());
+            put(&mut sector, LOADER_CODE, code.sector.get(LOADER_CODE..).unwrap_or_default());
             put(&mut sector, 0, &code.head);
         }
         None => {

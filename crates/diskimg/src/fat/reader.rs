@@ -131,8 +131,7 @@ impl<'source> Reader<'source> {
                 self.source.read_at(geometry.root_start() * SECTOR, &mut bytes)?;
                 bytes
             } else {
-                // A directory has no length: its chain bounds it, and the specification does.
-                self.chain(cluster, 65_536 * 32)?
+                self.directory(&directory, cluster)?
             };
             // Chains may share their tails, so that neither the number of directories nor that of
             // clusters bounds what is read.
@@ -191,6 +190,18 @@ impl<'source> Reader<'source> {
             return Err(malformed(offset, reason));
         }
         bytes.truncate(index(file.len));
+        Ok(bytes)
+    }
+
+    /// A directory's bytes. It has no length: its chain bounds it, and the specification does.
+    fn directory(&mut self, path: &TreePath, cluster: u32) -> Result<Vec<u8>> {
+        const MOST: u64 = 65_536 * 32;
+        let bytes = self.chain(cluster, MOST + 1)?;
+        if bytes.len() as u64 > MOST {
+            let offset = self.parsed.geometry.sector_of(u64::from(cluster)) * SECTOR;
+            let reason = format!("{path}: the chain goes on after 65536 entries, it may loop");
+            return Err(malformed(offset, reason));
+        }
         Ok(bytes)
     }
 

@@ -11,10 +11,8 @@ pub(super) const MAGIC: u32 = 0x3eb2_02fe;
 /// Where the boot sector repeats the magic and, after it, the number of its build.
 pub(super) const BOOT_MAGIC_AT: usize = 504;
 const SECTOR: usize = 512;
-/// `ldlinux.sys` is loaded to this address; an extent must not cross a 64 KiB border of memory,
-/// because a BIOS cannot read across one.
-const LOAD_ADDRESS: u64 = 0x8000;
-const SEGMENT: u64 = 0x1_0000;
+/// Sectors that an extent has at most.
+const EXTENT_SECTORS: u64 = 127;
 const EXTENT_LEN: usize = 10;
 
 fn malformed(offset: usize, reason: &str) -> Error {
@@ -117,9 +115,9 @@ pub(super) fn patch(
         put(image, adv_at + index(copy) * 8, &sector.to_le_bytes());
     }
     let (name_at, name_room) = (areas.field(image, 2), areas.field(image, 4));
-    let name = [b"/", directory.as_bytes(), b"\0"].concat();
+    let name = [directory.as_bytes(), b"\0"].concat();
     if name.len() > name_room || name_at + name_room > len {
-        let most = name_room.saturating_sub(2);
+        let most = name_room.saturating_sub(1);
         return Err(Error::Plan {
             what: "syslinux",
             problems: Problems(vec![format!(
@@ -139,20 +137,13 @@ pub(super) fn patch(
     Ok(())
 }
 
-/// Divides a run of sectors so that none of its parts crosses a border of memory when they are
-/// loaded one after the other.
+/// Divides a run of sectors into parts of less than 64 KiB, which is what one segment register can
+/// reach when they are loaded.
 fn extents(first: u64, sectors: u64) -> Vec<(u64, u64)> {
-    let mut extents = Vec::new();
-    let (mut address, mut done) = (LOAD_ADDRESS, 0);
-    while done < sectors {
-        // An extent is shorter than 64 KiB, even where a whole segment is free.
-        let room = ((SEGMENT - address % SEGMENT) / 512).min(127);
-        let count = room.min(sectors - done);
-        extents.push((first + done, count));
-        address += count * 512;
-        done += count;
-    }
-    extents
+    (0..sectors)
+        .step_by(index(EXTENT_SECTORS))
+        .map(|done| (first + done, EXTENT_SECTORS.min(sectors - done)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -160,10 +151,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn extents_do_not_cross_memory_borders() {
-        // 0x8000 to 0x10000 are 64 sectors; then at most 127 at a time.
-        assert_eq!(extents(1000, 113), [(1000, 64), (1064, 49)]);
-        assert_eq!(extents(0, 300), [(0, 64), (64, 127), (191, 1), (192, 108)]);
+    fn extents_are_shorter_than_a_segment() {
+        assert_eq!(extents(1000, 113), [(1000, 113)]);
+        assert_eq!(extents(0, 300), [(0, 127), (127, 127), (254, 46)]);
         assert!(extents(7, 0).is_empty());
     }
 }
