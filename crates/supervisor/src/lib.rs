@@ -6,6 +6,8 @@ mod backoff;
 mod duration;
 mod graph;
 mod machine;
+#[cfg(feature = "pid1")]
+pub mod pid1;
 mod snapshot;
 mod spec;
 mod state;

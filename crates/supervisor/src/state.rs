@@ -391,3 +391,6 @@ impl Service {
         };
     }
 }
+
+#[cfg(test)]
+mod tests;
