@@ -454,10 +454,8 @@ impl Supervisor {
             && list(&self.graph.wants, id).iter().all(settled)
             && list(&self.graph.after, id).iter().all(settled);
         if !ready {
-            if revivable {
-                if let Some(service) = self.services.get_mut(id.index()) {
-                    service.state = State::Waiting;
-                }
+            if revivable && let Some(service) = self.services.get_mut(id.index()) {
+                service.state = State::Waiting;
             }
             return revivable;
         }

@@ -1,5 +1,6 @@
 //! Real processes. A harness of its own: each case runs as a supervisor in a fresh process (this
 //! program again, with the case's name), because signals and reaping belong to whole processes.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed test says so by panicking")]
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -28,11 +29,11 @@ const CASES: &[Case] = &[
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [word, name, dir] = arguments.as_slice() {
-        if word == "--case" {
-            let case = CASES.iter().find(|(known, ..)| known == name).unwrap();
-            return case.1(Path::new(dir));
-        }
+    if let [word, name, dir] = arguments.as_slice()
+        && word == "--case"
+    {
+        let case = CASES.iter().find(|(known, ..)| known == name).unwrap();
+        return case.1(Path::new(dir));
     }
     if arguments.iter().any(|a| a == "--list") {
         CASES.iter().for_each(|(name, ..)| println!("{name}: test"));

@@ -299,7 +299,9 @@ impl Shell {
             }
             self.committed = self.machine.snapshot();
             let ended = self.options.exit_when_ended && self.machine.all_ended();
-            if let Some(outcome) = self.machine.finished().or(ended.then_some(Outcome::Exit)) {
+            if let Some(outcome) =
+                self.machine.finished().or_else(|| ended.then_some(Outcome::Exit))
+            {
                 self.flush_logs();
                 self.losses(Time::MAX, on_event);
                 let _ = self.old_mask.thread_set_mask();
@@ -314,7 +316,10 @@ impl Shell {
         let due = match self.machine.poll() {
             Output::Timeout(at) => at.min(self.losses_at),
             // drained before; whatever it is, it is not lost
-            other => return Ok(self.perform(other, on_event)),
+            other => {
+                self.perform(other, on_event);
+                return Ok(());
+            }
         };
         let now = super::now();
         let wait = if self.more_to_reap { Time::ZERO } else { due.saturating_sub(now) };
@@ -405,12 +410,13 @@ impl Shell {
             return Err(prepare_error("service", rustix::io::Errno::INVAL));
         };
         self.channels.remove(&id);
-        if !self.logs.contains_key(&id) && spec.tty.is_none() {
-            if let Some(sink) = self.sink(&spec) {
-                let pipe = LogPipe::new(sink).map_err(|e| prepare_error("log pipe", e))?;
-                self.watch(pipe.read.as_fd(), Key::Log(id)).map_err(|e| prepare_error("log", e))?;
-                self.logs.insert(id, pipe);
-            }
+        if !self.logs.contains_key(&id)
+            && spec.tty.is_none()
+            && let Some(sink) = self.sink(&spec)
+        {
+            let pipe = LogPipe::new(sink).map_err(|e| prepare_error("log pipe", e))?;
+            self.watch(pipe.read.as_fd(), Key::Log(id)).map_err(|e| prepare_error("log", e))?;
+            self.logs.insert(id, pipe);
         }
         let mut gift = None;
         let mut socket = None;
@@ -442,7 +448,7 @@ impl Shell {
             output,
             notify: gift.as_ref().map(AsFd::as_fd),
             socket,
-            nofile: self.nofile.clone(),
+            nofile: self.nofile,
             reset_oom: self.reset_oom,
         };
         let pid = spawn::spawn(&spec, &gifts)?;
@@ -514,10 +520,10 @@ impl Shell {
     }
 
     fn on_child(&mut self, pid: Pid, on_event: &mut dyn FnMut(&Event)) {
-        if self.children.contains_key(&pid) {
-            if let Some(status) = reap::look(pid) {
-                self.ended(pid, status, true, on_event);
-            }
+        if self.children.contains_key(&pid)
+            && let Some(status) = reap::look(pid)
+        {
+            self.ended(pid, status, true, on_event);
         }
     }
 
@@ -537,10 +543,10 @@ impl Shell {
         if zombie {
             reap::reap(pid);
         }
-        if let Some(child) = self.children.remove(&pid) {
-            if let Some(pidfd) = &child.pidfd {
-                let _ = epoll::delete(&self.epoll, pidfd);
-            }
+        if let Some(child) = self.children.remove(&pid)
+            && let Some(pidfd) = &child.pidfd
+        {
+            let _ = epoll::delete(&self.epoll, pidfd);
         }
     }
 

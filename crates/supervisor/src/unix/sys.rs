@@ -60,10 +60,10 @@ pub(super) fn spawn(plan: &Plan<'_>) -> Result<i32, (SpawnStep, Errno)> {
             let (step, errno) = child(plan, &argv, &envp, &child_word);
             let [a, b, c, d] = errno.to_ne_bytes();
             let mut word_fd = child_word.as_raw_fd();
-            if let Some((_, target)) = plan.notify {
-                if target == word_fd {
-                    word_fd = SPARE;
-                }
+            if let Some((_, target)) = plan.notify
+                && target == word_fd
+            {
+                word_fd = SPARE;
             }
             let bytes = [step as u8, a, b, c, d];
             // SAFETY: the buffer is valid for its five bytes; a bad descriptor gives an error.
