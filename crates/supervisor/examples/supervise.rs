@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use kiln_supervisor::unix::{self, Options};
-use kiln_supervisor::{Event, Graph, ServiceSpec};
+use kiln_supervisor::{Event, Graph};
 
 #[derive(Parser)]
 struct Arguments {
@@ -40,13 +40,6 @@ struct Arguments {
     subreaper: bool,
 }
 
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Config {
-    #[serde(default)]
-    service: Vec<ServiceSpec>,
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let refuse = |what: &dyn std::fmt::Display| {
@@ -57,17 +50,17 @@ fn main() -> ExitCode {
         Ok(text) => text,
         Err(error) => return refuse(&error),
     };
-    let config: Config = match toml::from_str(&text) {
-        Ok(config) => config,
+    let specs = match kiln_supervisor::specs_from_toml(&text) {
+        Ok(specs) => specs,
         Err(error) => return refuse(&error),
     };
-    let graph = match Graph::new(&config.service) {
+    let graph = match Graph::new(&specs) {
         Ok(graph) => graph,
         Err(problems) => return refuse(&problems),
     };
     if arguments.check {
         for id in graph.order() {
-            println!("{}", config.service[id.index()].name);
+            println!("{}", specs[id.index()].name);
         }
         return ExitCode::SUCCESS;
     }
@@ -76,7 +69,7 @@ fn main() -> ExitCode {
     options.exit_when_ended = true;
     options.reap_orphans = Some(arguments.subreaper);
     let mut failed = false;
-    let result = unix::run(config.service, options, &mut |event| {
+    let result = unix::run(specs, options, &mut |event| {
         failed |= matches!(event, Event::Failed { .. });
         println!("{event}");
     });

@@ -286,10 +286,10 @@ pub(crate) fn list(edges: &[Vec<ServiceId>], id: ServiceId) -> &[ServiceId] {
 }
 
 fn push(edges: &mut [Vec<ServiceId>], from: ServiceId, to: ServiceId) {
-    if let Some(list) = edges.get_mut(from.index()) {
-        if !list.contains(&to) {
-            list.push(to);
-        }
+    if let Some(list) = edges.get_mut(from.index())
+        && !list.contains(&to)
+    {
+        list.push(to);
     }
 }
 

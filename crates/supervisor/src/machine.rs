@@ -262,6 +262,7 @@ impl Supervisor {
                 continue;
             }
             service.wanted = true;
+            service.again = false;
             service.settled = false;
             if matches!(service.state, State::Down | State::Failed(_)) {
                 service.state = State::Waiting;
@@ -390,16 +391,29 @@ impl Supervisor {
         true
     }
 
+    /// Wants a service again that was stopped in order to be restarted, once all that it stands on
+    /// and that is being restarted with it has stopped too (wanting it earlier would keep that up).
     fn want_again(&mut self, id: ServiceId) -> bool {
-        let down = self.state(id) == Some(&State::Down);
-        match self.services.get_mut(id.index()) {
-            Some(service) if down && service.again => {
-                service.again = false;
-                self.want(id);
-                true
-            }
-            _ => false,
+        let restarting = |service: &Service| service.again && !service.wanted;
+        let down = self.services.get(id.index());
+        if !down.is_some_and(|s| s.state == State::Down && restarting(s)) {
+            return false;
         }
+        let mut seen = vec![false; self.services.len()];
+        let mut todo = vec![id];
+        while let Some(id) = todo.pop() {
+            match seen.get_mut(id.index()) {
+                Some(seen) if !*seen => *seen = true,
+                _ => continue,
+            }
+            if self.services.get(id.index()).is_some_and(|s| restarting(s) && s.state.is_live()) {
+                return false;
+            }
+            todo.extend(list(&self.graph.requires, id));
+            todo.extend(list(&self.graph.wants, id));
+        }
+        self.want(id);
+        true
     }
 
     fn start_if_due(&mut self, id: ServiceId, now: Time) -> bool {
@@ -440,10 +454,8 @@ impl Supervisor {
             && list(&self.graph.wants, id).iter().all(settled)
             && list(&self.graph.after, id).iter().all(settled);
         if !ready {
-            if revivable {
-                if let Some(service) = self.services.get_mut(id.index()) {
-                    service.state = State::Waiting;
-                }
+            if revivable && let Some(service) = self.services.get_mut(id.index()) {
+                service.state = State::Waiting;
             }
             return revivable;
         }

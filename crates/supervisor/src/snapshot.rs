@@ -162,7 +162,8 @@ impl fmt::Display for Deadline {
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "kiln-supervisor 1\ntoken {}", self.next_token)?;
-        if let Some(Shutdown { outcome, kill_at, end_at, forced, finished: false }) = self.shutdown {
+        if let Some(Shutdown { outcome, kill_at, end_at, forced, finished: false }) = self.shutdown
+        {
             let outcome = match outcome {
                 Outcome::PowerOff => "poweroff",
                 Outcome::Reboot => "reboot",
@@ -173,7 +174,8 @@ impl fmt::Display for Snapshot {
             writeln!(f, "shutdown {outcome} {kill_at} {end_at} {}", u8::from(forced))?;
         }
         for record in &self.services {
-            let Record { name, wanted, again, settled, started, restarts, failures, state } = record;
+            let Record { name, wanted, again, settled, started, restarts, failures, state } =
+                record;
             let [wanted, again, settled] = [*wanted, *again, *settled].map(u8::from);
             let (started, word) = (millis(*started), state.name());
             write!(
@@ -225,7 +227,7 @@ impl FromStr for Snapshot {
 
 impl Snapshot {
     fn line(&mut self, line: &str) -> Option<()> {
-        let mut words = line.splitn(9, ' ');
+        let mut words = line.splitn(8, ' ');
         let mut word = || words.next();
         match word()? {
             "token" => self.next_token = word()?.parse().ok()?,
@@ -239,7 +241,8 @@ impl Snapshot {
                 };
                 let (kill_at, end_at) = (time(word()?)?, time(word()?)?);
                 let forced = flag(word()?)?;
-                self.shutdown = Some(Shutdown { outcome, kill_at, end_at, forced, finished: false });
+                self.shutdown =
+                    Some(Shutdown { outcome, kill_at, end_at, forced, finished: false });
             }
             "service" => {
                 let name = word()?.to_owned();

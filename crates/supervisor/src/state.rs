@@ -370,12 +370,10 @@ impl Service {
             Restart::OnFailure => failure.is_some(),
             Restart::Never => false,
         };
-        if again {
-            if let Some(until) = self.backoff.next(&spec.backoff, self.started, now) {
-                self.state = State::Backoff { until };
-                effects.push(Effect::Restarting(until));
-                return;
-            }
+        if again && let Some(until) = self.backoff.next(&spec.backoff, self.started, now) {
+            self.state = State::Backoff { until };
+            effects.push(Effect::Restarting(until));
+            return;
         }
         self.state = match failure {
             None if !again => {
@@ -391,3 +389,6 @@ impl Service {
         };
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -302,7 +302,7 @@ pub enum Failure {
     /// A one-shot ran for too long.
     RanTooLong,
     /// It was restarted too often; what happened last.
-    TooManyRestarts(Box<Failure>),
+    TooManyRestarts(Box<Self>),
     /// Something that it requires has failed.
     Requirement(Name),
     /// As an earlier process image of the supervisor put it.

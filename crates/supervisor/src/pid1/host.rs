@@ -1,6 +1,6 @@
 //! The machine's name, its loopback interface, ctrl-alt-del and the out-of-memory killer.
 
-use rustix::net::netlink::{self, SocketAddrNetlink};
+use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 /// Names the machine; at most 64 bytes (gethostname(2)).
@@ -20,11 +20,15 @@ pub fn loopback_up() -> std::io::Result<()> {
         AddressFamily::NETLINK,
         SocketType::RAW,
         SocketFlags::CLOEXEC,
-        Some(netlink::ROUTE),
+        None, // protocol 0 is NETLINK_ROUTE
     )?;
     rustix::net::sendto(&socket, &link_up(1), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
     let timeout = Some(std::time::Duration::from_secs(2));
-    rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, timeout)?;
+    rustix::net::sockopt::set_socket_timeout(
+        &socket,
+        rustix::net::sockopt::Timeout::Recv,
+        timeout,
+    )?;
     let mut answer = [0_u8; 256];
     let (length, _) = rustix::net::recv(&socket, &mut answer[..], RecvFlags::empty())?;
     // nlmsgerr: after the header of 16 bytes, a negative error number or 0
@@ -42,13 +46,13 @@ pub fn loopback_up() -> std::io::Result<()> {
 fn link_up(index: i32) -> [u8; 32] {
     let mut message = [0_u8; 32];
     let fields: [(usize, &[u8]); 7] = [
-        (0, &32_u32.to_ne_bytes()),  // length
-        (4, &16_u16.to_ne_bytes()),  // RTM_NEWLINK
-        (6, &5_u16.to_ne_bytes()),   // NLM_F_REQUEST | NLM_F_ACK
-        (8, &1_u32.to_ne_bytes()),   // sequence
-        (20, &index.to_ne_bytes()),  // ifi_index
-        (24, &1_u32.to_ne_bytes()),  // ifi_flags: IFF_UP
-        (28, &1_u32.to_ne_bytes()),  // ifi_change: that flag alone
+        (0, &32_u32.to_ne_bytes()), // length
+        (4, &16_u16.to_ne_bytes()), // RTM_NEWLINK
+        (6, &5_u16.to_ne_bytes()),  // NLM_F_REQUEST | NLM_F_ACK
+        (8, &1_u32.to_ne_bytes()),  // sequence
+        (20, &index.to_ne_bytes()), // ifi_index
+        (24, &1_u32.to_ne_bytes()), // ifi_flags: IFF_UP
+        (28, &1_u32.to_ne_bytes()), // ifi_change: that flag alone
     ];
     for (at, bytes) in fields {
         for (place, byte) in message.iter_mut().skip(at).zip(bytes) {
@@ -84,8 +88,10 @@ mod tests {
         #[cfg(target_endian = "little")]
         assert_eq!(
             message,
-            [32, 0, 0, 0, 16, 0, 5, 0, 1, 0, 0, 0, 0, 0, 0, 0, // nlmsghdr
-             0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0]  // ifinfomsg
+            [
+                32, 0, 0, 0, 16, 0, 5, 0, 1, 0, 0, 0, 0, 0, 0, 0, // nlmsghdr
+                0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0
+            ] // ifinfomsg
         );
         assert_eq!(message.len(), 32);
     }

@@ -58,8 +58,13 @@ pub const STANDARD: &[Mount] = {
         mount("proc", "/proc", STRICT, "", Always),
         mount("sysfs", "/sys", STRICT, "", Always),
         mount("devtmpfs", "/dev", MountFlags::NOSUID, "mode=0755", Always),
-        mount("devpts", "/dev/pts", MountFlags::NOSUID.union(MountFlags::NOEXEC),
-            "mode=0620,gid=5,ptmxmode=0666", IfSupported),
+        mount(
+            "devpts",
+            "/dev/pts",
+            MountFlags::NOSUID.union(MountFlags::NOEXEC),
+            "mode=0620,gid=5,ptmxmode=0666",
+            IfSupported,
+        ),
         Mount { fstype: "tmpfs", ..mount("shm", "/dev/shm", STRICT, "mode=1777", Always) },
         mount("mqueue", "/dev/mqueue", STRICT, "", IfSupported),
         Mount {
@@ -76,8 +81,13 @@ pub const STANDARD: &[Mount] = {
         mount("tracefs", "/sys/kernel/tracing", STRICT, "mode=0700", IfSupported),
         mount("configfs", "/sys/kernel/config", STRICT, "", IfSupported),
         mount("bpf", "/sys/fs/bpf", STRICT, "mode=0700", IfSupported),
-        mount("hugetlbfs", "/dev/hugepages", MountFlags::NOSUID.union(MountFlags::NODEV), "",
-            IfSupported),
+        mount(
+            "hugetlbfs",
+            "/dev/hugepages",
+            MountFlags::NOSUID.union(MountFlags::NODEV),
+            "",
+            IfSupported,
+        ),
         mount("binfmt_misc", "/proc/sys/fs/binfmt_misc", STRICT, "", IfSupported),
     ]
 };
@@ -233,7 +243,8 @@ mod tests {
     #[test]
     fn mountinfo_lines() {
         // proc_pid_mountinfo(5): optional fields end with a lone hyphen; octal escapes
-        let entry = parse("36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 - ext3 /dev/root rw").unwrap();
+        let entry =
+            parse("36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 - ext3 /dev/root rw").unwrap();
         assert_eq!((entry.id, entry.parent), (36, 35));
         assert_eq!((entry.target.as_str(), entry.fstype.as_str()), ("/mnt 2", "ext3"));
         assert_eq!(parse("nonsense"), None);
@@ -243,9 +254,10 @@ mod tests {
     #[test]
     fn the_standard_table_mounts_parents_first() {
         for (index, mount) in STANDARD.iter().enumerate() {
-            let below = STANDARD.iter().take(index).filter(|earlier| {
-                earlier.target.starts_with(&format!("{}/", mount.target))
-            });
+            let below = STANDARD
+                .iter()
+                .take(index)
+                .filter(|earlier| earlier.target.starts_with(&format!("{}/", mount.target)));
             assert_eq!(below.count(), 0, "{mount} would hide what is mounted before it");
         }
     }

@@ -207,7 +207,10 @@ pub fn finish(outcome: Outcome) -> ! {
     crate::unix::emergency(&format_args!("cannot {outcome}: {result:?}"))
 }
 
-#[expect(clippy::exit, reason = "finish never returns; without PID 1's powers this is what is left")]
+#[expect(
+    clippy::exit,
+    reason = "finish never returns; without PID 1's powers this is what is left"
+)]
 pub(super) fn leave(code: i32) -> ! {
     std::process::exit(code)
 }
@@ -242,8 +245,24 @@ fn everyone_goes() {
 
 /// The kernel's own file systems: nothing of them is on a disk.
 const VIRTUAL: [&str; 18] = [
-    "proc", "sysfs", "devtmpfs", "devpts", "tmpfs", "ramfs", "rootfs", "cgroup2", "cgroup", "mqueue",
-    "securityfs", "debugfs", "tracefs", "configfs", "bpf", "hugetlbfs", "binfmt_misc", "pstore",
+    "proc",
+    "sysfs",
+    "devtmpfs",
+    "devpts",
+    "tmpfs",
+    "ramfs",
+    "rootfs",
+    "cgroup2",
+    "cgroup",
+    "mqueue",
+    "securityfs",
+    "debugfs",
+    "tracefs",
+    "configfs",
+    "bpf",
+    "hugetlbfs",
+    "binfmt_misc",
+    "pstore",
 ];
 
 fn unmount_all() {

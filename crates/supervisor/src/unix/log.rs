@@ -39,11 +39,7 @@ impl LogPipe {
     }
 
     /// A pipe taken over from an earlier process image.
-    pub(super) fn with_ends(
-        read: OwnedFd,
-        write: OwnedFd,
-        sink: Sink,
-    ) -> rustix::io::Result<Self> {
+    pub(super) fn with_ends(read: OwnedFd, write: OwnedFd, sink: Sink) -> rustix::io::Result<Self> {
         // the reader's open file description only: a service's writes block as it expects
         rustix::io::ioctl_fionbio(&read, true)?;
         Ok(Self { read, write, sink, dropped: 0, why: None, reported: None })
@@ -191,7 +187,11 @@ fn console(prefix: &str, partial: &mut Vec<u8>, chunk: &[u8]) -> Result<(), Lost
         text.extend_from_slice(line);
     }
     partial.drain(..end);
-    if super::console::write(&text) { Ok(()) } else { Err((text.len() as u64, Errno(nix::libc::EAGAIN))) }
+    if super::console::write(&text) {
+        Ok(())
+    } else {
+        Err((text.len() as u64, Errno(nix::libc::EAGAIN)))
+    }
 }
 
 #[cfg(test)]

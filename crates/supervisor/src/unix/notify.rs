@@ -66,7 +66,8 @@ pub(super) fn hear(fd: BorrowedFd<'_>, kind: ChannelKind, from: Option<Pid>) -> 
         }
         ChannelKind::Socket => {
             let mut buffer = [0_u8; 4096];
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1), ScmRights(16))];
+            let mut space =
+                [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1), ScmRights(16))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
             let message = {

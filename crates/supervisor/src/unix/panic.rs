@@ -1,6 +1,5 @@
 //! What a panic does: it is told, and the process goes on as a new image with the old state.
 
-
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -96,9 +95,15 @@ impl Legacy {
         Some(legacy)
     }
 
-    /// The state that the process image before this one has left, if there was one.
-    pub(super) fn inherited() -> Option<Self> {
-        let number = std::env::var(STATE_VARIABLE).ok()?.parse().ok()?;
+    /// The state that the process image before this one has left, if there was one; `Err` if it
+    /// cannot be understood.
+    pub(super) fn inherited() -> Option<Result<Self, ()>> {
+        let number = std::env::var(STATE_VARIABLE).ok()?;
+        Some(Self::read(&number).ok_or(()))
+    }
+
+    fn read(number: &str) -> Option<Self> {
+        let number = number.parse().ok()?;
         let mut file = std::fs::File::from(sys::adopt_fd(number)?);
         file.rewind().ok()?;
         let mut text = String::new();
@@ -150,7 +155,6 @@ pub(crate) fn emergency(why: &dyn std::fmt::Display) -> ! {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,7 +171,9 @@ mod tests {
                     service s 0 0 1 7 2 2 stopping 9 - 1 not-ready\n";
         let legacy = Legacy::decode(text).unwrap();
         assert_eq!(legacy.encode(), text);
-        for broken in ["", "kiln-supervisor 2\n", "x\nkiln-supervisor 1\n", "kiln-supervisor 1\nservice a\n"] {
+        for broken in
+            ["", "kiln-supervisor 2\n", "x\nkiln-supervisor 1\n", "kiln-supervisor 1\nservice a\n"]
+        {
             assert_eq!(Legacy::decode(broken), None, "{broken:?}");
         }
     }

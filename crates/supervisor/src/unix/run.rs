@@ -20,7 +20,8 @@ use crate::machine::Supervisor;
 use crate::snapshot::Snapshot;
 use crate::spec::{Kill, Log, LogFile, Readiness, ServiceSpec};
 use crate::vocabulary::{
-    Action, Errno, Event, ExitStatus, Input, Outcome, Output, Pid, SpawnError, SpawnStep, Time, Token,
+    Action, Errno, Event, ExitStatus, Input, Outcome, Output, Pid, SpawnError, SpawnStep, Time,
+    Token,
 };
 
 /// So many orphans are reaped before services are looked after again.
@@ -132,7 +133,24 @@ struct Shell {
 impl Shell {
     fn new(specs: Vec<ServiceSpec>, options: Options) -> Result<Self, Error> {
         let now = super::now();
-        let legacy = Legacy::inherited();
+        let mut lost = false;
+        let legacy = match Legacy::inherited() {
+            Some(Ok(legacy)) => Some(legacy),
+            Some(Err(())) if rustix::process::getpid().is_init() => {
+                // whatever runs is nobody's: a second instance beside it would be worse than none
+                let all = nix::unistd::Pid::from_raw(-1);
+                let _ = nix::sys::signal::kill(all, NixSignal::SIGKILL);
+                lost = true;
+                None
+            }
+            Some(Err(())) => {
+                let what = "take over the state of the process image before";
+                return Err(Error::system(what)(std::io::Error::from(
+                    std::io::ErrorKind::InvalidData,
+                )));
+            }
+            None => None,
+        };
         let machine = match &legacy {
             Some(legacy) => {
                 let mut snapshot = legacy.snapshot.clone();
@@ -171,9 +189,8 @@ impl Shell {
             mask.remove(NixSignal::SIGUSR2);
             mask.remove(NixSignal::SIGPWR);
         }
-        let old_mask = mask
-            .thread_swap_mask(SigmaskHow::SIG_BLOCK)
-            .map_err(Error::system("block signals"))?;
+        let old_mask =
+            mask.thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(Error::system("block signals"))?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(Error::system("make a signalfd"))?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
@@ -212,10 +229,16 @@ impl Shell {
         };
         shell.watch(shell.signals.as_fd(), Key::Signal).map_err(Error::system("watch signals"))?;
         for (source, index) in shell.options.sources.iter().zip(0..) {
-            shell.watch(source.fd(), Key::Source(index)).map_err(Error::system("watch a source"))?;
+            shell
+                .watch(source.fd(), Key::Source(index))
+                .map_err(Error::system("watch a source"))?;
         }
         if let Some(legacy) = legacy {
             shell.inherit(legacy);
+        }
+        if lost {
+            let what = "the state before a panic was lost: all processes were killed".to_owned();
+            shell.told.push(Event::Warning { what });
         }
         Ok(shell)
     }
@@ -226,7 +249,8 @@ impl Shell {
         self.last_panic = legacy.last_panic;
         let mut pipes: BTreeMap<ServiceId, (Option<OwnedFd>, Option<OwnedFd>)> = BTreeMap::new();
         for (name, kind, number) in legacy.fds {
-            let (Some(fd), Some(id)) = (super::sys::adopt_fd(number), self.machine.id(&name)) else {
+            let (Some(fd), Some(id)) = (super::sys::adopt_fd(number), self.machine.id(&name))
+            else {
                 continue;
             };
             match kind {
@@ -246,7 +270,9 @@ impl Shell {
         }
         for (id, ends) in pipes {
             let (Some(read), Some(write)) = ends else { continue };
-            let Some(sink) = self.machine.spec(id).and_then(|spec| self.sink(spec)) else { continue };
+            let Some(sink) = self.machine.spec(id).and_then(|spec| self.sink(spec)) else {
+                continue;
+            };
             if let Ok(pipe) = LogPipe::with_ends(read, write, sink) {
                 let _ = self.watch(pipe.read.as_fd(), Key::Log(id));
                 self.logs.insert(id, pipe);
@@ -273,7 +299,9 @@ impl Shell {
             }
             self.committed = self.machine.snapshot();
             let ended = self.options.exit_when_ended && self.machine.all_ended();
-            if let Some(outcome) = self.machine.finished().or(ended.then_some(Outcome::Exit)) {
+            if let Some(outcome) =
+                self.machine.finished().or_else(|| ended.then_some(Outcome::Exit))
+            {
                 self.flush_logs();
                 self.losses(Time::MAX, on_event);
                 let _ = self.old_mask.thread_set_mask();
@@ -288,7 +316,10 @@ impl Shell {
         let due = match self.machine.poll() {
             Output::Timeout(at) => at.min(self.losses_at),
             // drained before; whatever it is, it is not lost
-            other => return Ok(self.perform(other, on_event)),
+            other => {
+                self.perform(other, on_event);
+                return Ok(());
+            }
         };
         let now = super::now();
         let wait = if self.more_to_reap { Time::ZERO } else { due.saturating_sub(now) };
@@ -297,8 +328,11 @@ impl Shell {
             tv_nsec: i64::from(wait.subsec_nanos()),
         });
         let mut events: Vec<epoll::Event> = Vec::with_capacity(64);
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref())
-        {
+        match epoll::wait(
+            &self.epoll,
+            rustix::buffer::spare_capacity(&mut events),
+            timeout.as_ref(),
+        ) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(Error::system("wait for events")(error)),
         }
@@ -376,12 +410,13 @@ impl Shell {
             return Err(prepare_error("service", rustix::io::Errno::INVAL));
         };
         self.channels.remove(&id);
-        if !self.logs.contains_key(&id) && spec.tty.is_none() {
-            if let Some(sink) = self.sink(&spec) {
-                let pipe = LogPipe::new(sink).map_err(|e| prepare_error("log pipe", e))?;
-                self.watch(pipe.read.as_fd(), Key::Log(id)).map_err(|e| prepare_error("log", e))?;
-                self.logs.insert(id, pipe);
-            }
+        if !self.logs.contains_key(&id)
+            && spec.tty.is_none()
+            && let Some(sink) = self.sink(&spec)
+        {
+            let pipe = LogPipe::new(sink).map_err(|e| prepare_error("log pipe", e))?;
+            self.watch(pipe.read.as_fd(), Key::Log(id)).map_err(|e| prepare_error("log", e))?;
+            self.logs.insert(id, pipe);
         }
         let mut gift = None;
         let mut socket = None;
@@ -413,7 +448,7 @@ impl Shell {
             output,
             notify: gift.as_ref().map(AsFd::as_fd),
             socket,
-            nofile: self.nofile.clone(),
+            nofile: self.nofile,
             reset_oom: self.reset_oom,
         };
         let pid = spawn::spawn(&spec, &gifts)?;
@@ -485,10 +520,10 @@ impl Shell {
     }
 
     fn on_child(&mut self, pid: Pid, on_event: &mut dyn FnMut(&Event)) {
-        if self.children.contains_key(&pid) {
-            if let Some(status) = reap::look(pid) {
-                self.ended(pid, status, true, on_event);
-            }
+        if self.children.contains_key(&pid)
+            && let Some(status) = reap::look(pid)
+        {
+            self.ended(pid, status, true, on_event);
         }
     }
 
@@ -508,10 +543,10 @@ impl Shell {
         if zombie {
             reap::reap(pid);
         }
-        if let Some(child) = self.children.remove(&pid) {
-            if let Some(pidfd) = &child.pidfd {
-                let _ = epoll::delete(&self.epoll, pidfd);
-            }
+        if let Some(child) = self.children.remove(&pid)
+            && let Some(pidfd) = &child.pidfd
+        {
+            let _ = epoll::delete(&self.epoll, pidfd);
         }
     }
 
@@ -565,7 +600,8 @@ impl Shell {
         self.losses_at = Time::MAX;
         let mut events = Vec::new();
         for (id, pipe) in &mut self.logs {
-            if let (Some((bytes, errno)), Some(service)) = (pipe.loss(now), self.machine.name(*id)) {
+            if let (Some((bytes, errno)), Some(service)) = (pipe.loss(now), self.machine.name(*id))
+            {
                 events.push(Event::LogDropped { service, bytes, errno });
             }
         }
@@ -611,8 +647,10 @@ impl Shell {
             };
             match input {
                 Some(input) => self.input(input, on_event),
-                None => self
-                    .tell(&Event::Warning { what: format!("no such service: {request:?}") }, on_event),
+                None => self.tell(
+                    &Event::Warning { what: format!("no such service: {request:?}") },
+                    on_event,
+                ),
             }
         }
     }

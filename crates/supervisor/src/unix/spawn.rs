@@ -36,7 +36,8 @@ pub(super) fn spawn(spec: &ServiceSpec, gifts: &Gifts<'_>) -> Result<Pid, SpawnE
     };
     let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(|_| bad());
     let environment = environment(spec, gifts);
-    let path = environment.iter().find(|(key, _)| key == "PATH").map(|(_, value)| value.as_os_str());
+    let path =
+        environment.iter().find(|(key, _)| key == "PATH").map(|(_, value)| value.as_os_str());
     let programs = candidates(program, path);
     let notify = match (spec.readiness, gifts.notify) {
         (Readiness::NotifyFd(number), Some(fd)) => {

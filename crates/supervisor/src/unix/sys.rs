@@ -1,5 +1,8 @@
 //! Fork and exec: the only unsafe code of the crate.
-#![expect(unsafe_code, reason = "fork, dup2 onto a chosen number, signal and execve have no safe wrapper")]
+#![expect(
+    unsafe_code,
+    reason = "fork, dup2 onto a chosen number, signal and execve have no safe wrapper"
+)]
 
 use std::ffi::{CStr, CString, c_char};
 use std::io::Read;
@@ -41,8 +44,8 @@ const EXEC_TIMEOUT: Duration = Duration::from_secs(5);
 /// Starts the process and waits until it executes the program or says why it cannot.
 pub(super) fn spawn(plan: &Plan<'_>) -> Result<i32, (SpawnStep, Errno)> {
     let step = |step| move |e: rustix::io::Errno| (step, Errno(e.raw_os_error()));
-    let (word, child_word) =
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(step(SpawnStep::Prepare))?;
+    let (word, child_word) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(step(SpawnStep::Prepare))?;
     let pointers = |list: &[CString]| -> Vec<*const c_char> {
         list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
     };
@@ -57,10 +60,10 @@ pub(super) fn spawn(plan: &Plan<'_>) -> Result<i32, (SpawnStep, Errno)> {
             let (step, errno) = child(plan, &argv, &envp, &child_word);
             let [a, b, c, d] = errno.to_ne_bytes();
             let mut word_fd = child_word.as_raw_fd();
-            if let Some((_, target)) = plan.notify {
-                if target == word_fd {
-                    word_fd = SPARE;
-                }
+            if let Some((_, target)) = plan.notify
+                && target == word_fd
+            {
+                word_fd = SPARE;
             }
             let bytes = [step as u8, a, b, c, d];
             // SAFETY: the buffer is valid for its five bytes; a bad descriptor gives an error.
@@ -105,8 +108,10 @@ fn confirm(word: OwnedFd, pid: i32) -> Result<i32, (SpawnStep, Errno)> {
                 let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
             }
             let [step, errno @ ..] = bytes;
-            Err((STEPS.get(usize::from(step)).copied().unwrap_or(SpawnStep::Exec),
-                Errno(i32::from_ne_bytes(errno))))
+            Err((
+                STEPS.get(usize::from(step)).copied().unwrap_or(SpawnStep::Exec),
+                Errno(i32::from_ne_bytes(errno)),
+            ))
         }
         // closed without a word: executed
         Err(_) => Ok(pid),

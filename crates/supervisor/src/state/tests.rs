@@ -1,0 +1,149 @@
+//! Every cell of the table of states and stimuli.
+
+use super::*;
+use crate::vocabulary::{Errno, SpawnStep};
+
+const NOW: Time = Duration::from_secs(100);
+
+fn stimuli() -> Vec<(&'static str, Stimulus)> {
+    let error = SpawnError { step: SpawnStep::Exec, errno: Errno(2), subject: "/x".into() };
+    vec![
+        ("Start", Stimulus::Start(Token(9))),
+        ("Stop", Stimulus::Stop),
+        ("Kill", Stimulus::Kill),
+        ("Spawned", Stimulus::Spawned(Pid(7))),
+        ("SpawnFailed", Stimulus::SpawnFailed(error)),
+        ("Ready", Stimulus::Ready),
+        ("Exit0", Stimulus::Exited(ExitStatus::Code(0))),
+        ("Exit1", Stimulus::Exited(ExitStatus::Code(1))),
+        ("Deadline", Stimulus::Deadline),
+    ]
+}
+
+fn states() -> Vec<State> {
+    let pid = Pid(5);
+    let deadline = Some(NOW);
+    let stopping = |killed, why| State::Stopping { pid, deadline, killed, why };
+    vec![
+        State::Down,
+        State::Waiting,
+        State::Starting,
+        State::Unready { pid, deadline },
+        State::Up { pid },
+        stopping(false, StopReason::Requested),
+        stopping(true, StopReason::Requested),
+        stopping(false, StopReason::NotReady),
+        State::Backoff { until: NOW },
+        State::Done,
+        State::Failed(Failure::NotReady),
+    ]
+}
+
+/// One line per state, one word per stimulus: the state after it, with `!` for a signal, `+` for
+/// a spawn, `~` for the sweep of the group; `.` where the stimulus meant nothing.
+fn table(spec: &ServiceSpec, wanted: bool) -> Vec<String> {
+    states()
+        .into_iter()
+        .map(|state| {
+            let cells = stimuli().into_iter().map(|(_, stimulus)| {
+                let mut service =
+                    Service { state: state.clone(), wanted, started: NOW, ..Service::new() };
+                let mut effects = Vec::new();
+                if !service.step(spec, stimulus, NOW, &mut effects) {
+                    assert_eq!(service.state, state);
+                    assert!(effects.is_empty());
+                    return ".".to_owned();
+                }
+                let marks = effects.iter().map(|effect| match effect {
+                    Effect::Signal(Pid(5), _) => "!",
+                    Effect::Spawn(_) => "+",
+                    Effect::Sweep(Pid(5)) => "~",
+                    Effect::Signal(..) | Effect::Sweep(_) => "WRONG PID",
+                    _ => "",
+                });
+                format!("{}{}", service.state.name(), marks.collect::<String>())
+            });
+            let cells: Vec<_> = cells.collect();
+            format!("{}: {}", state.name(), cells.join(" "))
+        })
+        .collect()
+}
+
+#[test]
+fn a_wanted_daemon_with_readiness() {
+    let spec =
+        ServiceSpec { readiness: Readiness::NotifyFd(3), ..ServiceSpec::daemon("d", ["/d"]) };
+    // Start Stop Kill Spawned SpawnFailed Ready Exit0 Exit1 Deadline
+    assert_eq!(
+        table(&spec, true),
+        [
+            "down: starting+ . . . . . . . .",
+            "waiting: starting+ down down . . . . . .",
+            "starting: . . . unready backoff . . . .",
+            "unready: . stopping! stopping! . . up backoff~ backoff~ stopping!",
+            "up: . stopping! stopping! . . . backoff~ backoff~ .",
+            "stopping: . . stopping! . . . waiting~ waiting~ stopping!",
+            "stopping: . . . . . . waiting~ waiting~ stopping",
+            "stopping: . . stopping! . . . backoff~ backoff~ stopping!",
+            "backoff: . down down . . . . . waiting",
+            "done: starting+ down down . . . . . .",
+            "failed: starting+ down down . . . . . .",
+        ]
+    );
+}
+
+#[test]
+fn an_unwanted_daemon_is_not_restarted() {
+    let spec = ServiceSpec { kill: Kill::Process, ..ServiceSpec::daemon("d", ["/d"]) };
+    assert_eq!(
+        table(&spec, false),
+        [
+            "down: starting+ . . . . . . . .",
+            "waiting: starting+ down down . . . . . .",
+            "starting: . . . up down . . . .",
+            "unready: . stopping! stopping! . . up down down stopping!",
+            "up: . stopping! stopping! . . . down down .",
+            "stopping: . . stopping! . . . down down stopping!",
+            "stopping: . . . . . . down down stopping",
+            "stopping: . . stopping! . . . down down stopping!",
+            "backoff: . down down . . . . . waiting",
+            "done: starting+ down down . . . . . .",
+            "failed: starting+ down down . . . . . .",
+        ]
+    );
+}
+
+#[test]
+fn a_wanted_one_shot() {
+    let spec = ServiceSpec::one_shot("o", ["/o"]);
+    assert_eq!(
+        table(&spec, true),
+        [
+            "down: starting+ . . . . . . . .",
+            "waiting: starting+ down down . . . . . .",
+            "starting: . . . unready failed . . . .",
+            "unready: . stopping! stopping! . . . done~ failed~ stopping!",
+            "up: . stopping! stopping! . . . done~ failed~ .",
+            "stopping: . . stopping! . . . waiting~ waiting~ stopping!",
+            "stopping: . . . . . . waiting~ waiting~ stopping",
+            "stopping: . . stopping! . . . failed~ failed~ stopping!",
+            "backoff: . down down . . . . . waiting",
+            "done: starting+ down down . . . . . .",
+            "failed: starting+ down down . . . . . .",
+        ]
+    );
+}
+
+#[test]
+fn restart_policies_by_exit_code() {
+    let after = |restart, code| {
+        let spec = ServiceSpec { restart, ..ServiceSpec::daemon("d", ["/d"]) };
+        let mut service = Service { wanted: true, ..Service::new() };
+        service.state = State::Up { pid: Pid(5) };
+        service.step(&spec, Stimulus::Exited(ExitStatus::Code(code)), NOW, &mut Vec::new());
+        service.state.name()
+    };
+    assert_eq!([after(Restart::Always, 0), after(Restart::Always, 1)], ["backoff", "backoff"]);
+    assert_eq!([after(Restart::OnFailure, 0), after(Restart::OnFailure, 1)], ["done", "backoff"]);
+    assert_eq!([after(Restart::Never, 0), after(Restart::Never, 1)], ["done", "failed"]);
+}
