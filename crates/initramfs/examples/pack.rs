@@ -38,14 +38,15 @@ fn pack(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     host::import(&mut tree, &arguments.directory, "", &policy)?;
 
     let partial = beside(&arguments.image);
-    let written = File::create(&partial).map_err(|error| format!("create: {error}")).and_then(
-        |file| match arguments.compress {
-            // A plain file lets contents be copied by the kernel.
-            Compression::None => write_image(&tree, &Compression::None, file).map(drop),
-            compress => write_image(&tree, &compress, BufWriter::new(file)).map(drop),
-        }
-        .map_err(|error| error.to_string()),
-    );
+    let written =
+        File::create(&partial).map_err(|error| format!("create: {error}")).and_then(|file| {
+            match arguments.compress {
+                // A plain file lets contents be copied by the kernel.
+                Compression::None => write_image(&tree, &Compression::None, file).map(drop),
+                compress => write_image(&tree, &compress, BufWriter::new(file)).map(drop),
+            }
+            .map_err(|error| error.to_string())
+        });
     let renamed = written.and_then(|()| {
         std::fs::rename(&partial, &arguments.image).map_err(|error| error.to_string())
     });

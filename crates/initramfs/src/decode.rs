@@ -202,7 +202,8 @@ impl<R: Read> Decoder<R> {
                     let what = format!("{at}: reading a {other} member");
                     Error::FeatureMissing { what, feature }
                 } else {
-                    let reason = format!("a member compressed with {other}, which is not supported");
+                    let reason =
+                        format!("a member compressed with {other}, which is not supported");
                     Error::Malformed { at, reason }
                 });
             }

@@ -67,8 +67,8 @@ pub fn files(tree: &Tree) -> Result<Vec<FileRecord>> {
         };
         if let Some(Kind::File(source)) = file.map(|node| &node.kind) {
             record.size = Some(source.len());
-            let digest = digest(source)
-                .map_err(|source| Error::Content { path: path.clone(), source })?;
+            let digest =
+                digest(source).map_err(|source| Error::Content { path: path.clone(), source })?;
             record.sha256 = Some(digest);
             if let Source::File { path, .. } = source {
                 record.source = Some(path.display().to_string());

@@ -146,8 +146,11 @@ fn segments_are_read_as_one_image() {
             Err(Error::FeatureMissing { .. }) => continue,
             Err(error) => unreachable!("{error}"),
         };
-        let segments =
-            [Segment::early(&early), Segment::new(&base, compression), Segment::new(&more, compression)];
+        let segments = [
+            Segment::early(&early),
+            Segment::new(&base, compression),
+            Segment::new(&more, compression),
+        ];
         let bytes = write_segments(&segments, &Options::default(), Vec::new()).unwrap();
         // The kernel finds the microcode before it can decompress.
         assert!(bytes.starts_with(b"070701"));
@@ -177,8 +180,13 @@ fn truncated_and_foreign_input_is_told_with_its_place() {
     assert_eq!(message(&bytes[..100]), "offset 100: the input ends inside a header");
     assert_eq!(message(&bytes[..111]), "offset 111: the input ends inside a name");
     assert!(message(b"#!/bin/sh\n").starts_with("offset 0: \"#!/bin\" is neither"));
-    assert!(message(b"0707070000000000000000000000000000000000000000000000000000000000000000000000\
-        0000000000000000000000000000000000000000").contains("magic 070707"));
+    assert!(
+        message(
+            b"0707070000000000000000000000000000000000000000000000000000000000000000000000\
+        0000000000000000000000000000000000000000"
+        )
+        .contains("magic 070707")
+    );
     let mut junk = bytes.clone();
     junk.extend_from_slice(b"junk");
     assert!(message(&junk).contains("is neither a newc entry nor a compressed archive"));

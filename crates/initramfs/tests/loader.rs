@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use kiln_initramfs::Error;
-use kiln_initramfs::elf::{
-    ClosureKind, Hwcaps, Options, Problem, Resolver, Root, X86Level,
-};
+use kiln_initramfs::elf::{ClosureKind, Hwcaps, Options, Problem, Resolver, Root, X86Level};
 
 const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 
@@ -85,7 +83,12 @@ fn every_program_of_this_machine_lists_as_the_loader_lists_it() {
         }
         union.extend(ours);
     }
-    println!("{} programs, {} libraries, {} mismatches", programs.len(), union.len(), mismatches.len());
+    println!(
+        "{} programs, {} libraries, {} mismatches",
+        programs.len(),
+        union.len(),
+        mismatches.len()
+    );
     assert!(mismatches.is_empty(), "{}", mismatches.join("\n"));
     assert!(programs.len() > 50, "only {} programs were compared", programs.len());
 }
@@ -318,7 +321,7 @@ fn a_closure_in_a_sysroot_is_complete_and_stays_there() {
     opt/libs/libs.so.1.0 (regular file): needed by /usr/bin/prog as libs.so.1
     usr/bin/prog (regular file): interpreter of the script /bin/script
     usr/bin/script (regular file): asked for
-    usr/lib64/libc.so.6 (regular file): needed by /usr/bin/prog as libc.so.6
+    usr/lib64/libc.so.6 (regular file): needed by /opt/libs/libs.so.1.0 as libc.so.6
     usr/lib64/libs.so.1 (symbolic link): symbolic link on the way to /opt/libs/libs.so.1.0
     ");
     let needs: Vec<String> = closure.needs_ldconfig.iter().map(ToString::to_string).collect();
@@ -349,7 +352,12 @@ fn a_closure_in_a_sysroot_is_complete_and_stays_there() {
 fn resolver_path(name: &str) -> PathBuf {
     let mut resolver = Resolver::new(Options::default()).unwrap();
     let listed = resolver.list(&Root::in_sysroot("/bin/sh")).unwrap();
-    listed.into_iter().find(|listed| listed.name == name).and_then(|found| found.path).unwrap().into()
+    listed
+        .into_iter()
+        .find(|listed| listed.name == name)
+        .and_then(|found| found.path)
+        .unwrap()
+        .into()
 }
 
 #[test]
@@ -388,9 +396,12 @@ fn musl_lists_as_its_own_loader_does() {
         let run = run.unwrap();
         assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     };
-    let library = ["-shared", "-fPIC"];
-    compile("deep/libmb.so", "int b;", &library);
-    compile("lib/libma.so", "int a;", &["-shared", "-fPIC", "deep/libmb.so", "-Wl,-soname,libma.so"]);
+    compile("deep/libmb.so", "int b;", &["-shared", "-fPIC", "-Wl,-soname,libmb.so"]);
+    compile(
+        "lib/libma.so",
+        "int a;",
+        &["-shared", "-fPIC", "deep/libmb.so", "-Wl,-soname,libma.so"],
+    );
     let runpath = "-Wl,--enable-new-dtags,-rpath,$ORIGIN/lib:$ORIGIN/deep";
     compile("prog", "int main(void) { return 0; }", &["lib/libma.so", runpath]);
     let loader = "/lib/ld-musl-x86_64.so.1";

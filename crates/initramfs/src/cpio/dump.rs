@@ -2,9 +2,7 @@
 
 use std::io::{Read, Write};
 
-use super::header::{
-    S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK,
-};
+use super::header::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK};
 use super::reader::{Entry, Limits, Reader};
 use crate::{Error, Result};
 
@@ -87,13 +85,14 @@ fn line(entry: &Entry, target: &[u8]) -> String {
 
 fn permissions(mode: u32) -> String {
     let set = |bit: u32, yes: char| if mode & bit == 0 { '-' } else { yes };
-    let special = |bit: u32, execute: u32, both: char, alone: char| {
-        match (mode & bit == 0, mode & execute == 0) {
-            (true, true) => '-',
-            (true, false) => 'x',
-            (false, true) => alone,
-            (false, false) => both,
-        }
+    let special = |bit: u32, execute: u32, both: char, alone: char| match (
+        mode & bit == 0,
+        mode & execute == 0,
+    ) {
+        (true, true) => '-',
+        (true, false) => 'x',
+        (false, true) => alone,
+        (false, false) => both,
     };
     [
         set(0o400, 'r'),

@@ -117,7 +117,11 @@ impl fmt::Display for HeaderError {
                 out.write_str("magic 070707: the old portable format, expected newc (070701)")
             }
             Self::Magic(magic) => {
-                write!(out, "no cpio magic: \"{}\", expected 070701 or 070702", magic.escape_ascii())
+                write!(
+                    out,
+                    "no cpio magic: \"{}\", expected 070701 or 070702",
+                    magic.escape_ascii()
+                )
             }
             Self::Field { offset } => {
                 write!(out, "header byte {offset}: expected eight hexadecimal digits")
@@ -227,7 +231,8 @@ mod tests {
         let golden = b"070701\
             00000001000041ED00000000000000000000000200000000\
             00000000000000000000000000000000000000000000000400000000";
-        let header = Header { ino: 1, mode: 0o040_755, nlink: 2, name_size: 4, ..Header::default() };
+        let header =
+            Header { ino: 1, mode: 0o040_755, nlink: 2, name_size: 4, ..Header::default() };
         assert_eq!(header.emit().escape_ascii().to_string(), golden.escape_ascii().to_string());
         assert_eq!(Header::parse(golden), Ok(header));
     }
@@ -261,7 +266,9 @@ mod tests {
     /// `initramfs_test_hdr_hex` of the kernel: what a lenient number parser would take.
     #[test]
     fn only_digits_are_digits() {
-        for (bad, at) in [(&b"0x000001"[..], 6), (b" 0000001", 22), (b"+0000001", 54), (b"0000000G", 102)] {
+        for (bad, at) in
+            [(&b"0x000001"[..], 6), (b" 0000001", 22), (b"+0000001", 54), (b"0000000G", 102)]
+        {
             let mut bytes = Header::default().emit();
             bytes[at..at + 8].copy_from_slice(bad);
             assert_eq!(Header::parse(&bytes), Err(HeaderError::Field { offset: at }));

@@ -3,9 +3,7 @@
 use std::fmt;
 use std::io::{self, Read};
 
-use super::header::{
-    Format, HEADER_LEN, Header, NAME_SIZE_MAX, S_IFLNK, S_IFREG, TRAILER, pad4,
-};
+use super::header::{Format, HEADER_LEN, Header, NAME_SIZE_MAX, S_IFLNK, S_IFREG, TRAILER, pad4};
 use super::writer::add;
 use crate::decode::Decoder;
 use crate::{Error, Result};
@@ -163,15 +161,18 @@ impl<R: Read> Reader<R> {
             match (next, position.member) {
                 (None, None) => return Ok(None),
                 (None, Some(_)) => self.input.leave()?,
-                (Some(b'0'), _) if position.offset & 3 == 0 => return self.entry(position).map(Some),
+                (Some(b'0'), _) if position.offset & 3 == 0 => {
+                    return self.entry(position).map(Some);
+                }
                 (Some(b'0'), _) => {
                     let reason = "broken padding: expected the entry at a multiple of 4".into();
                     return Err(Error::Malformed { at: position, reason });
                 }
                 (Some(_), None) => self.input.enter()?,
                 (Some(byte), Some(_)) => {
-                    let reason =
-                        format!("junk within the compressed archive: byte {byte:#04x}, expected '0'");
+                    let reason = format!(
+                        "junk within the compressed archive: byte {byte:#04x}, expected '0'"
+                    );
                     return Err(Error::Malformed { at: position, reason });
                 }
             }

@@ -91,7 +91,9 @@ fn content<R: Read>(reader: &mut Reader<R>, entry: &Entry) -> Result<Vec<u8>> {
         {
             return match inner.downcast::<Error>() {
                 Ok(error) => *error,
-                Err(other) => Error::Io { action: "read a content", source: io::Error::other(other) },
+                Err(other) => {
+                    Error::Io { action: "read a content", source: io::Error::other(other) }
+                }
             };
         }
         Error::Malformed { at: entry.position, reason: "the content could not be read".into() }

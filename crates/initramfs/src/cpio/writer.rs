@@ -177,8 +177,7 @@ impl<W: Write> Writer<W> {
         let rule = match file_type {
             S_IFREG => u32::try_from(len).err().map(|_| Rule::FileTooLarge { len }),
             S_IFLNK => {
-                let target =
-                    content.read().map_err(|source| unreadable(&entry.path, source))?;
+                let target = content.read().map_err(|source| unreadable(&entry.path, source))?;
                 symlink_rule(&target)
             }
             S_IFCHR | S_IFBLK => device_rule(entry.rdev.0, entry.rdev.1),

@@ -135,7 +135,8 @@ mod tests {
 
     /// Three entries for one name: generic, x86-64-v3, and one of another machine.
     fn sample() -> Vec<u8> {
-        let strings = b"libz.so.1\0/lib/libz.so.1\0/lib/v3/libz.so.1\0/lib32/libz.so.1\0x86-64-v3\0";
+        let strings =
+            b"libz.so.1\0/lib/libz.so.1\0/lib/v3/libz.so.1\0/lib32/libz.so.1\0x86-64-v3\0";
         let at = |text: &[u8]| {
             let start = HEADER_LEN + 3 * ENTRY_LEN;
             let found = strings.windows(text.len()).position(|window| window == text).unwrap();

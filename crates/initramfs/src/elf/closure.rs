@@ -77,9 +77,7 @@ impl Closure {
             let why = policy.why.clone().unwrap_or_else(|| file.why.clone());
             let node = match &file.kind {
                 ClosureKind::Directory if tree.contains(file.path.as_bytes()) => continue,
-                ClosureKind::Directory => {
-                    Node::directory().with(metadata(policy, 0o755, 0, 0, 0))
-                }
+                ClosureKind::Directory => Node::directory().with(metadata(policy, 0o755, 0, 0, 0)),
                 ClosureKind::Symlink { target } => {
                     let mut node = Node::symlink(target);
                     let mode = node.meta.mode;

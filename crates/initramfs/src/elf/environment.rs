@@ -131,9 +131,7 @@ impl Environment {
             ];
             let found = tokens.iter().find_map(|(name, value)| {
                 let plain = after.strip_prefix(*name);
-                let curly = || {
-                    after.strip_prefix(b"{")?.strip_prefix(*name)?.strip_prefix(b"}")
-                };
+                let curly = || after.strip_prefix(b"{")?.strip_prefix(*name)?.strip_prefix(b"}");
                 plain.or_else(curly).map(|rest| (rest, *value))
             });
             match found {
@@ -274,7 +272,9 @@ fn split(text: &[u8], separator: impl Fn(u8) -> bool) -> Vec<Vec<u8>> {
     text.split(|byte| separator(*byte))
         .map(<[u8]>::trim_ascii)
         .filter(|part| !part.is_empty())
-        .map(|part| part.strip_suffix(b"/").filter(|part| !part.is_empty()).unwrap_or(part).to_vec())
+        .map(|part| {
+            part.strip_suffix(b"/").filter(|part| !part.is_empty()).unwrap_or(part).to_vec()
+        })
         .collect()
 }
 

@@ -68,7 +68,10 @@ pub(super) enum Candidate {
     /// A script; its first line.
     Script(Vec<u8>),
     NotElf,
-    Damaged { path: String, reason: String },
+    Damaged {
+        path: String,
+        reason: String,
+    },
 }
 
 #[derive(Debug)]
@@ -131,10 +134,8 @@ impl Modules {
         if let Some(id) = self.directory_ids.get(spelled) {
             return *id;
         }
-        let resolved = self
-            .sysroot
-            .resolve(spelled)
-            .filter(|resolved| resolved.found == Found::Directory);
+        let resolved =
+            self.sysroot.resolve(spelled).filter(|resolved| resolved.found == Found::Directory);
         self.directories.push(Directory { spelled: spelled.to_vec(), resolved });
         let id = self.directories.len() - 1;
         self.directory_ids.insert(spelled.to_vec(), id);

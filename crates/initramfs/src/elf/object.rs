@@ -76,7 +76,9 @@ impl Arch {
 pub(super) enum Probe {
     Elf(Box<Object>),
     /// No ELF file; the first line when it is a script.
-    Other { script: Option<Vec<u8>> },
+    Other {
+        script: Option<Vec<u8>>,
+    },
     /// An ELF file that cannot be loaded.
     Damaged(String),
 }
@@ -224,7 +226,11 @@ fn notes(
     let align = usize::try_from(segment.p_align.clamp(4, 8)).unwrap_or(4);
     let word = |at: usize| -> Option<u32> {
         let four = bytes.get(at..at.checked_add(4)?)?.try_into().ok()?;
-        Some(if object.arch.big_endian { u32::from_be_bytes(four) } else { u32::from_le_bytes(four) })
+        Some(if object.arch.big_endian {
+            u32::from_be_bytes(four)
+        } else {
+            u32::from_le_bytes(four)
+        })
     };
     let mut at = 0_usize;
     let mut found = Vec::new();
@@ -277,9 +283,7 @@ fn dynamic(
     if runpath.is_some() {
         rpath = None;
     }
-    let wanted = || {
-        needed.iter().copied().chain(soname).chain(rpath).chain(runpath)
-    };
+    let wanted = || needed.iter().copied().chain(soname).chain(rpath).chain(runpath);
     let (Some(first), Some(last)) = (wanted().min(), wanted().max()) else { return Ok(()) };
     let address = strings_at.ok_or("it needs libraries and has no string table")?;
     let offset = segments
@@ -292,8 +296,7 @@ fn dynamic(
         return Err("a string is outside of the string table".into());
     }
     let strings = Strings::read(file, offset, strings_len, first, last)?;
-    object.needed =
-        needed.iter().map(|at| strings.get(*at)).collect::<Result<_, _>>()?;
+    object.needed = needed.iter().map(|at| strings.get(*at)).collect::<Result<_, _>>()?;
     object.soname = soname.map(|at| strings.get(at)).transpose()?;
     object.rpath = rpath.map(|at| strings.get(at)).transpose()?;
     object.runpath = runpath.map(|at| strings.get(at)).transpose()?;
@@ -362,9 +365,8 @@ fn terminated(bytes: &[u8]) -> Option<Vec<u8>> {
 /// A piece of the file, from its head when it is in there.
 fn piece(file: &File, head: &[u8], offset: u64, len: u64) -> io::Result<Vec<u8>> {
     let len = usize::try_from(len).unwrap_or(usize::MAX);
-    let known = usize::try_from(offset)
-        .ok()
-        .and_then(|start| head.get(start..start.checked_add(len)?));
+    let known =
+        usize::try_from(offset).ok().and_then(|start| head.get(start..start.checked_add(len)?));
     match known {
         Some(bytes) => Ok(bytes.to_vec()),
         None => read_exact(file, offset, len),

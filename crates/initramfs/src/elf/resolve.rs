@@ -4,11 +4,11 @@ use std::collections::{BTreeSet, HashSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::Options;
 use super::closure::{Builder, Closure};
 use super::modules::{Candidate, ModuleId};
 use super::problem::Problem;
 use super::scope::{Edge, Loader, Program, Via};
-use super::Options;
 use crate::{Error, Result};
 
 /// Where the program of `#!/usr/bin/env NAME` is searched.
@@ -93,8 +93,7 @@ impl Resolver {
     /// # Errors
     /// [`Error::Unresolved`] with everything that is missing or damaged.
     pub fn closure<P: AsRef<Path>>(&mut self, paths: &[P]) -> Result<Closure> {
-        let roots: Vec<Root> =
-            paths.iter().map(|path| Root::in_sysroot(path.as_ref())).collect();
+        let roots: Vec<Root> = paths.iter().map(|path| Root::in_sysroot(path.as_ref())).collect();
         self.closure_of(&roots)
     }
 
@@ -209,9 +208,8 @@ impl Resolver {
                 }
             }
         }
-        let mut words = line
-            .split(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
-            .filter(|word| !word.is_empty());
+        let mut words =
+            line.split(|byte| matches!(byte, b' ' | b'\t' | b'\r')).filter(|word| !word.is_empty());
         let Some(interpreter) = words.next() else {
             problems.push(Problem::NotElf { path: program });
             return;

@@ -95,12 +95,11 @@ impl Loader {
         let root_name = module.spelled;
         let environment = self.environment(object.arch, object.interp.as_deref(), options);
         self.generation += 1;
-        self.enter(&mut program, environment, Loaded {
-            module: root,
-            loader: None,
-            name: root_name,
-            via: Via::Itself,
-        });
+        self.enter(
+            &mut program,
+            environment,
+            Loaded { module: root, loader: None, name: root_name, via: Via::Itself },
+        );
         if let Some(path) = &object.interp {
             let name = self.modules.names.id(path);
             let found = self.modules.at(path);
@@ -194,7 +193,12 @@ impl Loader {
         }
     }
 
-    fn in_scope(&self, environment: EnvironmentId, program: &Program, name: NameId) -> Option<usize> {
+    fn in_scope(
+        &self,
+        environment: EnvironmentId,
+        program: &Program,
+        name: NameId,
+    ) -> Option<usize> {
         if let Some((generation, index)) = self.scope.get(name)
             && *generation == self.generation
         {
@@ -365,7 +369,11 @@ impl Loader {
         })
     }
 
-    fn variants(&mut self, environment: EnvironmentId, directory: DirectoryId) -> Arc<[DirectoryId]> {
+    fn variants(
+        &mut self,
+        environment: EnvironmentId,
+        directory: DirectoryId,
+    ) -> Arc<[DirectoryId]> {
         if let Some(known) = self.variants.get(&(environment, directory)) {
             return Arc::clone(known);
         }
@@ -430,9 +438,8 @@ impl Loader {
         let (text, origin) = (text.cloned().unwrap_or_default(), module.origin.clone());
         let mut directories = Vec::new();
         for part in text.split(|byte| *byte == b':').filter(|part| !part.is_empty()) {
-            let expanded = self.environments.get(environment).and_then(|known| {
-                known.expand(part, &origin)
-            });
+            let expanded =
+                self.environments.get(environment).and_then(|known| known.expand(part, &origin));
             // A relative directory depends on where the program will be started.
             let Some(path) = expanded.filter(|path| path.starts_with(b"/")) else { continue };
             let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
@@ -449,7 +456,12 @@ impl Loader {
         directories
     }
 
-    fn environment(&mut self, arch: Arch, interp: Option<&[u8]>, options: &Options) -> EnvironmentId {
+    fn environment(
+        &mut self,
+        arch: Arch,
+        interp: Option<&[u8]>,
+        options: &Options,
+    ) -> EnvironmentId {
         let key = (arch, interp.map(<[u8]>::to_vec));
         if let Some(id) = self.environment_ids.get(&key) {
             return *id;
@@ -536,5 +548,7 @@ enum Step {
     Directories(Arc<[DirectoryId]>),
     /// Cache, configuration and system directories; of these the cache alone for an object linked
     /// with `-z nodefaultlib`.
-    Defaults { cached_only: bool },
+    Defaults {
+        cached_only: bool,
+    },
 }

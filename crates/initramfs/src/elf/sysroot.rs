@@ -17,7 +17,9 @@ pub(super) enum Found {
     Directory,
     Link(Vec<u8>),
     /// Device and inode: what makes two names one file.
-    File { id: (u64, u64) },
+    File {
+        id: (u64, u64),
+    },
     Other,
 }
 
@@ -77,11 +79,10 @@ impl Sysroot {
 
     /// Follows every link of a path. `None` when it leads nowhere.
     pub(super) fn resolve(&mut self, path: &[u8]) -> Option<Resolved> {
-        self.resolve_from(Resolved {
-            real: Vec::new(),
-            found: Found::Directory,
-            way: Way::default(),
-        }, path)
+        self.resolve_from(
+            Resolved { real: Vec::new(), found: Found::Directory, way: Way::default() },
+            path,
+        )
     }
 
     /// Follows a path relative to a directory that is resolved already.
