@@ -89,9 +89,21 @@ pub enum Error {
     /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,
-    /// Something of an archive.
+    /// Something of the file tree.
     #[error(transparent)]
     Tree(#[from] kiln_tree::Error),
+    /// Something of the initramfs.
+    #[error(transparent)]
+    Initramfs(#[from] kiln_initramfs::Error),
+    /// Something of the disk.
+    #[error(transparent)]
+    Disk(#[from] kiln_diskimg::Error),
+    /// Something of the kernel's configuration.
+    #[error(transparent)]
+    Config(#[from] kiln_kconfig::Error),
+    /// Something of the kernel's modules.
+    #[error(transparent)]
+    Modules(#[from] kiln_kmod::Error),
 }
 
 impl Error {

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::{Error, Progress, Result, cache, command};
 
+/// What the programs are built for. Naming it keeps the flags away from what runs while building:
+/// a procedural macro cannot be static.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// How long the build of a guest program may take.
 const BUILD: Duration = Duration::from_secs(30 * 60);
 
@@ -22,7 +25,7 @@ pub fn build(package: &str, name: &str, progress: &Progress) -> Result<PathBuf> 
     let mut build = Command::new(cargo);
     build
         .args(["build", "--quiet", "--locked", "--profile", "guest", "--package", package])
-        .args(["--bin", name, "--target-dir"])
+        .args(["--bin", name, "--target", TARGET, "--target-dir"])
         .arg(&target)
         .current_dir(&root)
         .env("RUSTFLAGS", flags(&root))
@@ -30,7 +33,7 @@ pub fn build(package: &str, name: &str, progress: &Progress) -> Result<PathBuf> 
         .env_remove("CARGO_BUILD_TARGET_DIR");
     command::run(&mut build, BUILD)?;
     step.done();
-    let binary = target.join("guest").join(name);
+    let binary = target.join(TARGET).join("guest").join(name);
     if binary.is_file() {
         Ok(binary)
     } else {

@@ -12,6 +12,9 @@ pub mod digest;
 mod error;
 pub mod go;
 pub mod guest;
+pub mod image;
+pub mod kernel;
+pub mod manifest;
 mod progress;
 pub mod qemu;
 

@@ -1,1 +1,17 @@
-//! NomadOS: a machine whose only job is to run Nomad
+//! NomadOS: a machine whose only job is to run Nomad.
+//!
+//! What is NomadOS's own stands here: which files, modules and settings it is made of, and how its
+//! Nomad is talked to. How an image is made of them is `kiln`'s affair.
+
+pub mod agent;
+pub mod build;
+pub mod config;
+pub mod inspect;
+pub mod run;
+
+/// The kernel's command line: the console on the first serial port, few words of its own, and a
+/// restart five seconds after a panic.
+pub const COMMAND_LINE: &str = "console=ttyS0,115200 quiet panic=5";
+
+/// The same with a shell on the console.
+pub const DEV_COMMAND_LINE: &str = "console=ttyS0,115200 quiet panic=5 nomados.dev";

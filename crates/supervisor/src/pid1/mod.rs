@@ -40,6 +40,7 @@
 //! }
 //! ```
 
+pub mod block;
 pub mod console;
 pub mod host;
 pub mod modules;

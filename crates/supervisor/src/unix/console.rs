@@ -2,6 +2,12 @@
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+/// Writes a line to standard error for people, and gives it up rather than wait for a terminal or
+/// a pipe that takes nothing.
+pub fn console_line(line: std::fmt::Arguments<'_>) {
+    write(format!("{line}\n").as_bytes());
+}
+
 /// Writes to standard error if it takes anything now; a terminal that is stopped by flow control
 /// or a pipe that nobody reads costs the text, not the supervisor. Returns whether all went out.
 pub(crate) fn write(mut text: &[u8]) -> bool {

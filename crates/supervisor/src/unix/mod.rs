@@ -28,6 +28,7 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use console::console_line;
 pub(crate) use panic::emergency;
 pub use panic::{install_hook, resumed};
 pub use run::run;

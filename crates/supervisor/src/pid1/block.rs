@@ -1,0 +1,142 @@
+//! Block devices found by what is on them.
+//!
+//! A partition has a name in a GPT, which the kernel tells in its uevent
+//! (`Documentation/admin-guide/devices`, `PARTNAME=`); a file system has a label in its superblock
+//! (ext2 to ext4: `Documentation/filesystems/ext4/super.rst`, FAT: Microsoft's specification,
+//! section 3). Whatever is read from a device is bounded, and a device that cannot be read is none.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use rustix::mount::{MountFlags, mount};
+
+/// Bytes from the start of a device within which all superblocks are that are looked at.
+const HEAD: usize = 2048;
+
+/// A device with a file system that can be mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Found {
+    /// The device (`/dev/vdb1`).
+    pub device: PathBuf,
+    /// Its file system's type, as mount(2) takes it.
+    pub fstype: &'static str,
+}
+
+/// The first device, in order of name, whose partition name or file system label is `label`.
+#[must_use]
+pub fn find_labelled(label: &str) -> Option<Found> {
+    find_in(Path::new("/sys/class/block"), Path::new("/dev"), label)
+}
+
+fn find_in(class: &Path, dev: &Path, label: &str) -> Option<Found> {
+    let entries = std::fs::read_dir(class).ok()?;
+    let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+    names.sort();
+    names.into_iter().find_map(|name| {
+        let uevent = std::fs::read_to_string(class.join(&name).join("uevent")).unwrap_or_default();
+        let device = dev.join(&name);
+        let mut head = vec![0; HEAD];
+        let mut file = File::open(&device).ok()?;
+        file.seek(SeekFrom::Start(0)).ok()?;
+        file.read_exact(&mut head).ok()?;
+        let (fstype, own_label) = superblock(&head)?;
+        let partition = uevent.lines().find_map(|line| line.strip_prefix("PARTNAME="));
+        (partition == Some(label) || own_label == label.as_bytes())
+            .then_some(Found { device, fstype })
+    })
+}
+
+/// Type and label of the file system that begins with these bytes.
+fn superblock(head: &[u8]) -> Option<(&'static str, &[u8])> {
+    let at = |offset: usize, len: usize| head.get(offset..offset + len).unwrap_or_default();
+    if at(1024 + 0x38, 2) == [0x53, 0xef] {
+        return Some(("ext4", until_nul(at(1024 + 0x78, 16))));
+    }
+    if at(0x52, 5) == b"FAT32" && at(510, 2) == [0x55, 0xaa] {
+        return Some(("vfat", at(0x47, 11).trim_ascii_end()));
+    }
+    None
+}
+
+fn until_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// Mounts the device that [`find_labelled`] finds, or an empty tmpfs where there is none.
+///
+/// # Errors
+/// A sentence. A device of that label that cannot be mounted is an error and not replaced by a
+/// tmpfs, but by nothing: what is written to a tmpfs is lost, and somebody expects it not to be.
+pub fn mount_labelled_or_tmpfs(label: &str, target: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(target)
+        .map_err(|error| format!("make {}: {error}", target.display()))?;
+    match find_labelled(label) {
+        Some(found) => mount(&found.device, target, found.fstype, MountFlags::NOATIME, c"")
+            .map_err(|error| {
+                let (device, target) = (found.device.display(), target.display());
+                format!("mount {device} ({}) on {target}: {error}", found.fstype)
+            }),
+        None => mount("tmpfs", target, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"")
+            .map_err(|error| format!("mount a tmpfs on {}: {error}", target.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ext4(label: &[u8]) -> Vec<u8> {
+        let mut head = vec![0; HEAD];
+        head[1024 + 0x38..1024 + 0x3a].copy_from_slice(&[0x53, 0xef]);
+        head[1024 + 0x78..1024 + 0x78 + label.len()].copy_from_slice(label);
+        head
+    }
+
+    #[test]
+    fn found_by_partition_name_or_label_and_damaged_ones_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (class, dev) = (dir.path().join("class"), dir.path().join("dev"));
+        std::fs::create_dir(&dev).unwrap();
+        let mut add = |name: &str, uevent: &str, head: Vec<u8>| {
+            std::fs::create_dir_all(class.join(name)).unwrap();
+            std::fs::write(class.join(name).join("uevent"), uevent).unwrap();
+            std::fs::write(dev.join(name), head).unwrap();
+        };
+        add("vda", "DEVNAME=vda\n", vec![0; HEAD]);
+        add("vda1", "DEVNAME=vda1\nPARTNAME=data\n", vec![0; 100]);
+        add("vda2", "DEVNAME=vda2\nPARTNAME=data\n", ext4(b"other"));
+        add("vdb", "DEVNAME=vdb\n", ext4(b"sixteen-letters!"));
+        let found = |label: &str| find_in(&class, &dev, label).map(|found| found.device);
+        assert_eq!(found("data"), Some(dev.join("vda2")));
+        assert_eq!(found("sixteen-letters!"), Some(dev.join("vdb")));
+        assert_eq!(found("none"), None);
+    }
+
+    #[test]
+    fn a_real_file_system_is_known_by_its_label() {
+        let dir = tempfile::tempdir().unwrap();
+        for (make, fstype) in [
+            (&["mkfs.ext4", "-q", "-L", "nomad-data"][..], "ext4"),
+            (&["mkfs.vfat", "-F", "32", "-n", "nomad-data"][..], "vfat"),
+        ] {
+            let image = dir.path().join(fstype);
+            File::create(&image).unwrap().set_len(64 << 20).unwrap();
+            let (program, arguments) = make.split_first().unwrap();
+            let done = std::process::Command::new(program).args(arguments).arg(&image).output();
+            match done {
+                Ok(output) => assert!(output.status.success(), "{output:?}"),
+                Err(_) => {
+                    assert!(std::env::var_os("CI").is_none(), "{program} is missing");
+                    println!("skipped: {program}");
+                    continue;
+                }
+            }
+            let mut head = vec![0; HEAD];
+            File::open(&image).unwrap().read_exact(&mut head).unwrap();
+            let (kind, label) = superblock(&head).unwrap();
+            assert_eq!((kind, label.to_ascii_lowercase().as_slice()), (fstype, &b"nomad-data"[..]));
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What NomadOS runs as process 1: the choices that make it NomadOS. Everything that another system
+//! would do the same way is in `kiln-supervisor` and `kiln-dhcp`.
+
+mod network;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use kiln_supervisor::pid1::{
+    self, Boot, BoxError, PowerButton, block, console, mounts, switch_root,
+};
+use kiln_supervisor::unix::{self, OnPanic, Options};
+use kiln_supervisor::{Event, Kill, Log, Outcome, Readiness, ServiceSpec};
+
+/// A partition of this name, or a file system of this label, holds Nomad's data.
+const DATA_LABEL: &str = "nomad-data";
+/// Nomad's data directory: the data disk is mounted here, a tmpfs without one.
+const DATA_DIR: &str = "/var/lib/nomad";
+/// File systems and network parts that Nomad looks for and no device asks for.
+const MODULES: &[&str] = &["ext4", "overlay", "bridge", "veth"];
+
+fn main() -> ExitCode {
+    // The same binary is the network service's program: one file to build, to check and to load.
+    if std::env::args().nth(1).as_deref() == Some("dhcp") {
+        return network::keep_configured();
+    }
+    pid1::start(boot)
+}
+
+fn boot(boot: &mut Boot) -> Result<Outcome, BoxError> {
+    boot.mounts(mounts::STANDARD).console();
+    say("/init started");
+    boot.hostname("nomados").loopback().modules(MODULES, 8);
+    // Nomad's exec driver pivots into its sandboxes, which rootfs does not allow.
+    boot.switch_root(switch_root::Method::Bind);
+    if !boot.resumed() {
+        let data = Path::new(DATA_DIR);
+        boot.step("data directory", || block::mount_labelled_or_tmpfs(DATA_LABEL, data));
+    }
+    let talkative = boot.argument("nomados.dev").is_some();
+    for step in boot.steps() {
+        if talkative || step.error.is_some() || step.took >= Duration::from_millis(50) {
+            say(step);
+        }
+    }
+
+    let mut services = services();
+    if talkative {
+        services.push(console::shell(["/bin/sh", "-l"]));
+    }
+    let mut options = Options::default();
+    options.log_dir = Some("/var/log".into());
+    options.on_panic = OnPanic::Reexec { limit: 5 };
+    match PowerButton::open() {
+        Ok(button) => options.sources.push(Box::new(button)),
+        Err(error) => say(format_args!("no power button: {error}")),
+    }
+    Ok(unix::run(services, options, &mut tell)?)
+}
+
+fn services() -> Vec<ServiceSpec> {
+    let mut network = ServiceSpec::daemon("network", ["/init", "dhcp"]);
+    network.readiness = Readiness::NotifyFd(3);
+    // Without a DHCP server it tries for ever, and says so; a restart would not find one sooner.
+    network.ready_timeout = Duration::MAX;
+    network.log = Log::Inherit;
+
+    let command = ["/usr/local/bin/nomad", "agent", "-config=/etc/nomad/init.json"];
+    let mut nomad = ServiceSpec::daemon("nomad", command);
+    // It ends at once when it finds no default route.
+    nomad.requires = vec!["network".into()];
+    // Its tasks live on when the agent ends, and the next agent takes them over.
+    nomad.kill = Kill::Process;
+    nomad.env = [
+        ("PATH", "/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin"),
+        ("HOME", "/root"),
+        ("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    vec![network, nomad]
+}
+
+/// Events for the console; the tasks' orphans are reaped without a word.
+fn tell(event: &Event) {
+    if !matches!(event, Event::Reaped { .. } | Event::Ignored { .. }) {
+        say(event);
+    }
+}
+
+/// A line on the console, with the seconds since the kernel started.
+fn say(what: impl std::fmt::Display) {
+    let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let seconds = uptime.split_whitespace().next().unwrap_or("?");
+    unix::console_line(format_args!("[{seconds:>8}] nomados: {what}"));
+}

@@ -1,0 +1,233 @@
+//! Nomad's HTTP API, as much of it as running a job and looking at its result takes
+//! (the "HTTP API" chapters of Nomad's documentation: nodes, jobs, allocations, client).
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+/// How long one answer may take. A guest without acceleration is slow when it is busy.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How often the agent is asked about something that is to happen.
+const AGAIN: Duration = Duration::from_millis(40);
+
+/// An agent that is (or soon will be) reached at an address.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    base: String,
+    client: ureq::Agent,
+}
+
+/// A job's allocation, as far as we look.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Allocation {
+    /// Its id.
+    pub id: String,
+    /// `pending`, `running`, `complete`, `failed`, `lost`.
+    pub status: String,
+    /// What happened to its tasks, in order, for people.
+    pub events: Vec<String>,
+}
+
+impl Allocation {
+    /// Whether nothing more will happen to it.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        ["complete", "failed", "lost"].contains(&self.status.as_str())
+    }
+}
+
+impl Agent {
+    /// The agent at this port of 127.0.0.1.
+    #[must_use]
+    pub fn at_port(port: u16) -> Self {
+        let client = ureq::Agent::config_builder().timeout_global(Some(ANSWER)).build().into();
+        Self { base: format!("http://127.0.0.1:{port}/v1"), client }
+    }
+
+    fn get_text(&self, path: &str) -> Result<String> {
+        let mut response = self
+            .client
+            .get(format!("{}{path}", self.base))
+            .call()
+            .with_context(|| format!("GET {path}"))?;
+        response.body_mut().read_to_string().with_context(|| format!("read the answer to {path}"))
+    }
+
+    fn get(&self, path: &str) -> Result<Value> {
+        serde_json::from_str(&self.get_text(path)?).with_context(|| format!("parse {path}"))
+    }
+
+    /// Whether a leader is elected and a node is ready for work.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let Ok(nodes) = self.get("/nodes") else { return false };
+        let ready =
+            |node: &Value| node["Status"] == "ready" && node["SchedulingEligibility"] == "eligible";
+        nodes.as_array().is_some_and(|nodes| nodes.iter().any(ready))
+    }
+
+    /// The agent's own description.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn describe(&self) -> Result<Value> {
+        self.get("/agent/self")
+    }
+
+    /// The nodes, as the agent lists them.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn nodes(&self) -> Result<Value> {
+        self.get("/nodes")
+    }
+
+    /// Submits a job given as the object under `Job`, and gives its id.
+    ///
+    /// # Errors
+    /// When the agent refuses it, with the reason.
+    pub fn submit(&self, job: &Value) -> Result<String> {
+        let id = job["ID"].as_str().context("the job has no ID")?.to_owned();
+        let body = json!({ "Job": job }).to_string();
+        let mut response = self
+            .client
+            .post(format!("{}/jobs", self.base))
+            .config()
+            .http_status_as_error(false)
+            .build()
+            .send(body)
+            .context("POST /jobs")?;
+        let answer = response.body_mut().read_to_string().context("read the answer to /jobs")?;
+        if !response.status().is_success() {
+            bail!("the job {id} was refused: {}", answer.trim());
+        }
+        Ok(id)
+    }
+
+    /// The newest allocation of a job, if there is one yet.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub fn allocation(&self, job: &str) -> Result<Option<Allocation>> {
+        let allocations = self.get(&format!("/job/{job}/allocations"))?;
+        let newest = allocations
+            .as_array()
+            .into_iter()
+            .flatten()
+            .max_by_key(|allocation| allocation["CreateIndex"].as_u64());
+        Ok(newest.map(|allocation| Allocation {
+            id: allocation["ID"].as_str().unwrap_or_default().into(),
+            status: allocation["ClientStatus"].as_str().unwrap_or_default().into(),
+            events: events(&allocation["TaskStates"]),
+        }))
+    }
+
+    /// Waits until a job's allocation is in one of these states or has ended.
+    ///
+    /// # Errors
+    /// After `limit`, with what is known of the job.
+    pub fn wait_for(&self, job: &str, states: &[&str], limit: Duration) -> Result<Allocation> {
+        let deadline = Instant::now() + limit;
+        let mut last = None;
+        loop {
+            // An answer that does not come is as good as "not yet" until the time is over.
+            match self.allocation(job) {
+                Ok(Some(found)) if found.ended() || states.contains(&found.status.as_str()) => {
+                    return Ok(found);
+                }
+                Ok(found) => last = found.or(last),
+                Err(_) => {}
+            }
+            if Instant::now() > deadline {
+                match last {
+                    Some(found) => bail!(
+                        "job {job} is still {} after {} s: {}",
+                        found.status,
+                        limit.as_secs(),
+                        found.events.join("; ")
+                    ),
+                    None => bail!(
+                        "job {job} was not placed within {} s: {}",
+                        limit.as_secs(),
+                        self.why_not_placed(job).unwrap_or_default()
+                    ),
+                }
+            }
+            std::thread::sleep(AGAIN);
+        }
+    }
+
+    /// Runs a job to its end and gives its allocation; a job that failed is an error with its
+    /// events and what it wrote to standard error.
+    ///
+    /// # Errors
+    /// As [`Agent::submit`] and [`Agent::wait_for`].
+    pub fn run(&self, job: &Value, limit: Duration) -> Result<Allocation> {
+        let id = self.submit(job)?;
+        let allocation = self.wait_for(&id, &[], limit)?;
+        if allocation.status != "complete" {
+            let task = job["TaskGroups"][0]["Tasks"][0]["Name"].as_str().unwrap_or_default();
+            bail!(
+                "job {id} ended as {}: {}\n{}",
+                allocation.status,
+                allocation.events.join("; "),
+                self.log(&allocation.id, task, "stderr").unwrap_or_default()
+            );
+        }
+        Ok(allocation)
+    }
+
+    /// What a task wrote: `stream` is `stdout` or `stderr`.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub fn log(&self, allocation: &str, task: &str, stream: &str) -> Result<String> {
+        self.get_text(&format!("/client/fs/logs/{allocation}?task={task}&type={stream}&plain=true"))
+    }
+
+    fn why_not_placed(&self, job: &str) -> Result<String> {
+        let evaluations = self.get(&format!("/job/{job}/evaluations"))?;
+        let newest = evaluations.as_array().and_then(|all| all.first()).cloned();
+        let metrics = newest.map(|evaluation| evaluation["FailedTGAllocs"].to_string());
+        Ok(metrics.unwrap_or_else(|| "there is no evaluation".into()))
+    }
+}
+
+fn events(states: &Value) -> Vec<String> {
+    states
+        .as_object()
+        .into_iter()
+        .flatten()
+        .flat_map(|(_, state)| state["Events"].as_array().cloned().unwrap_or_default())
+        .filter_map(|event| event["DisplayMessage"].as_str().map(str::to_owned))
+        .collect()
+}
+
+/// A batch job with one task, run once and never again, whatever comes of it.
+#[must_use]
+pub fn batch_job(id: &str, driver: &str, script: &str) -> Value {
+    json!({
+        "ID": id,
+        "Name": id,
+        "Type": "batch",
+        "Datacenters": ["*"],
+        "TaskGroups": [{
+            "Name": id,
+            "Count": 1,
+            "RestartPolicy": { "Attempts": 0, "Mode": "fail" },
+            "ReschedulePolicy": { "Attempts": 0, "Unlimited": false },
+            "EphemeralDisk": { "SizeMB": 30 },
+            "Tasks": [{
+                "Name": id,
+                "Driver": driver,
+                "Config": { "command": "/bin/sh", "args": ["-c", script] },
+                // `exec` starts a Nomad of its own inside the task's memory limit, which 16 MB
+                // does not hold.
+                "Resources": { "CPU": 100, "MemoryMB": 128 },
+                "LogConfig": { "MaxFiles": 1, "MaxFileSizeMB": 5 },
+            }],
+        }],
+    })
+}

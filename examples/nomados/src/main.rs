@@ -1,0 +1,286 @@
+//! `nomados`: build an image of NomadOS, look into it, run it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand, ValueEnum};
+use kiln::Progress;
+use kiln::qemu::{Bus, Nic};
+use nomados::run::{self, Phase};
+use nomados::{build, inspect};
+use serde_json::json;
+
+#[derive(Parser)]
+#[command(name = "nomados", version, about = "A machine whose only job is to run Nomad")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Build images and a manifest.json into a directory
+    Build {
+        #[command(flatten)]
+        build: BuildArguments,
+        /// Print the manifest
+        #[arg(long)]
+        json: bool,
+    },
+    /// Boot an image in QEMU, and run a job on its Nomad
+    Run {
+        /// nomados.raw, .qcow2, .vmdk, or .initramfs with .vmlinuz beside it
+        image: PathBuf,
+        #[command(flatten)]
+        run: RunArguments,
+    },
+    /// Build what has changed, boot it, run a job, shut it down (what `cargo xtask nomados` does)
+    Up {
+        #[command(flatten)]
+        build: BuildArguments,
+        #[command(flatten)]
+        run: RunArguments,
+    },
+    /// Say what is in an image or an initramfs
+    Inspect {
+        /// The image
+        image: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(clap::Args)]
+struct BuildArguments {
+    /// Where the images go
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// What to make
+    #[arg(long, value_delimiter = ',', default_value = "raw")]
+    format: Vec<build::Format>,
+    /// A Nomad in place of the one that $NOMAD names, that is on PATH, or that is built
+    #[arg(long, value_name = "PATH")]
+    nomad: Option<PathBuf>,
+    /// A kernel of your own
+    #[arg(long, value_name = "PATH", requires = "modules")]
+    kernel: Option<PathBuf>,
+    /// Its modules (lib/modules/RELEASE)
+    #[arg(long, value_name = "DIR", requires = "kernel")]
+    modules: Option<PathBuf>,
+    /// Its configuration, to be checked; found as config-RELEASE beside the kernel otherwise
+    #[arg(long, value_name = "PATH", requires = "kernel")]
+    kernel_config: Option<PathBuf>,
+    /// The Debian package of the kernel
+    #[arg(long, value_name = "NAME", default_value = build::KERNEL_PACKAGE, conflicts_with = "kernel")]
+    kernel_package: String,
+    /// Nomad's configuration
+    #[arg(long, value_name = "init.json")]
+    config: Option<PathBuf>,
+    /// A file to put into the image, as FILE=PATH
+    #[arg(long, value_name = "FILE=PATH")]
+    add: Vec<String>,
+    /// Let a configuration with secrets into the image
+    #[arg(long)]
+    allow_secrets: bool,
+    /// A shell on the console
+    #[arg(long)]
+    dev: bool,
+    /// An /init in place of the one that is built
+    #[arg(long, value_name = "PATH")]
+    init: Option<PathBuf>,
+    /// Debian's root directory to take libraries and busybox from, in place of packages
+    #[arg(long, value_name = "DIR")]
+    sysroot: Option<PathBuf>,
+    /// Where syslinux is unpacked, in place of packages
+    #[arg(long, value_name = "DIR")]
+    loader: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct RunArguments {
+    /// A job as JSON, in place of one that says hello
+    #[arg(long, value_name = "FILE")]
+    job: Option<PathBuf>,
+    /// Leave the machine running, with 4646–4648 of 127.0.0.1 leading into it
+    #[arg(long)]
+    stay: bool,
+    /// A disk for Nomad's data (a file system labelled nomad-data)
+    #[arg(long, value_name = "DISK")]
+    data: Option<PathBuf>,
+    /// Memory in MiB
+    #[arg(long, default_value_t = 2048)]
+    memory: u32,
+    /// The network card
+    #[arg(long, value_enum, default_value = "virtio")]
+    nic: NicChoice,
+    /// The disk's controller
+    #[arg(long, value_enum, default_value = "virtio")]
+    bus: BusChoice,
+    /// Print one JSON object in place of the text
+    #[arg(long = "json")]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum NicChoice {
+    Virtio,
+    E1000,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum BusChoice {
+    Virtio,
+    Ide,
+}
+
+fn main() -> ExitCode {
+    match act(Arguments::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            let interrupted = error
+                .downcast_ref::<kiln::Error>()
+                .is_some_and(|error| matches!(error, kiln::Error::Interrupted));
+            // What a shell says of a program that Ctrl-C ended.
+            if interrupted { ExitCode::from(130) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn act(verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Build { build, json } => {
+            let progress = if json { Progress::quiet() } else { Progress::on_stderr() };
+            let report = build::build(&build.options()?, &progress)?;
+            if json {
+                println!("{}", serde_json::to_string_pretty(&report.manifest)?);
+            } else {
+                print!("{report}");
+            }
+            Ok(())
+        }
+        Verb::Run { image, run } => boot(&image, &run, None),
+        Verb::Up { build, run } => {
+            let progress = if run.json { Progress::quiet() } else { Progress::on_stderr() };
+            let started = Instant::now();
+            let report = build::build(&build.options()?, &progress)?;
+            let image = report.bootable().context("no format that boots was asked for")?;
+            if !run.json {
+                print!("{report}");
+            }
+            boot(&image, &run, Some(started.elapsed()))
+        }
+        Verb::Inspect { image, json } => {
+            let text = if json { inspect::json(&image)? } else { inspect::text(&image)? };
+            print!("{text}");
+            Ok(())
+        }
+    }
+}
+
+impl BuildArguments {
+    fn options(&self) -> Result<build::Options> {
+        let mut options = build::Options::new(&self.out);
+        options.formats.clone_from(&self.format);
+        options.nomad.clone_from(&self.nomad);
+        options.kernel = match (&self.kernel, &self.modules) {
+            (Some(image), Some(modules)) => build::KernelChoice::Files {
+                image: image.clone(),
+                modules: modules.clone(),
+                config: self.kernel_config.clone(),
+            },
+            _ => build::KernelChoice::Package(self.kernel_package.clone()),
+        };
+        options.config.clone_from(&self.config);
+        for add in &self.add {
+            let (file, path) = add
+                .split_once('=')
+                .with_context(|| format!("--add {add}: give it as FILE=PATH"))?;
+            options.add.push((file.into(), path.to_owned()));
+        }
+        options.allow_secrets = self.allow_secrets;
+        options.dev = self.dev;
+        options.init.clone_from(&self.init);
+        options.sysroot.clone_from(&self.sysroot);
+        options.loader.clone_from(&self.loader);
+        Ok(options)
+    }
+}
+
+/// A flag that Ctrl-C and SIGTERM set. A second Ctrl-C ends the program at once.
+fn interrupt() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&flag))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
+            .context("watch for Ctrl-C")?;
+    }
+    Ok(flag)
+}
+
+fn boot(image: &std::path::Path, arguments: &RunArguments, built: Option<Duration>) -> Result<()> {
+    let progress = if arguments.json { Progress::quiet() } else { Progress::on_stderr() };
+    let job = arguments.job.as_deref().map_or_else(|| Ok(run::hello()), run::read_job)?;
+    let interrupt = interrupt()?;
+    let mut options = run::Options::new(image);
+    options.data.clone_from(&arguments.data);
+    options.memory = arguments.memory;
+    options.nic = match arguments.nic {
+        NicChoice::Virtio => Nic::Virtio,
+        NicChoice::E1000 => Nic::E1000,
+    };
+    options.bus = match arguments.bus {
+        BusChoice::Virtio => Bus::Virtio,
+        BusChoice::Ide => Bus::Ide,
+    };
+    options.nomads_ports = arguments.stay;
+    options.interrupt = Some(Arc::clone(&interrupt));
+
+    let mut running = run::start(&options)?;
+    running.wait_ready(&progress)?;
+    let output = running.run_job(&job, &progress)?;
+    let mut phases = running.phases();
+    if let Some(built) = built {
+        phases.insert(0, Phase { name: "build".into(), seconds: built.as_secs_f64() });
+    }
+    if !arguments.json {
+        println!("the job said:\n{}", indent(&output));
+        println!("where the time went:\n{}", indent(&run::chart(&phases)));
+    }
+    if arguments.stay && !arguments.json {
+        println!(
+            "NomadOS is running: http://127.0.0.1:4646 is its API and web page (RPC 4647, Serf 4648).\n\
+             Try `nomad node status`, or `curl http://127.0.0.1:4646/v1/nodes`. Ctrl-C shuts it down."
+        );
+    }
+    if arguments.stay {
+        let forever = Duration::from_secs(u64::from(u32::MAX));
+        // It ends when the user says so, or when the guest is told from within to power off.
+        match running.vm.wait_until("Ctrl-C", forever, |_| interrupt.load(Ordering::Relaxed)) {
+            Ok(()) | Err(kiln::Error::Interrupted) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let stopped = running.shut_down(&progress)?;
+    if arguments.json {
+        let report = json!({
+            "image": image,
+            "output": output,
+            "phases": phases,
+            "shutdown_seconds": stopped.as_secs_f64(),
+        });
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("the guest stopped in order in {:.1} s", stopped.as_secs_f64());
+    }
+    Ok(())
+}
+
+fn indent(text: &str) -> String {
+    text.trim_end().lines().map(|line| format!("  {line}\n")).collect()
+}

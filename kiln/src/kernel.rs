@@ -1,0 +1,123 @@
+//! A kernel looked at before it goes into an image: whether it can do what is asked of it, and
+//! which of its modules go with it.
+
+use std::path::{Path, PathBuf};
+
+use kiln_kconfig::{DotConfig, Requirements};
+use kiln_kmod::Index;
+use kiln_tree::{Node, Tree, host};
+
+use crate::debian::Kernel;
+use crate::{Error, Result};
+
+/// A kernel of the user's own.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Input`] when no configuration is given and none is beside the kernel.
+pub fn from_files(image: &Path, modules: &Path, config: Option<&Path>) -> Result<Kernel> {
+    std::fs::metadata(image).map_err(Error::io("read", image))?;
+    let release = modules.file_name().map(|name| name.to_string_lossy().into_owned());
+    let release = release.ok_or_else(|| {
+        Error::input(
+            modules.display().to_string(),
+            "its last component must be the kernel's release",
+        )
+    })?;
+    std::fs::read_dir(modules).map_err(Error::io("read directory", modules))?;
+    let beside = || {
+        let directory = image.parent().unwrap_or_else(|| Path::new("."));
+        [
+            directory.join(format!("config-{release}")),
+            directory.join(".config"),
+            modules.join("config"),
+        ]
+        .into_iter()
+        .find(|path| path.is_file())
+    };
+    let config = config.map(PathBuf::from).or_else(beside).ok_or_else(|| {
+        Error::input(
+            image.display().to_string(),
+            format!("its configuration is not beside it as config-{release}; give --kernel-config"),
+        )
+    })?;
+    let image = image.to_path_buf();
+    Ok(Kernel { image, modules: modules.into(), config, release, package: String::new() })
+}
+
+/// What a kernel's configuration says about a set of requirements.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Checked {
+    /// What the image could not do without and the kernel does not have, each in a sentence.
+    pub problems: Vec<String>,
+    /// What it would be better with, each in a sentence.
+    pub advice: Vec<String>,
+    /// The modules that must be in the image for the met requirements to be true in it, with the
+    /// reason.
+    pub modules: Vec<(String, String)>,
+}
+
+/// Checks a kernel's configuration.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn check(kernel: &Kernel, requirements: &Requirements) -> Result<Checked> {
+    let config = DotConfig::read(&kernel.config)?;
+    let report = requirements.check(&config);
+    let sentences = |findings: &mut dyn Iterator<Item = &kiln_kconfig::Finding>| {
+        findings.map(|finding| format!("kernel {}: {finding}", kernel.release)).collect()
+    };
+    let modules = report.modules().iter();
+    Ok(Checked {
+        problems: sentences(&mut report.missing()),
+        advice: sentences(&mut report.recommended()),
+        modules: modules
+            .filter_map(|wanted| Some((wanted.module.clone()?, wanted.reason.clone())))
+            .collect(),
+    })
+}
+
+/// Puts the wanted modules, what they depend on and an index of just these into a tree. Gives what
+/// the kernel does not have, each in a sentence.
+///
+/// # Errors
+/// When the modules cannot be read.
+pub fn add_modules(
+    tree: &mut Tree,
+    kernel: &Kernel,
+    wanted: &[(String, String)],
+) -> Result<Vec<String>> {
+    let names: Vec<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
+    let index = if kernel.modules.join("modules.dep").is_file() {
+        Index::read_dir(&kernel.modules)?
+    } else {
+        Index::scan(&kernel.modules)?
+    };
+    let resolution = index.resolve(&names);
+    let mut problems: Vec<String> = resolution
+        .unknown
+        .iter()
+        .map(|name| format!("kernel {}: it has no module {name}", kernel.release))
+        .collect();
+    let directory = format!("usr/lib/modules/{}", kernel.release);
+    for module in &resolution.load {
+        if Path::new(&module.path).extension().is_none_or(|extension| extension != "ko") {
+            // The kernel could decompress it, but not every kernel is built to.
+            problems.push(format!("{}: compressed modules are not supported", module.path));
+            continue;
+        }
+        let node = host::file(&kernel.modules.join(&module.path), 0o644)?;
+        // Requirements spell modules as their files, the index as the kernel does.
+        let same = |name: &str| name.replace('-', "_") == module.name;
+        let why = match wanted.iter().find(|(name, _)| same(name)) {
+            Some((_, reason)) => format!("kernel module: {reason}"),
+            None => format!("kernel module, {}", module.reason),
+        };
+        tree.insert(format!("{directory}/{}", module.path), node.because(why))?;
+    }
+    for (name, bytes) in index.subset(&names).files() {
+        let node = Node::file(bytes).because("index of the image's kernel modules");
+        tree.insert(format!("{directory}/{name}"), node)?;
+    }
+    Ok(problems)
+}
