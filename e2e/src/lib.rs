@@ -1,1 +1,134 @@
-//! Tests that boot images, and tests across crates
+//! What the tests that boot images share: the images, built once a run, and a small HTTP server.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use kiln::{Progress, cache};
+use nomados::build::{self, Format};
+use nomados::run::{self, Running};
+
+/// NomadOS in every format, with `raw_exec` enabled by its configuration, in
+/// `target/e2e/nomados`.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn images() -> Result<&'static Path> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| build_images().map_err(|error| format!("{error:#}")));
+    built.as_deref().map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+fn build_images() -> Result<PathBuf> {
+    let out = cache::workspace_root().join("target/e2e/nomados");
+    std::fs::create_dir_all(&out).context("make target/e2e/nomados")?;
+    let mut config: serde_json::Value =
+        serde_json::from_str(include_str!("../../examples/nomados/etc/init.json"))?;
+    config["plugin"] = serde_json::json!([{ "raw_exec": { "config": { "enabled": true } } }]);
+    let path = out.join("init.json");
+    cache::write_file(&path, config.to_string().as_bytes())?;
+    let mut options = build::Options::new(&out);
+    options.formats = vec![Format::Initramfs, Format::Raw, Format::Qcow2, Format::Vmdk];
+    options.config = Some(path);
+    build::build(&options, &Progress::on_stderr())?;
+    Ok(out)
+}
+
+/// Starts a NomadOS, and prints its console if the test fails from here on.
+///
+/// # Errors
+/// When it does not start.
+pub fn start(options: &run::Options) -> Result<Guest> {
+    Ok(Guest { running: run::start(options)? })
+}
+
+/// A NomadOS under test.
+#[derive(Debug)]
+pub struct Guest {
+    /// The guest.
+    pub running: Running,
+}
+
+impl Guest {
+    /// The number of the first line of the console, at or after `from`, that contains a text.
+    #[must_use]
+    pub fn line(&self, text: &str, from: usize) -> Option<usize> {
+        self.running.vm.console().find(text, from, Duration::ZERO).map(|(index, _)| index)
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the guest's console:\n{}", self.running.vm.console().tail(60));
+        }
+    }
+}
+
+/// An HTTP server on a free port of 127.0.0.1 (which a guest reaches as 10.0.2.2) that gives the
+/// same answer to everything. It ends with the value.
+#[derive(Debug)]
+pub struct Server {
+    /// Its port.
+    pub port: u16,
+    stop: Arc<AtomicBool>,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    /// Starts to serve.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub fn start(body: &'static str) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").context("listen on 127.0.0.1")?;
+        let port = listener.local_addr()?.port();
+        let (stop, requests) =
+            (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::<Vec<String>>::default()));
+        let (stopped, seen) = (Arc::clone(&stop), Arc::clone(&requests));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                let Ok(mut stream) = stream else { continue };
+                let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+                let mut request = [0; 2048];
+                let count = stream.read(&mut request).unwrap_or(0);
+                let text = String::from_utf8_lossy(request.get(..count).unwrap_or_default());
+                let first = text.lines().next().unwrap_or_default().to_owned();
+                let head = first.starts_with("HEAD");
+                if let Ok(mut seen) = seen.lock() {
+                    seen.push(first);
+                }
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nContent-Type: text/plain\r\n\
+                     Connection: close\r\n\r\n{}",
+                    body.len(),
+                    if head { "" } else { body }
+                );
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        Ok(Self { port, stop, requests })
+    }
+
+    /// The first lines of all requests so far.
+    #[must_use]
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().map(|requests| requests.clone()).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Wakes the thread, which then sees that it is over.
+        let _ = std::net::TcpStream::connect(("127.0.0.1", self.port));
+    }
+}

@@ -431,6 +431,8 @@ fn programs(tree: &mut Tree, inputs: &Inputs) -> Result<()> {
         ])
         .map_err(Error::from)?;
     closure.add_to(tree, &host::Policy::default()).map_err(Error::from)?;
+    let modprobe = Node::symlink("/init").because("the kernel calls it for drivers on demand");
+    tree.insert("usr/sbin/modprobe", modprobe)?;
     for applet in APPLETS {
         let link = Node::symlink("busybox").because("an applet of busybox");
         tree.insert(format!("usr/bin/{applet}"), link)?;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use kiln_supervisor::pid1::{
-    self, Boot, BoxError, PowerButton, block, console, mounts, switch_root,
+    self, Boot, BoxError, Loader, PowerButton, block, console, mounts, switch_root,
 };
 use kiln_supervisor::unix::{self, OnPanic, Options};
 use kiln_supervisor::{Event, Kill, Log, Outcome, Readiness, ServiceSpec};
@@ -17,12 +17,17 @@ use kiln_supervisor::{Event, Kill, Log, Outcome, Readiness, ServiceSpec};
 const DATA_LABEL: &str = "nomad-data";
 /// Nomad's data directory: the data disk is mounted here, a tmpfs without one.
 const DATA_DIR: &str = "/var/lib/nomad";
-/// File systems and network parts that Nomad looks for and no device asks for.
-const MODULES: &[&str] = &["ext4", "overlay", "bridge", "veth"];
 
 fn main() -> ExitCode {
-    // The same binary is the network service's program: one file to build, to check and to load.
-    if std::env::args().nth(1).as_deref() == Some("dhcp") {
+    // The same binary is the network service's program, and what the kernel calls as
+    // /sbin/modprobe when a file system or a kind of link is wanted that has no driver yet.
+    let mut arguments = std::env::args();
+    let name = arguments.next().unwrap_or_default();
+    let first = arguments.next();
+    if name.ends_with("modprobe") {
+        return modprobe(first.into_iter().chain(arguments));
+    }
+    if first.as_deref() == Some("dhcp") {
         return network::keep_configured();
     }
     pid1::start(boot)
@@ -31,7 +36,7 @@ fn main() -> ExitCode {
 fn boot(boot: &mut Boot) -> Result<Outcome, BoxError> {
     boot.mounts(mounts::STANDARD).console();
     say("/init started");
-    boot.hostname("nomados").loopback().modules(MODULES, 8);
+    boot.hostname("nomados").loopback().modules::<&str>(&[], 8);
     // Nomad's exec driver pivots into its sandboxes, which rootfs does not allow.
     boot.switch_root(switch_root::Method::Bind);
     if !boot.resumed() {
@@ -57,6 +62,15 @@ fn boot(boot: &mut Boot) -> Result<Outcome, BoxError> {
         Err(error) => say(format_args!("no power button: {error}")),
     }
     Ok(unix::run(services, options, &mut tell)?)
+}
+
+fn modprobe(words: impl Iterator<Item = String>) -> ExitCode {
+    let wanted: Vec<String> = words.filter(|word| !word.starts_with('-')).collect();
+    match Loader::of_running_kernel().map(|mut loader| loader.load(&wanted)) {
+        Ok(report) if report.failed.is_empty() && report.unknown.is_empty() => ExitCode::SUCCESS,
+        // The kernel asks for much that nobody has; that is no news.
+        _ => ExitCode::FAILURE,
+    }
 }
 
 fn services() -> Vec<ServiceSpec> {

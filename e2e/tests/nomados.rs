@@ -1,0 +1,63 @@
+//! NomadOS from its raw disk: jobs of every kind, an agent that is killed, an orderly end.
+
+use std::time::Duration;
+
+use kiln::Progress;
+use kiln_e2e::{Server, images, start};
+use nomados::agent::batch_job;
+use nomados::run::Options;
+use serde_json::json;
+
+const LONG: Duration = Duration::from_secs(300);
+
+#[test]
+fn jobs_run_a_killed_agent_comes_back_and_the_power_button_stops_in_order() {
+    let quiet = Progress::quiet();
+    let mut guest = start(&Options::new(images().unwrap().join("nomados.raw"))).unwrap();
+    guest.running.wait_ready(&quiet).unwrap();
+
+    let exec = batch_job("exec", "exec", "hostname; id -u; test ! -e /usr/local/bin/nomad");
+    assert_eq!(guest.running.run_job(&exec, &quiet).unwrap(), "nomados\n65534\n");
+    let raw = batch_job("raw", "raw_exec", "cat /proc/1/comm; id -u");
+    assert_eq!(guest.running.run_job(&raw, &quiet).unwrap(), "init\n0\n");
+
+    let server = Server::start("a payload\n").unwrap();
+    let mut fetch = batch_job("fetch", "exec", "cat local/payload.txt");
+    fetch["TaskGroups"][0]["Tasks"][0]["Artifacts"] = json!([
+        { "GetterSource": format!("http://10.0.2.2:{}/payload.txt", server.port), "RelativeDest": "local/" }
+    ]);
+    assert_eq!(guest.running.run_job(&fetch, &quiet).unwrap(), "a payload\n");
+    assert!(server.requests().iter().any(|line| line.starts_with("GET /payload.txt")));
+
+    // The agent's tasks run the same program; only the agent itself is killed.
+    let mut kill = batch_job("kill", "raw_exec", "kill -9 $(pgrep -f 'nomad agent')");
+    kill["Type"] = json!("batch");
+    guest.running.agent.submit(&kill).unwrap();
+    guest.running.vm.wait_for("killed by SIGKILL", LONG).unwrap();
+    guest.running.vm.wait_for("nomad: started as", LONG).unwrap();
+    guest.running.wait_ready(&quiet).unwrap();
+    let after = batch_job("after", "exec", "echo still here");
+    assert_eq!(guest.running.run_job(&after, &quiet).unwrap(), "still here\n");
+
+    let phases = guest.running.phases();
+    let names: Vec<&str> = phases.iter().map(|phase| phase.name.as_str()).collect();
+    let first = ["firmware and loader", "kernel", "init", "DHCP", "Nomad ready", "job done"];
+    assert_eq!(names.get(..6), Some(&first[..]), "{names:?}");
+
+    guest.running.shut_down(&quiet).unwrap();
+    let at = |text: &str| guest.line(text, 0).unwrap_or_else(|| panic!("no line says {text:?}"));
+    assert!(at("shutting down to power off") < at("nomad: stopped"));
+    assert!(at("nomad: stopped") < at("network: stopping"));
+    assert!(at("network: stopped") < at("all services stopped: power off"));
+}
+
+#[test]
+fn without_a_dhcp_server_it_says_so_keeps_trying_and_can_be_stopped() {
+    let mut options = Options::new(images().unwrap().join("nomados.raw"));
+    options.network = false;
+    let mut guest = start(&options).unwrap();
+    guest.running.vm.wait_for("no DHCP server: still trying", LONG).unwrap();
+    guest.running.vm.wait_for("no DHCP server: still trying", LONG).unwrap();
+    assert!(guest.line("nomad: started", 0).is_none(), "Nomad was started without a network");
+    guest.running.shut_down(&Progress::quiet()).unwrap();
+}
