@@ -297,7 +297,9 @@ impl Shell {
             for event in std::mem::take(&mut self.told) {
                 self.tell(&event, on_event);
             }
-            self.committed = self.machine.snapshot();
+            if self.options.on_panic != OnPanic::Unwind {
+                self.committed = self.machine.snapshot();
+            }
             let ended = self.options.exit_when_ended && self.machine.all_ended();
             if let Some(outcome) =
                 self.machine.finished().or_else(|| ended.then_some(Outcome::Exit))
