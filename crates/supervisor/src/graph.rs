@@ -220,6 +220,11 @@ impl Graph {
         &self.order
     }
 
+    /// Whether a service stands on none and none stands on it.
+    pub(crate) fn is_alone(&self, id: ServiceId) -> bool {
+        self.edges(id).next().is_none() && list(&self.before, id).is_empty()
+    }
+
     fn edges(&self, id: ServiceId) -> impl Iterator<Item = ServiceId> + '_ {
         [&self.requires, &self.wants, &self.after]
             .into_iter()

@@ -73,7 +73,7 @@ impl Supervisor {
         for id in enabled {
             supervisor.want(id);
         }
-        supervisor.advance(now);
+        supervisor.advance(None, now);
         Ok(supervisor)
     }
 
@@ -99,6 +99,7 @@ impl Supervisor {
     /// Takes in what has happened, at `now`. An input that makes no sense has no effect but
     /// [`Event::Ignored`].
     pub fn handle(&mut self, input: Input, now: Time) {
+        let alone = self.about(&input).filter(|id| self.graph.is_alone(*id));
         match input {
             Input::Spawned { token, pid } => self.spawned(token, pid, now),
             Input::SpawnFailed { token, error } => match self.spawning.remove(&token) {
@@ -159,7 +160,18 @@ impl Supervisor {
             Input::Shutdown { outcome, timeout } => self.shut_down(outcome, timeout, now),
             Input::Tick => {}
         }
-        self.advance(now);
+        self.advance(alone, now);
+    }
+
+    /// The service whose process an input is about.
+    fn about(&self, input: &Input) -> Option<ServiceId> {
+        match input {
+            Input::Spawned { token, .. } | Input::SpawnFailed { token, .. } => {
+                self.spawning.get(token).copied()
+            }
+            Input::Exited { pid, .. } => self.pids.get(pid).copied(),
+            _ => None,
+        }
     }
 
     /// The next thing to do, to tell, or to wait for.
@@ -329,10 +341,12 @@ impl Supervisor {
     }
 
     /// Lets time and dependencies take effect until nothing changes any more.
-    fn advance(&mut self, now: Time) {
+    fn advance(&mut self, alone: Option<ServiceId>, now: Time) {
+        let mut alone = alone;
         for id in self.ids() {
             let due = self.state(id).and_then(State::deadline).is_some_and(|at| at <= now);
             if due {
+                alone = None;
                 self.step(id, Stimulus::Deadline, now);
             }
         }
@@ -340,14 +354,28 @@ impl Supervisor {
             if let Some(shutdown) = &mut self.shutdown {
                 shutdown.forced = true;
             }
+            alone = None;
             if self.services.iter().any(|s| s.state.is_live()) {
                 self.tell(Event::ShutdownForced { by_request: false });
                 self.kill_all(now);
             }
         }
+        if let Some(id) = alone {
+            // nobody stands on it and it stands on nobody: nothing else can follow from it
+            self.stop_if_due(id, now);
+            self.start_if_due(id, now);
+        } else {
+            self.settle(now);
+        }
+        self.conclude(now);
+    }
+
+    /// Starts and stops what is due, until nothing changes any more.
+    fn settle(&mut self, now: Time) {
         // Starts follow the order of the graph and stops its reverse, so one pass of each settles
-        // all chains; a third look is for what was stopped in order to be started again.
-        for turn in 0..3 {
+        // all chains at once; more turns are for what was stopped in order to be started again. The
+        // bound is never met, it only says that this ends.
+        for _ in 0..self.services.len().saturating_add(3) {
             let mut changed = false;
             for place in (0..self.graph.order().len()).rev() {
                 if let Some(id) = self.graph.order().get(place).copied() {
@@ -359,11 +387,10 @@ impl Supervisor {
                     changed |= self.start_if_due(id, now);
                 }
             }
-            if !changed || turn == 2 {
+            if !changed {
                 break;
             }
         }
-        self.conclude(now);
     }
 
     fn stop_if_due(&mut self, id: ServiceId, now: Time) -> bool {

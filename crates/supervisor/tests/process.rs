@@ -201,12 +201,12 @@ mod errors {
 mod deaf {
     use super::*;
     pub(super) fn run(_: &Path) {
-        let mut spec = sh("deaf", "trap '' TERM; while :; do sleep 1; done");
+        let mut spec = sh("deaf", "trap '' TERM; echo >&3; while :; do sleep 1; done");
+        spec.readiness = Readiness::NotifyFd(3);
         spec.stop_timeout = Duration::from_millis(300);
         super::run(vec![spec], options(), &mut |event| {
             if matches!(event, Event::Ready { .. }) {
-                // the shell needs a moment to set its trap; a stop before that is no test
-                std::thread::sleep(Duration::from_millis(200));
+                // its trap is set
                 term_self();
             }
         });
@@ -475,7 +475,7 @@ mod panic {
             self.0.as_fd()
         }
         fn take(&mut self) -> std::io::Result<Vec<Request>> {
-            // what is wanted to be running must be running
+            // only makes the output between the panics longer; nothing depends on it
             std::thread::sleep(Duration::from_millis(300));
             Ok(vec![Request::Panic])
         }
