@@ -57,7 +57,7 @@ impl<W: Write + Seek> Writer<W> {
     fn finish_l2(&mut self) -> Result<()> {
         if let Some((number, table)) = self.l2.take() {
             if let Some(entry) = self.l1.get_mut(index(number)) {
-                *entry = self.next * CLUSTER | COPIED;
+                *entry = (self.next * CLUSTER) | COPIED;
             }
             self.writer.write_all(&table).map_err(io)?;
             self.next += 1;
@@ -134,7 +134,7 @@ impl<W: Write + Seek> Store for Writer<W> {
             let (_, entries) = self.l2.get_or_insert_with(|| (table, vec![0; index(CLUSTER)]));
             for cluster in 0..clusters {
                 let at = index((block + cluster) % L2_ENTRIES * 8);
-                let entry = (self.next + cluster) * CLUSTER | COPIED;
+                let entry = ((self.next + cluster) * CLUSTER) | COPIED;
                 put(entries, at, &entry.to_be_bytes());
             }
             self.write_padded(now)?;

@@ -27,8 +27,8 @@ impl Stamp {
         let day = day_of_year - (153 * from_march + 2) / 5 + 1;
         let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
         let year = year_of_era + era * 400 + u64::from(month <= 2);
-        let date = (year - 1980) << 9 | month << 5 | day;
-        let time = rest / 3600 << 11 | rest / 60 % 60 << 5 | rest % 60 / 2;
+        let date = ((year - 1980) << 9) | (month << 5) | day;
+        let time = ((rest / 3600) << 11) | ((rest / 60 % 60) << 5) | (rest % 60 / 2);
         Self { date: narrow16(date), time: narrow16(time) }
     }
 }
@@ -86,8 +86,8 @@ mod tests {
             let (year, month, day) = date;
             let (hour, minute, second): (u16, u16, u16) = time;
             let expected = Stamp {
-                date: year << 9 | month << 5 | day,
-                time: hour << 11 | minute << 5 | second / 2,
+                date: (year << 9) | (month << 5) | day,
+                time: (hour << 11) | (minute << 5) | (second / 2),
             };
             assert_eq!(Stamp::from_unix(seconds), expected, "{seconds}");
         }

@@ -1,5 +1,7 @@
 //! Images against the tools and crates of the field.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "functions shared by tests are tests too")]
+
 mod containers;
 mod dumps;
 mod fat;
