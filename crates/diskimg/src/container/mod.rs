@@ -124,7 +124,7 @@ pub fn write<W: Write + Seek>(format: Format, content: &dyn Content, writer: W) 
 /// there is never half an image under the name.
 ///
 /// # Errors
-/// As [`write`]; the unfinished file is removed.
+/// As [`write()`]; the unfinished file is removed.
 pub fn write_file(format: Format, content: &dyn Content, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     let mut beside = path.as_os_str().to_owned();

@@ -106,7 +106,7 @@ const CHUNK: u64 = 1 << 20;
 /// Stores a disk that was read in another format.
 ///
 /// # Errors
-/// Those of the source and of [`write`](super::write).
+/// Those of the source and of [`write()`](super::write()).
 pub fn convert<W: Write + Seek>(
     source: &mut dyn BlockSource,
     format: Format,

@@ -255,11 +255,7 @@ fn file_system(source: &mut dyn BlockSource, limits: &Limits) -> Option<Result<F
 
 /// Text from an image, made harmless for a terminal.
 fn shown(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            if c.is_control() { '?'.to_string() } else { c.to_string() }.chars().collect::<Vec<_>>()
-        })
-        .collect()
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 impl fmt::Display for Report {
