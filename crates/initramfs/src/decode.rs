@@ -179,14 +179,26 @@ impl<R: Read> Decoder<R> {
             );
             return Err(Error::Malformed { at, reason });
         };
-        let Codec::Plain(input) = std::mem::replace(&mut self.codec, Codec::Gone) else {
-            return Ok(());
+        let compression = *compression;
+        let known = match compression {
+            "gzip" => cfg!(feature = "gzip"),
+            "zstd" => cfg!(feature = "zstd"),
+            other => {
+                let reason = format!("a member compressed with {other}, which is not supported");
+                return Err(Error::Malformed { at, reason });
+            }
         };
-        self.codec = match *compression {
+        if !known {
+            let what = format!("{at}: reading a {compression} member");
+            return Err(Error::FeatureMissing { what, feature: compression });
+        }
+        self.codec = match std::mem::replace(&mut self.codec, Codec::Gone) {
             #[cfg(feature = "gzip")]
-            "gzip" => Codec::Gzip(BufReader::new(flate2::bufread::GzDecoder::new(input))),
+            Codec::Plain(input) if compression == "gzip" => {
+                Codec::Gzip(BufReader::new(flate2::bufread::GzDecoder::new(input)))
+            }
             #[cfg(feature = "zstd")]
-            "zstd" => {
+            Codec::Plain(input) if compression == "zstd" => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(input)
                     .map_err(Error::io("start the zstd decoder"))?;
                 // More memory than this for a window, and the kernel would not read it either.
@@ -195,18 +207,7 @@ impl<R: Read> Decoder<R> {
                     .map_err(Error::io("start the zstd decoder"))?;
                 Codec::Zstd(BufReader::with_capacity(128 * 1024, decoder.single_frame()))
             }
-            other => {
-                drop(input);
-                let feature = if other == "zstd" { "zstd" } else { "gzip" };
-                return Err(if matches!(other, "gzip" | "zstd") {
-                    let what = format!("{at}: reading a {other} member");
-                    Error::FeatureMissing { what, feature }
-                } else {
-                    let reason =
-                        format!("a member compressed with {other}, which is not supported");
-                    Error::Malformed { at, reason }
-                });
-            }
+            other => other,
         };
         self.before = at.offset;
         self.inside = 0;

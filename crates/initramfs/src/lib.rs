@@ -25,7 +25,7 @@
 //!     "1 drwxr-xr-x 2 0:0 0 mtime=0 dev\n\
 //!      2 crw------- 1 0:0 5,1 mtime=0 dev/console\n\
 //!      3 -rwxr-xr-x 1 0:0 10 mtime=0 init\n\
-//!      # trailer\n"
+//!      \x23 trailer\n"
 //! );
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

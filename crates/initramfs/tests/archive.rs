@@ -1,4 +1,5 @@
 //! Archives written and read back: properties, hostile input, GNU cpio and the `cpio` crate.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,22 +30,12 @@ fn sample() -> Tree {
     tree.insert("bin/sh", Node::symlink("busybox")).unwrap();
     tree.insert("bin/also", Node::hardlink(path("bin/busybox"))).unwrap();
     tree.insert("dev/console", Node::char_device(5, 1)).unwrap();
-    tree.insert("dev/vda", Node::block_device()).unwrap();
+    tree.insert("dev/vda", Node::new(Kind::BlockDevice { major: 254, minor: 0 })).unwrap();
     tree.insert("etc/passwd", Node::file("root:x:0:0::/:/bin/sh\n")).unwrap();
     tree.insert("run/fifo", Node::new(Kind::Fifo)).unwrap();
     tree.insert("run/socket", Node::new(Kind::Socket)).unwrap();
     tree.insert("tmp", Node::directory().with(Metadata::new(0o1777).owned_by(1, 2))).unwrap();
     tree
-}
-
-trait BlockDevice {
-    fn block_device() -> Node;
-}
-
-impl BlockDevice for Node {
-    fn block_device() -> Node {
-        Node::new(Kind::BlockDevice { major: 254, minor: 0 })
-    }
 }
 
 fn pack(tree: &Tree, options: &Options) -> Vec<u8> {
@@ -350,10 +341,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn trees_come_back(tree in nodes(), align in 0..3, crc: bool, first: bool) {
+    fn trees_come_back(tree in nodes(), align in 0..3_usize, crc: bool, first: bool) {
         let mut options = Options::default();
         options.data_align =
-            [DataAlign::Four, DataAlign::Sector, DataAlign::Page][align as usize];
+            [DataAlign::Four, DataAlign::Sector, DataAlign::Page][align];
         options.format = if crc { Format::Crc } else { Format::Newc };
         options.link_data = if first { LinkData::First } else { LinkData::Last };
         let bytes = pack(&tree, &options);
@@ -419,7 +410,11 @@ fn plain_sample() -> Tree {
     for (_, node) in tree.iter_mut() {
         (node.meta.uid, node.meta.gid) = (0, 0);
     }
-    tree.insert("big", Node::file((0..300_000_u32).map(|n| n as u8).collect::<Vec<_>>())).unwrap();
+    tree.insert(
+        "big",
+        Node::file((0..300_000_u32).map(|n| n.to_le_bytes()[0]).collect::<Vec<_>>()),
+    )
+    .unwrap();
     tree
 }
 
@@ -514,7 +509,7 @@ fn the_same_tree_gives_the_same_bytes() {
     }
     // From files of the host as from memory, into a file as into memory.
     let dir = tempfile::tempdir().unwrap();
-    let content: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let content: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251).to_le_bytes()[0]).collect();
     fs::write(dir.path().join("big"), &content).unwrap();
     let (mut on_disk, mut in_memory) = (Tree::new(), Tree::new());
     on_disk.insert("big", host::file(&dir.path().join("big"), 0o644).unwrap()).unwrap();

@@ -440,7 +440,7 @@ fn from_node(path: TreePath, file_type: u32, meta: &Metadata) -> NewEntry {
 /// The sum of a content's bytes, which [`Format::Crc`] keeps in the header.
 fn sum(content: &Source) -> io::Result<u32> {
     let mut reader = content.open()?;
-    let mut buffer = vec![0; DIRECT as usize];
+    let mut buffer = vec![0; GATHER];
     let mut total = 0;
     loop {
         match reader.read(&mut buffer) {

@@ -60,10 +60,6 @@ pub struct Options {
     /// `#!/usr/bin/env NAME` the program of that name too. Without, a script is an error. Default:
     /// `true`.
     pub scripts: bool,
-    /// Which of the libraries that files announce for dlopen (`.note.dlopen`) are in the closure.
-    /// Default: none.
-    #[cfg(feature = "dlopen")]
-    pub dlopen: Dlopen,
 }
 
 impl Options {
@@ -78,8 +74,6 @@ impl Options {
             system_path: None,
             platform: None,
             scripts: true,
-            #[cfg(feature = "dlopen")]
-            dlopen: Dlopen::default(),
         }
     }
 }
@@ -169,19 +163,4 @@ impl X86Level {
         #[cfg(not(target_arch = "x86_64"))]
         None
     }
-}
-
-/// Which announced libraries (`.note.dlopen`) are in a closure: those of a priority and above.
-#[cfg(feature = "dlopen")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Dlopen {
-    /// None.
-    #[default]
-    None,
-    /// Those without which the program does not work.
-    Required,
-    /// Those without which much of it does not work, too.
-    Recommended,
-    /// All.
-    Suggested,
 }

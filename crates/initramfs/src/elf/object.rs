@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use goblin::container::Ctx;
 use goblin::elf::Elf;
 use goblin::elf::header::{ELFMAG, ET_DYN, ET_EXEC};
-use goblin::elf::program_header::{PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_NOTE, ProgramHeader};
+use goblin::elf::program_header::{PT_DYNAMIC, PT_INTERP, PT_LOAD, ProgramHeader};
 
 /// Bytes read at first: header and, nearly always, the program headers.
 const HEAD: usize = 4096;
@@ -20,9 +20,6 @@ const DYNAMIC_MAX: u64 = 1 << 20;
 const STRING_MAX: usize = 64 * 1024;
 /// Strings closer to each other than this are read at once.
 const STRINGS_AT_ONCE: u64 = 32 * 1024;
-/// No note section is longer than this many bytes.
-#[cfg(feature = "dlopen")]
-const NOTES_MAX: u64 = 1 << 20;
 
 const DT_NEEDED: u64 = 1;
 const DT_STRTAB: u64 = 5;
@@ -93,9 +90,6 @@ pub(super) struct Object {
     pub(super) rpath: Option<Vec<u8>>,
     pub(super) runpath: Option<Vec<u8>>,
     pub(super) no_default_libraries: bool,
-    /// The descriptors of the notes of owner `FDO` that announce libraries for dlopen.
-    #[cfg(feature = "dlopen")]
-    pub(super) dlopen: Vec<Vec<u8>>,
 }
 
 /// Reads what matters of a file.
@@ -185,8 +179,6 @@ fn parse(file: &File, head: &[u8]) -> Result<Object, Defect> {
         rpath: None,
         runpath: None,
         no_default_libraries: false,
-        #[cfg(feature = "dlopen")]
-        dlopen: Vec::new(),
     };
     for segment in &segments {
         match segment.p_type {
@@ -197,60 +189,10 @@ fn parse(file: &File, head: &[u8]) -> Result<Object, Defect> {
                 object.interp = Some(path);
             }
             PT_DYNAMIC => dynamic(file, head, &segments, segment, &mut object)?,
-            PT_NOTE => notes(file, head, segment, &mut object)?,
             _ => {}
         }
     }
     Ok(object)
-}
-
-#[cfg(not(feature = "dlopen"))]
-#[expect(clippy::unnecessary_wraps, reason = "the counterpart with the feature can fail")]
-fn notes(_: &File, _: &[u8], _: &ProgramHeader, _: &mut Object) -> Result<(), Defect> {
-    Ok(())
-}
-
-/// Gathers the notes that announce libraries for dlopen (type 0x407c0c0a, owner `FDO`; the UAPI
-/// group's "ELF dlopen metadata").
-#[cfg(feature = "dlopen")]
-fn notes(
-    file: &File,
-    head: &[u8],
-    segment: &ProgramHeader,
-    object: &mut Object,
-) -> Result<(), Defect> {
-    if segment.p_filesz > NOTES_MAX {
-        return Ok(());
-    }
-    let bytes = piece(file, head, segment.p_offset, segment.p_filesz)?;
-    let align = usize::try_from(segment.p_align.clamp(4, 8)).unwrap_or(4);
-    let word = |at: usize| -> Option<u32> {
-        let four = bytes.get(at..at.checked_add(4)?)?.try_into().ok()?;
-        Some(if object.arch.big_endian {
-            u32::from_be_bytes(four)
-        } else {
-            u32::from_le_bytes(four)
-        })
-    };
-    let mut at = 0_usize;
-    let mut found = Vec::new();
-    while let (Some(name_len), Some(len), Some(kind)) = (word(at), word(at + 4), word(at + 8)) {
-        let name = at + 12;
-        let start = name.saturating_add(name_len as usize).next_multiple_of(align);
-        let end = start.saturating_add(len as usize);
-        let (Some(owner), Some(content)) =
-            (bytes.get(name..name.saturating_add(name_len as usize)), bytes.get(start..end))
-        else {
-            break;
-        };
-        if kind == 0x407c_0c0a && owner == b"FDO\0" {
-            let len = content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-            found.push(content.get(..len).unwrap_or_default().to_vec());
-        }
-        at = end.next_multiple_of(align);
-    }
-    object.dlopen.append(&mut found);
-    Ok(())
 }
 
 fn dynamic(
