@@ -8,36 +8,37 @@ use kiln::qemu::{Bus, Nic};
 use kiln_e2e::{images, start};
 use nomados::run::{self, Options};
 
-fn boots(change: impl FnOnce(&mut Options), image: &str) {
-    let mut options = Options::new(images().unwrap().join(image));
+fn boots(change: impl FnOnce(&mut Options), image: &str) -> anyhow::Result<()> {
+    let mut options = Options::new(images()?.join(image));
     change(&mut options);
-    let mut guest = start(&options).unwrap();
-    guest.running.wait_ready(&Progress::quiet()).unwrap();
-    let output = guest.running.run_job(&run::hello(), &Progress::quiet()).unwrap();
+    let mut guest = start(&options)?;
+    guest.running.wait_ready(&Progress::quiet())?;
+    let output = guest.running.run_job(&run::hello(), &Progress::quiet())?;
     assert!(output.starts_with("hello from nomados"), "{output}");
     println!("{image}:\n{}", run::chart(&guest.running.phases()));
-    guest.running.shut_down(&Progress::quiet()).unwrap();
+    guest.running.shut_down(&Progress::quiet())?;
+    Ok(())
 }
 
 #[test]
-fn initramfs_and_kernel() {
-    boots(|_| {}, "nomados.initramfs");
+fn initramfs_and_kernel() -> anyhow::Result<()> {
+    boots(|_| {}, "nomados.initramfs")
 }
 
 #[test]
-fn qcow2_on_e1000_and_ide() {
-    boots(|options| (options.nic, options.bus) = (Nic::E1000, Bus::Ide), "nomados.qcow2");
+fn qcow2_on_e1000_and_ide() -> anyhow::Result<()> {
+    boots(|options| (options.nic, options.bus) = (Nic::E1000, Bus::Ide), "nomados.qcow2")
 }
 
 #[test]
-fn vmdk() {
-    boots(|_| {}, "nomados.vmdk");
+fn vmdk() -> anyhow::Result<()> {
+    boots(|_| {}, "nomados.vmdk")
 }
 
 /// The seed's command line: raw, e1000, 512 MB.
 #[test]
-fn raw_on_e1000_with_512_mb() {
-    boots(|options| (options.nic, options.memory) = (Nic::E1000, 512), "nomados.raw");
+fn raw_on_e1000_with_512_mb() -> anyhow::Result<()> {
+    boots(|options| (options.nic, options.memory) = (Nic::E1000, 512), "nomados.raw")
 }
 
 #[test]

@@ -30,7 +30,8 @@ fn jobs_run_a_killed_agent_comes_back_and_the_power_button_stops_in_order() {
     assert!(server.requests().iter().any(|line| line.starts_with("GET /payload.txt")));
 
     // The agent's tasks run the same program; only the agent itself is killed.
-    let mut kill = batch_job("kill", "raw_exec", "kill -9 $(pgrep -f 'nomad[ ]agent')");
+    let mut kill =
+        batch_job("kill", "raw_exec", "kill -9 $(ps | awk '/[n]omad agent/ {print $1}')");
     kill["Type"] = json!("batch");
     guest.running.agent.submit(&kill).unwrap();
     guest.running.vm.wait_for("killed by SIGKILL", LONG).unwrap();

@@ -61,9 +61,7 @@ pub enum Error {
     #[error("the image cannot be built:{}", list(.0))]
     Plan(Vec<String>),
     /// A port that the guest was to be reached by is taken.
-    #[error(
-        "127.0.0.1:{port} is in use: end what listens there, or choose other ports with --port-offset"
-    )]
+    #[error("127.0.0.1:{port} is in use: end what listens there")]
     PortInUse {
         /// The port of the host.
         port: u16,

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
-use kiln::Progress;
 use kiln::qemu::{Bus, Nic};
-use nomados::run::{self, Phase};
+use kiln::{Progress, cache};
+use nomados::run::{self, Phase, Running};
 use nomados::{build, inspect};
 use serde_json::json;
 
@@ -121,6 +121,9 @@ struct RunArguments {
     /// The disk's controller
     #[arg(long, value_enum, default_value = "virtio")]
     bus: BusChoice,
+    /// Write what the guest said on its console to a file, with the seconds since QEMU's start
+    #[arg(long, value_name = "FILE")]
+    console: Option<PathBuf>,
     /// Print one JSON object in place of the text
     #[arg(long = "json")]
     json: bool,
@@ -242,8 +245,24 @@ fn boot(image: &std::path::Path, arguments: &RunArguments, built: Option<Duratio
     options.interrupt = Some(Arc::clone(&interrupt));
 
     let mut running = run::start(&options)?;
-    running.wait_ready(&progress)?;
-    let output = running.run_job(&job, &progress)?;
+    let ran = operate(&mut running, &job, arguments, built, &interrupt, &progress);
+    if let Some(path) = &arguments.console {
+        cache::write_file(path, running.console_text().as_bytes())?;
+    }
+    ran
+}
+
+/// What is done with a machine that was started, up to its end.
+fn operate(
+    running: &mut Running,
+    job: &serde_json::Value,
+    arguments: &RunArguments,
+    built: Option<Duration>,
+    interrupt: &Arc<AtomicBool>,
+    progress: &Progress,
+) -> Result<()> {
+    running.wait_ready(progress)?;
+    let output = running.run_job(job, progress)?;
     let mut phases = running.phases();
     if let Some(built) = built {
         phases.insert(0, Phase { name: "build".into(), seconds: built.as_secs_f64() });
@@ -266,10 +285,10 @@ fn boot(image: &std::path::Path, arguments: &RunArguments, built: Option<Duratio
             Err(error) => return Err(error.into()),
         }
     }
-    let stopped = running.shut_down(&progress)?;
+    let stopped = running.shut_down(progress)?;
     if arguments.json {
         let report = json!({
-            "image": image,
+            "image": running.image(),
             "output": output,
             "phases": phases,
             "shutdown_seconds": stopped.as_secs_f64(),

@@ -70,6 +70,7 @@ pub struct Running {
     pub vm: Vm,
     /// Its Nomad.
     pub agent: Agent,
+    image: PathBuf,
     times: Vec<(&'static str, Instant)>,
 }
 
@@ -125,10 +126,24 @@ pub fn start(options: &Options) -> Result<Running> {
     let vm = machine.start()?;
     let agent = Agent::at_port(vm.forwarded(PORTS[0]).unwrap_or(PORTS[0]));
     let times = vec![("start", vm.started())];
-    Ok(Running { vm, agent, times })
+    Ok(Running { vm, agent, image: options.image.clone(), times })
 }
 
 impl Running {
+    /// The image that it was started from.
+    #[must_use]
+    pub fn image(&self) -> &Path {
+        &self.image
+    }
+
+    /// The console so far, each line with the seconds since QEMU was started.
+    #[must_use]
+    pub fn console_text(&self) -> String {
+        let since = |at: Instant| at.saturating_duration_since(self.vm.started()).as_secs_f64();
+        let lines = self.vm.console().lines();
+        lines.iter().map(|line| format!("{:8.3} {}\n", since(line.at), line.text)).collect()
+    }
+
     /// Waits until a leader is elected and the node takes jobs.
     ///
     /// # Errors

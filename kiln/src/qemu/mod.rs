@@ -183,7 +183,8 @@ impl Default for Machine {
 }
 
 impl Machine {
-    /// Starts the machine.
+    /// Starts the machine. It ends when the thread that started it does, whatever becomes of the
+    /// [`Vm`].
     ///
     /// # Errors
     /// [`Error::MissingTool`] without QEMU, [`Error::PortInUse`], [`Error::GuestDied`] when QEMU
@@ -213,7 +214,15 @@ impl Machine {
             .prefix("kiln-vm-")
             .tempdir()
             .map_err(Error::io("create directory in", &std::env::temp_dir()))?;
-        let mut command = Command::new(qemu);
+        // A guest must not outlive whoever runs it, however that ends.
+        let mut command = match command::find("setpriv") {
+            Some(setpriv) => {
+                let mut command = Command::new(setpriv);
+                command.args(["--pdeathsig", "KILL"]).arg(qemu);
+                command
+            }
+            None => Command::new(qemu),
+        };
         self.arguments(&mut command, accel, directory.path());
         Vm::start(command, directory, self.forwards, self.interrupt)
     }
@@ -225,7 +234,6 @@ impl Machine {
         command.args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
         command.arg("-qmp");
         command.arg(format!("unix:{},server=on,wait=off", directory.join("qmp").display()));
-        command.args(["-device", "virtio-rng-pci"]);
         for (index, disk) in self.disks.iter().enumerate() {
             // A comma in QEMU's option syntax is written twice.
             let path = disk.path.display().to_string().replace(',', ",,");

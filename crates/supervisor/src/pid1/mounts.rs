@@ -80,7 +80,6 @@ pub const STANDARD: &[Mount] = {
         mount("debugfs", "/sys/kernel/debug", STRICT, "mode=0700", IfSupported),
         mount("tracefs", "/sys/kernel/tracing", STRICT, "mode=0700", IfSupported),
         mount("configfs", "/sys/kernel/config", STRICT, "", IfSupported),
-        mount("bpf", "/sys/fs/bpf", STRICT, "mode=0700", IfSupported),
         mount(
             "hugetlbfs",
             "/dev/hugepages",
