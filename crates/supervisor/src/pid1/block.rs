@@ -99,7 +99,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (class, dev) = (dir.path().join("class"), dir.path().join("dev"));
         std::fs::create_dir(&dev).unwrap();
-        let mut add = |name: &str, uevent: &str, head: Vec<u8>| {
+        let add = |name: &str, uevent: &str, head: Vec<u8>| {
             std::fs::create_dir_all(class.join(name)).unwrap();
             std::fs::write(class.join(name).join("uevent"), uevent).unwrap();
             std::fs::write(dev.join(name), head).unwrap();
