@@ -26,39 +26,58 @@ pub struct Package {
     pub sha256: String,
 }
 
-/// Looks a package up.
+/// Looks packages up, in one question to apt whose answer is kept until apt's index changes.
 ///
 /// # Errors
-/// [`Error::Input`] when apt does not know it, with what to do.
-pub fn find(name: &str) -> Result<Package> {
-    command::require("apt-get", "to get Debian packages", "apt")?;
-    let mut query = Command::new("apt-get");
-    query.args(["download", "--print-uris", name]);
-    let unknown = |reason: String| {
-        Error::input(format!("Debian package {name}"), format!("{reason}; try `apt-get update`"))
-    };
-    let output = command::run(&mut query, LOCAL).map_err(|error| unknown(error.to_string()))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    // 'address' file-name size SHA256:digest
-    text.lines()
-        .find_map(|line| {
-            let mut words = line.split_whitespace().skip(1);
-            let file_name = words.next()?.to_owned();
-            let sha256 = words.nth(1)?.strip_prefix("SHA256:")?.to_owned();
-            Some(Package { name: name.into(), file_name, sha256 })
+/// [`Error::Input`] when apt does not know one, with what to do.
+pub fn find(cache: &Cache, names: &[&str]) -> Result<Vec<Package>> {
+    let answer = ask(cache, "apt-get", &["download", "--print-uris"], names)?;
+    let packages: Vec<Package> = names
+        .iter()
+        .filter_map(|name| {
+            let start = format!("{name}_");
+            // 'address' file-name size SHA256:digest
+            answer.lines().find_map(|line| {
+                let mut words = line.split_whitespace().skip(1);
+                let file_name = words.next().filter(|name| name.starts_with(&start))?.to_owned();
+                let sha256 = words.nth(1)?.strip_prefix("SHA256:")?.to_owned();
+                Some(Package { name: (*name).to_owned(), file_name, sha256 })
+            })
         })
-        .ok_or_else(|| unknown("apt knows no file for it".into()))
+        .collect();
+    match names.iter().find(|name| !packages.iter().any(|package| package.name == **name)) {
+        None => Ok(packages),
+        Some(name) => Err(unknown(name, "apt knows no file for it")),
+    }
+}
+
+fn unknown(name: &str, reason: &str) -> Error {
+    Error::input(format!("Debian package {name}"), format!("{reason}; try `apt-get update`"))
+}
+
+/// What apt answers to a question about packages.
+fn ask(cache: &Cache, program: &str, words: &[&str], names: &[&str]) -> Result<String> {
+    // apt replaces files in this directory when its index changes.
+    let lists = std::fs::metadata("/var/lib/apt/lists").and_then(|found| found.modified()).ok();
+    let question = format!("{program} {words:?} {names:?} {lists:?}");
+    let kept =
+        cache.get_or_make(format!("apt/{}", digest::of_bytes(question.as_bytes())), |made| {
+            command::require(program, "to get Debian packages", "apt")?;
+            let mut query = Command::new(program);
+            query.args(words).args(names);
+            let output = command::run(&mut query, LOCAL)
+                .map_err(|error| unknown(&names.join(", "), &error.to_string()))?;
+            std::fs::write(made, output.stdout).map_err(Error::io("write", made))
+        })?;
+    std::fs::read_to_string(&kept).map_err(Error::io("read", &kept))
 }
 
 /// The packages that a package depends on directly, first alternatives only.
 ///
 /// # Errors
 /// [`Error::Command`].
-pub fn dependencies(name: &str) -> Result<Vec<String>> {
-    let mut query = Command::new("apt-cache");
-    query.args(["show", "--no-all-versions", name]);
-    let output = command::run(&mut query, LOCAL)?;
-    let text = String::from_utf8_lossy(&output.stdout);
+pub fn dependencies(cache: &Cache, name: &str) -> Result<Vec<String>> {
+    let text = ask(cache, "apt-cache", &["show", "--no-all-versions"], &[name])?;
     let depends = text.lines().find_map(|line| line.strip_prefix("Depends: ")).unwrap_or("");
     Ok(depends
         .split(',')
@@ -104,7 +123,7 @@ pub fn download(cache: &Cache, package: &Package) -> Result<PathBuf> {
 /// # Errors
 /// Those of [`find`] and [`download`]; [`Error::Command`].
 pub fn sysroot(cache: &Cache, names: &[&str]) -> Result<PathBuf> {
-    let packages = names.iter().map(|name| find(name)).collect::<Result<Vec<_>>>()?;
+    let packages = find(cache, names)?;
     let key = digest::of_parts(packages.iter().map(|package| package.sha256.as_bytes()));
     cache.get_or_make(format!("sysroot/{key}"), |made| {
         merge_usr(made)?;
@@ -177,10 +196,9 @@ pub fn kernel(cache: &Cache, package: &str) -> Result<Kernel> {
     let name = if holds_kernel(package) {
         package.to_owned()
     } else {
-        find(package)?;
-        dependencies(package)?.into_iter().find(|name| holds_kernel(name)).ok_or_else(|| {
-            Error::input(format!("Debian package {package}"), "it is no kernel and names none")
-        })?
+        dependencies(cache, package)?.into_iter().find(|name| holds_kernel(name)).ok_or_else(
+            || Error::input(format!("Debian package {package}"), "it is no kernel and names none"),
+        )?
     };
     let root = sysroot(cache, &[&name])?;
     let boot = root.join("boot");

@@ -3,12 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use kiln_kconfig::{DotConfig, Requirements};
+use kiln_kconfig::{DotConfig, Requirements, Value};
 use kiln_kmod::Index;
 use kiln_tree::{Node, Tree, host};
 
 use crate::debian::Kernel;
-use crate::{Error, Result};
+use crate::{Cache, Error, Result, digest};
 
 /// A kernel of the user's own.
 ///
@@ -86,13 +86,12 @@ pub fn add_modules(
     tree: &mut Tree,
     kernel: &Kernel,
     wanted: &[(String, String)],
+    cache: &Cache,
 ) -> Result<Vec<String>> {
     let names: Vec<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
-    let index = if kernel.modules.join("modules.dep").is_file() {
-        Index::read_dir(&kernel.modules)?
-    } else {
-        Index::scan(&kernel.modules)?
-    };
+    let index = index(kernel, cache)?;
+    let decompresses =
+        DotConfig::read(&kernel.config)?.get("MODULE_DECOMPRESS") == Some(Value::YES);
     let resolution = index.resolve(&names);
     let mut problems: Vec<String> = resolution
         .unknown
@@ -101,9 +100,13 @@ pub fn add_modules(
         .collect();
     let directory = format!("usr/lib/modules/{}", kernel.release);
     for module in &resolution.load {
-        if Path::new(&module.path).extension().is_none_or(|extension| extension != "ko") {
-            // The kernel could decompress it, but not every kernel is built to.
-            problems.push(format!("{}: compressed modules are not supported", module.path));
+        let plain = Path::new(&module.path).extension().is_some_and(|extension| extension == "ko");
+        if !plain && !decompresses {
+            problems.push(format!(
+                "kernel {}: {} is compressed, and the kernel cannot decompress modules \
+                 (CONFIG_MODULE_DECOMPRESS is not set); decompress them first",
+                kernel.release, module.path
+            ));
             continue;
         }
         let node = host::file(&kernel.modules.join(&module.path), 0o644)?;
@@ -120,4 +123,26 @@ pub fn add_modules(
         tree.insert(format!("{directory}/{name}"), node)?;
     }
     Ok(problems)
+}
+
+/// The index of a kernel's modules: the one beside them, as an installed kernel has it, or one made
+/// of the modules themselves, as they come in a package. The latter is kept.
+fn index(kernel: &Kernel, cache: &Cache) -> Result<Index> {
+    if kernel.modules.join("modules.dep").is_file() {
+        return Ok(Index::read_dir(&kernel.modules)?);
+    }
+    // Packages are unpacked to a path that names their content; other directories may change.
+    if !kernel.modules.starts_with(cache.root()) {
+        return Ok(Index::scan(&kernel.modules)?);
+    }
+    let key = digest::of_bytes(kernel.modules.as_os_str().as_encoded_bytes());
+    let kept = cache.get_or_make(format!("modules/{key}"), |made| {
+        std::fs::create_dir(made).map_err(Error::io("create directory", made))?;
+        for (name, bytes) in Index::scan(&kernel.modules)?.files() {
+            let path = made.join(name);
+            std::fs::write(&path, bytes).map_err(Error::io("write", &path))?;
+        }
+        Ok(())
+    })?;
+    Ok(Index::read_dir(&kept)?)
 }

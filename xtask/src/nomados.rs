@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::program;
 use crate::setup::{self, Purpose};
@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    setup::ensure(Purpose::Nomados)?;
+    setup::ensure_with(Purpose::Nomados, arguments.nomad.is_none())?;
     let mut build = program::cargo();
     build.args(["build", "--release", "--locked", "--package", "nomados"]);
     if arguments.json {
@@ -43,5 +43,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if arguments.json {
         up.arg("--json");
     }
-    program::run(&mut up)
+    // In our place, so that Ctrl-C reaches the one who stops the guest in order.
+    let error = std::os::unix::process::CommandExt::exec(&mut up);
+    Err(error).context("start nomados")
 }

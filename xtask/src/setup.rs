@@ -1,6 +1,7 @@
 //! The programs of the host that the commands use, and their installation from Debian packages.
 
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
@@ -83,6 +84,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 /// Sees to it that what `purpose` uses is installed: installs it as root, otherwise prints the one
 /// command that does and stops.
 pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
+    ensure_with(purpose, true)
+}
+
+/// The same, with or without what builds a Nomad.
+pub(crate) fn ensure_with(purpose: Purpose, builds_nomad: bool) -> Result<()> {
     if !program::is_installed("apt-get") {
         bail!("this is not a Debian system: there is no apt-get to get packages with");
     }
@@ -91,7 +97,8 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
         .filter(|need| need.of <= purpose && !program::is_installed(need.what))
         .collect();
     let mut packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
-    if !has_go() && !has_pip() {
+    let has_nomad = std::env::var_os("NOMAD").is_some() || program::is_installed("nomad");
+    if builds_nomad && !has_nomad && !has_go() && !has_pip() {
         packages.push("python3-pip");
     }
     packages.sort_unstable();
@@ -166,10 +173,24 @@ fn index_is_old() -> bool {
         .is_none_or(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > INDEX_AGE))
 }
 
+/// Whether there is a Go that builds Nomad (1.21 or later), where `kiln::go` looks for one.
 fn has_go() -> bool {
-    std::env::var_os("KILN_GO").is_some()
-        || program::is_installed("go")
-        || program::is_installed("/usr/local/go/bin/go")
+    if std::env::var_os("KILN_GO").is_some() {
+        return true;
+    }
+    let mut candidates: Vec<PathBuf> = vec!["go".into(), "/usr/local/go/bin/go".into()];
+    let versions = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    candidates.extend(versions.map(|entry| entry.path().join("bin/go")));
+    candidates.iter().any(|go| {
+        let output =
+            Command::new(go).args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local").output();
+        output.is_ok_and(|output| {
+            let version = String::from_utf8_lossy(&output.stdout).into_owned();
+            let mut numbers = version.trim().trim_start_matches("go").split('.');
+            let mut number = || numbers.next().and_then(|number| number.parse::<u32>().ok());
+            (number(), number()) >= (Some(1), Some(21))
+        })
+    })
 }
 
 fn has_pip() -> bool {

@@ -31,7 +31,7 @@ struct Arguments {
 fn pack(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let mut policy = host::Policy::default();
     if arguments.keep {
-        (policy.owner, policy.umask, policy.hardlinks) = (None, 0, true);
+        (policy.owner, policy.modes, policy.hardlinks) = (None, host::Modes::Keep, true);
     }
     policy.mtime = Some(arguments.mtime.unwrap_or(0));
     let mut tree = Tree::new();

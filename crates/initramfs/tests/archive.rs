@@ -433,7 +433,7 @@ fn gnu_cpio_extracts_ours() {
             let flags = ["-i", "-d", "-m", "--quiet", "--no-preserve-owner"];
             gnu_cpio(dir.path(), &flags, &bytes);
             let mut policy = host::Policy::default();
-            (policy.umask, policy.hardlinks) = (0, true);
+            (policy.modes, policy.hardlinks) = (host::Modes::Keep, true);
             let mut extracted = Tree::new();
             host::import(&mut extracted, dir.path(), "", &policy).unwrap();
             extracted.set_root(Metadata::new(0o755));
@@ -454,7 +454,8 @@ fn gnu_cpio_archives_are_read() {
     std::os::unix::fs::symlink("../one", dir.path().join("a/b/three")).unwrap();
     fs::write(dir.path().join("a/b/empty"), "").unwrap();
     let mut policy = host::Policy::default();
-    (policy.umask, policy.hardlinks, policy.owner, policy.mtime) = (0, true, None, None);
+    (policy.modes, policy.hardlinks) = (host::Modes::Keep, true);
+    (policy.owner, policy.mtime) = (None, None);
     let mut expected = Tree::new();
     host::import(&mut expected, dir.path(), "", &policy).unwrap();
     let names: String = expected.iter().map(|(at, _)| format!("{at}\n")).collect();

@@ -19,9 +19,8 @@ pub struct Policy {
     pub owner: Option<(u32, u32)>,
     /// The modification time of every node; `None` keeps the host's. Default: `Some(0)`.
     pub mtime: Option<u32>,
-    /// A mask taken off every mode (`0o022` makes a tree independent of the builder's umask, which
-    /// decides about the write bits of checked-out files). Default: `0o022`.
-    pub umask: u16,
+    /// What becomes of the modes. Default: [`Modes::Normal`].
+    pub modes: Modes,
     /// Whether two names of one inode become a file and a hard link, or two files. Link topology is
     /// state of the build machine, so the default is two files: `false`.
     pub hardlinks: bool,
@@ -31,7 +30,36 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { owner: Some((0, 0)), mtime: Some(0), umask: 0o022, hardlinks: false, why: None }
+        Self {
+            owner: Some((0, 0)),
+            mtime: Some(0),
+            modes: Modes::Normal,
+            hardlinks: false,
+            why: None,
+        }
+    }
+}
+
+/// What of the host's permission bits reaches the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Modes {
+    /// `0755` for directories and for what its owner may execute, `0644` for the rest; set-id and
+    /// sticky bits as they are. Nothing of the umask under which a file was made is left.
+    #[default]
+    Normal,
+    /// As on the host.
+    Keep,
+}
+
+impl Modes {
+    /// The mode in the tree of a file or directory with these twelve bits on the host.
+    #[must_use]
+    pub fn apply(self, mode: u16, directory: bool) -> u16 {
+        match self {
+            Self::Keep => mode,
+            Self::Normal if directory || mode & 0o100 != 0 => mode & 0o7000 | 0o755,
+            Self::Normal => mode & 0o7000 | 0o644,
+        }
     }
 }
 
@@ -138,7 +166,7 @@ fn add(
     if !is_symlink {
         // The mask keeps twelve bits, so the conversion loses nothing.
         let mode = u16::try_from(found.mode() & 0o7777).unwrap_or(0o644);
-        node.meta.mode = mode & !policy.umask;
+        node.meta.mode = policy.modes.apply(mode, found.is_dir());
     }
     (node.meta.uid, node.meta.gid) = policy.owner.unwrap_or_else(|| (found.uid(), found.gid()));
     node.meta.mtime =
@@ -186,6 +214,15 @@ mod tests {
         assert_eq!(device_numbers(0x0501), (5, 1));
         // What glibc's makedev(0x12345, 0x6789a) gives.
         assert_eq!(device_numbers(0x1_2000_6783_459a), (0x12345, 0x6789a));
+    }
+
+    #[test]
+    fn normal_modes_do_not_tell_the_umask() {
+        for (made, normal) in [(0o700, 0o755), (0o755, 0o755), (0o600, 0o644), (0o4711, 0o4755)] {
+            assert_eq!(Modes::Normal.apply(made, false), normal);
+            assert_eq!(Modes::Keep.apply(made, false), made);
+        }
+        assert_eq!(Modes::Normal.apply(0o1700, true), 0o1755);
     }
 
     #[test]

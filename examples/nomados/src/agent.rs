@@ -1,6 +1,8 @@
 //! Nomad's HTTP API, as much of it as running a job and looking at its result takes
 //! (the "HTTP API" chapters of Nomad's documentation: nodes, jobs, allocations, client).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -16,6 +18,7 @@ const AGAIN: Duration = Duration::from_millis(40);
 pub struct Agent {
     base: String,
     client: ureq::Agent,
+    interrupt: Option<Arc<AtomicBool>>,
 }
 
 /// A job's allocation, as far as we look.
@@ -43,7 +46,14 @@ impl Agent {
     #[must_use]
     pub fn at_port(port: u16) -> Self {
         let client = ureq::Agent::config_builder().timeout_global(Some(ANSWER)).build().into();
-        Self { base: format!("http://127.0.0.1:{port}/v1"), client }
+        Self { base: format!("http://127.0.0.1:{port}/v1"), client, interrupt: None }
+    }
+
+    /// The same, whose waits end when this becomes true.
+    #[must_use]
+    pub fn interrupted_by(mut self, interrupt: Option<Arc<AtomicBool>>) -> Self {
+        self.interrupt = interrupt;
+        self
     }
 
     fn get_text(&self, path: &str) -> Result<String> {
@@ -139,6 +149,9 @@ impl Agent {
                 }
                 Ok(found) => last = found.or(last),
                 Err(_) => {}
+            }
+            if self.interrupt.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+                return Err(kiln::Error::Interrupted.into());
             }
             if Instant::now() > deadline {
                 match last {

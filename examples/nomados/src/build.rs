@@ -13,7 +13,7 @@ use kiln::image::{self, BiosDisk};
 use kiln::manifest::{Artifact, Manifest};
 use kiln::{Cache, Error, Progress, cache, command, go, guest, kernel};
 use kiln_diskimg::boot::syslinux::Loader;
-use kiln_diskimg::container;
+use kiln_diskimg::{Layout, container};
 use kiln_initramfs::elf::{self, Resolver, Root};
 use kiln_initramfs::{Compression, manifest};
 use kiln_kconfig::Requirements;
@@ -170,7 +170,7 @@ pub struct Options {
     pub sysroot: Option<PathBuf>,
     /// Where the boot loader's packages are unpacked; Debian packages without.
     pub loader: Option<PathBuf>,
-    /// How the initramfs is compressed.
+    /// How the initramfs is compressed (the kernel must be able to read it).
     pub compression: Compression,
     /// Where what can be made again is kept.
     pub cache: Cache,
@@ -233,7 +233,8 @@ impl fmt::Display for Report {
             self.took.as_secs_f64(),
             self.manifest.kernel,
             self.manifest.files.len()
-        )
+        )?;
+        self.advice.iter().try_for_each(|advice| writeln!(out, "advice: {advice}"))
     }
 }
 
@@ -260,6 +261,11 @@ pub fn build(options: &Options, progress: &Progress) -> Result<Report> {
     let mut result = Manifest::new("nomados", &inputs.kernel.release, command_line, records);
     step.done();
 
+    let disk = match &inputs.loader {
+        Some(loader) => Some(disk(&inputs.kernel, &initramfs, command_line, loader)?),
+        None => None,
+    };
+
     let out = &options.out;
     std::fs::create_dir_all(out).with_context(|| format!("create directory {}", out.display()))?;
     for format in &options.formats {
@@ -274,14 +280,9 @@ pub fn build(options: &Options, progress: &Progress) -> Result<Report> {
             }
             Some(container) => {
                 let step = progress.step(format!("writing the {container} disk"));
-                let kernel = host::file(&inputs.kernel.image, 0o644)?;
-                let kiln_tree::Kind::File(kernel) = kernel.kind else { continue };
-                let loader = inputs.loader.as_ref().context("the boot loader was not read")?;
-                let disk =
-                    BiosDisk::new("nomados", kernel, Arc::clone(&initramfs), command_line, loader);
-                let layout = disk.layout()?;
+                let layout = disk.as_ref().context("the boot loader was not read")?;
                 let name = format!("nomados.{container}");
-                container::write_file(container, &layout, out.join(&name)).map_err(Error::from)?;
+                container::write_file(container, layout, out.join(&name)).map_err(Error::from)?;
                 result.artifacts.push(Artifact::of(out, &name, container.name())?);
                 step.done();
             }
@@ -289,6 +290,21 @@ pub fn build(options: &Options, progress: &Progress) -> Result<Report> {
     }
     result.write(out)?;
     Ok(Report { manifest: result, out: out.clone(), advice, took: started.elapsed() })
+}
+
+/// The disk, with a place for everything.
+fn disk(
+    kernel: &Kernel,
+    initramfs: &Arc<[u8]>,
+    command_line: &str,
+    loader: &Loader,
+) -> Result<Layout> {
+    let len = std::fs::metadata(&kernel.image)
+        .with_context(|| format!("stat {}", kernel.image.display()))?
+        .len();
+    let kernel = Source::File { path: kernel.image.clone(), len };
+    let disk = BiosDisk::new("nomados", kernel, Arc::clone(initramfs), command_line, loader);
+    Ok(disk.layout()?)
 }
 
 fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<()> {
@@ -376,21 +392,29 @@ fn chosen_nomad(options: &Options) -> Result<Option<PathBuf>> {
 /// The tree of the image, or everything that is wrong with the inputs.
 fn plan(options: &Options, inputs: &Inputs) -> Result<(Tree, Vec<String>)> {
     let (name, text) = &inputs.config;
-    let mut problems =
-        config::problems(name, &String::from_utf8_lossy(text), options.allow_secrets);
+    let mut problems = config::problems(name, text, options.allow_secrets);
     let mut tree = Tree::new();
 
     let requirements = include_str!("../etc/kernel-requirements.toml");
     let requirements =
         Requirements::parse(requirements, "etc/kernel-requirements.toml").map_err(Error::from)?;
-    let checked = kernel::check(&inputs.kernel, &requirements)?;
-    problems.extend(checked.problems);
-    problems.extend(kernel::add_modules(&mut tree, &inputs.kernel, &checked.modules)?);
-
-    if let Err(error) = programs(&mut tree, inputs) {
-        problems.push(error.to_string());
+    let mut advice = Vec::new();
+    match kernel::check(&inputs.kernel, &requirements) {
+        Ok(checked) => {
+            problems.extend(checked.problems);
+            advice = checked.advice;
+            match kernel::add_modules(&mut tree, &inputs.kernel, &checked.modules, &options.cache) {
+                Ok(missing) => problems.extend(missing),
+                Err(error) => problems.push(error.to_string()),
+            }
+        }
+        Err(error) => problems.push(error.to_string()),
     }
-    files(&mut tree, inputs)?;
+    for done in [programs(&mut tree, inputs), files(&mut tree, inputs)] {
+        if let Err(error) = done {
+            problems.push(format!("{error:#}"));
+        }
+    }
     for (file, path) in &options.add {
         let mut policy = host::Policy::default();
         policy.why = Some("asked for with --add".into());
@@ -401,7 +425,7 @@ fn plan(options: &Options, inputs: &Inputs) -> Result<(Tree, Vec<String>)> {
         }
     }
     problems.extend(tree.check().iter().map(ToString::to_string));
-    if problems.is_empty() { Ok((tree, checked.advice)) } else { Err(Error::Plan(problems).into()) }
+    if problems.is_empty() { Ok((tree, advice)) } else { Err(Error::Plan(problems).into()) }
 }
 
 /// `/bin/x` is `/usr/bin/x` in a tree whose `/bin` is a link.

@@ -57,6 +57,13 @@ fn read(image: &Path) -> Result<Found> {
     if archive {
         let unpacked = cpio::unpack(BufReader::new(file), cpio::Limits::default())
             .with_context(|| format!("{}: damaged", name()))?;
+        if let Some(lost) = unpacked.lost.first() {
+            bail!(
+                "{}: a kernel would drop {} of its entries without a word, first {lost}",
+                name(),
+                unpacked.lost.len()
+            );
+        }
         return Ok(Found::Archive(unpacked.tree));
     }
     let report = dump::inspect(file, &Limits::default())

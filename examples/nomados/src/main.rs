@@ -146,13 +146,14 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            let interrupted = error
-                .downcast_ref::<kiln::Error>()
-                .is_some_and(|error| matches!(error, kiln::Error::Interrupted));
             // What a shell says of a program that Ctrl-C ended.
-            if interrupted { ExitCode::from(130) } else { ExitCode::FAILURE }
+            if is_interrupted(&error) { ExitCode::from(130) } else { ExitCode::FAILURE }
         }
     }
+}
+
+fn is_interrupted(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(kiln::Error::Interrupted))
 }
 
 fn act(verb: Verb) -> Result<()> {
@@ -215,6 +216,9 @@ impl BuildArguments {
     }
 }
 
+/// How long a guest may take to stop when the user wants to leave.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A flag that Ctrl-C and SIGTERM set. A second Ctrl-C ends the program at once.
 fn interrupt() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
@@ -245,7 +249,11 @@ fn boot(image: &std::path::Path, arguments: &RunArguments, built: Option<Duratio
     options.interrupt = Some(Arc::clone(&interrupt));
 
     let mut running = run::start(&options)?;
-    let ran = operate(&mut running, &job, arguments, built, &interrupt, &progress);
+    let mut ran = operate(&mut running, &job, arguments, built, &interrupt, &progress);
+    if ran.as_ref().is_err_and(is_interrupted) {
+        // A guest that has not come far enough to hear the button is switched off.
+        ran = running.shut_down_within(PATIENCE, &progress).map(drop).and(ran);
+    }
     if let Some(path) = &arguments.console {
         cache::write_file(path, running.console_text().as_bytes())?;
     }
@@ -278,11 +286,12 @@ fn operate(
         );
     }
     if arguments.stay {
-        let forever = Duration::from_secs(u64::from(u32::MAX));
-        // It ends when the user says so, or when the guest is told from within to power off.
-        match running.vm.wait_until("Ctrl-C", forever, |_| interrupt.load(Ordering::Relaxed)) {
-            Ok(()) | Err(kiln::Error::Interrupted) => {}
-            Err(error) => return Err(error.into()),
+        while !interrupt.load(Ordering::Relaxed) {
+            if running.vm.has_ended()? {
+                println!("the guest powered itself off");
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(100));
         }
     }
     let stopped = running.shut_down(progress)?;

@@ -115,18 +115,27 @@ pub fn start(options: &Options) -> Result<Running> {
         machine.kernel = Some(DirectKernel {
             kernel,
             initramfs: options.image.clone(),
-            command_line: COMMAND_LINE.into(),
+            command_line: command_line(&options.image),
         });
     }
     if let Some(data) = &options.data {
         let mut disk = Disk::new(data, Format::of_path(data).unwrap_or(Format::Raw));
+        disk.bus = options.bus;
         disk.snapshot = false;
         machine.disks.push(disk);
     }
     let vm = machine.start()?;
-    let agent = Agent::at_port(vm.forwarded(PORTS[0]).unwrap_or(PORTS[0]));
+    let port = vm.forwarded(PORTS[0]).unwrap_or(PORTS[0]);
+    let agent = Agent::at_port(port).interrupted_by(options.interrupt.clone());
     let times = vec![("start", vm.started())];
     Ok(Running { vm, agent, image: options.image.clone(), times })
+}
+
+/// The command line that an initramfs was built for, as the manifest beside it says, or ours.
+fn command_line(image: &Path) -> String {
+    let manifest = std::fs::read(image.with_file_name("manifest.json")).unwrap_or_default();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap_or_default();
+    manifest["command_line"].as_str().unwrap_or(COMMAND_LINE).to_owned()
 }
 
 impl Running {
@@ -180,10 +189,18 @@ impl Running {
     /// # Errors
     /// When the guest does not stop within two minutes.
     pub fn shut_down(&mut self, progress: &Progress) -> Result<Duration> {
+        self.shut_down_within(STOP, progress)
+    }
+
+    /// The same with a time limit.
+    ///
+    /// # Errors
+    /// When the guest does not stop by then.
+    pub fn shut_down_within(&mut self, limit: Duration, progress: &Progress) -> Result<Duration> {
         let step = progress.step("shutting the guest down in order");
         let pressed = Instant::now();
         self.vm.power_button()?;
-        self.vm.wait_exit(STOP)?;
+        self.vm.wait_exit(limit)?;
         step.done();
         Ok(pressed.elapsed())
     }

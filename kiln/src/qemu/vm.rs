@@ -192,6 +192,18 @@ impl Vm {
         }
     }
 
+    /// Whether the guest has powered itself off.
+    ///
+    /// # Errors
+    /// [`Error::GuestDied`] when it ended in another way.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        match self.status()? {
+            None => Ok(false),
+            Some(status) if status.success() => Ok(true),
+            Some(status) => Err(self.died(status)),
+        }
+    }
+
     /// Whether the user asked to stop.
     #[must_use]
     pub fn interrupted(&self) -> bool {

@@ -67,8 +67,8 @@ pub struct NeededBy {
 }
 
 impl Closure {
-    /// Puts the files into a tree: contents and modes from the host, owner, time and umask from
-    /// the policy, the reason with each. The policy's own reason wins over that of the closure.
+    /// Puts the files into a tree: contents from the host, owner, time and modes by the
+    /// policy, the reason with each. The policy's own reason wins over that of the closure.
     ///
     /// # Errors
     /// [`Error::File`] when a file is gone; [`Error::Tree`] when something else is at its path.
@@ -92,7 +92,7 @@ impl Closure {
                     })?;
                     let mode = u16::try_from(found.mode() & 0o7777).unwrap_or(0o755);
                     let mtime = u32::try_from(found.mtime().max(0)).unwrap_or(u32::MAX);
-                    let mode = mode & !policy.umask;
+                    let mode = policy.modes.apply(mode, false);
                     let meta = metadata(policy, mode, found.uid(), found.gid(), mtime);
                     let source = Source::File { path: host_path.clone(), len: found.len() };
                     Node::file(source).with(meta)

@@ -17,6 +17,8 @@ use kiln_supervisor::{Event, Kill, Log, Outcome, Readiness, ServiceSpec};
 const DATA_LABEL: &str = "nomad-data";
 /// Nomad's data directory: the data disk is mounted here, a tmpfs without one.
 const DATA_DIR: &str = "/var/lib/nomad";
+/// What its mounting is called among the steps of the boot.
+const DATA_STEP: &str = "data directory";
 
 fn main() -> ExitCode {
     // The same binary is the network service's program, and what the kernel calls as
@@ -41,7 +43,7 @@ fn boot(boot: &mut Boot) -> Result<Outcome, BoxError> {
     boot.switch_root(switch_root::Method::Bind);
     if !boot.resumed() {
         let data = Path::new(DATA_DIR);
-        boot.step("data directory", || block::mount_labelled_or_tmpfs(DATA_LABEL, data));
+        boot.step(DATA_STEP, || block::mount_labelled_or_tmpfs(DATA_LABEL, data));
     }
     let talkative = boot.argument("nomados.dev").is_some();
     for step in boot.steps() {
@@ -51,6 +53,11 @@ fn boot(boot: &mut Boot) -> Result<Outcome, BoxError> {
     }
 
     let mut services = services();
+    if boot.problems().any(|step| step.what == DATA_STEP) {
+        // What it wrote would be lost at the next boot, and somebody expects it not to be.
+        say("Nomad is not started: the disk for its data cannot be used");
+        services.retain(|service| service.name != "nomad");
+    }
     if talkative {
         services.push(console::shell(["/bin/sh", "-l"]));
     }

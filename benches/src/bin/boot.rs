@@ -1,0 +1,188 @@
+//! From QEMU's start to a finished job: NomadOS beside an image of the same content whose init is a
+//! shell script with busybox and udhcpc. Kernel, compression, loader and machine are the same; only
+//! what runs as process 1 and gets the address differs. Runs alternate.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, ValueEnum};
+use kiln::image::BiosDisk;
+use kiln::{Cache, Progress, cache, debian};
+use kiln_diskimg::boot::syslinux::Loader;
+use kiln_diskimg::container;
+use kiln_initramfs::{Compression, cpio, write_image};
+use kiln_tree::{Node, Source};
+use nomados::build::{self, Format};
+use nomados::run::{self, Options, Phase};
+use serde_json::json;
+
+/// The peer's process 1: what images made by hand do, with the modules that this machine needs
+/// named one by one.
+const SCRIPT: &str = r#"#!/bin/busybox sh
+B=/bin/busybox
+$B mount -t proc proc /proc
+$B mount -t sysfs sysfs /sys
+$B mount -t devtmpfs devtmpfs /dev
+$B mkdir -p /dev/pts /dev/shm
+$B mount -t devpts devpts /dev/pts
+$B mount -t tmpfs tmpfs /dev/shm
+$B mount -t tmpfs tmpfs /run
+$B mount -t tmpfs tmpfs /tmp
+$B mount -t cgroup2 cgroup2 /sys/fs/cgroup
+echo "[$($B cut -d' ' -f1 /proc/uptime)] peer: /init started"
+$B hostname nomados
+$B ip link set lo up
+for module in button evdev virtio_pci virtio_net; do $B modprobe $module; done
+echo "[$($B cut -d' ' -f1 /proc/uptime)] peer: network: started"
+$B udhcpc -q -n -i eth0 -s /lease
+echo "[$($B cut -d' ' -f1 /proc/uptime)] peer: network: up"
+$B mkdir -p /new
+$B mount --bind / /new
+cd /new
+for directory in proc sys dev run tmp; do $B mount --move /$directory $directory; done
+$B mount --move . /
+exec $B chroot . /bin/busybox sh /services
+"#;
+
+const SERVICES: &str = r#"export PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin HOME=/root
+export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
+mount -t tmpfs tmpfs /var/lib/nomad
+trap 'poweroff -f' TERM
+(while :; do nomad agent -config=/etc/nomad/init.json > /var/log/nomad.log 2>&1; sleep 1; done) &
+cat /dev/input/event0 | head -c 1 > /dev/null
+kill $!
+sync
+/bin/busybox poweroff -f
+"#;
+
+const LEASE: &str = r#"#!/bin/busybox sh
+B=/bin/busybox
+case $1 in
+deconfig) $B ip link set $interface up ;;
+bound)
+  $B ip addr add $ip/$mask dev $interface
+  $B ip route add default via $router
+  for server in $dns; do echo nameserver $server; done > /etc/resolv.conf ;;
+esac
+"#;
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Medium {
+    /// QEMU loads kernel and initramfs
+    Initramfs,
+    /// SeaBIOS and SYSLINUX load them from a disk
+    Raw,
+}
+
+/// NomadOS beside a busybox-and-shell image of the same content.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Boots of each
+    #[arg(short, default_value_t = 10)]
+    n: usize,
+    /// What is booted
+    #[arg(long, value_enum, default_value = "raw")]
+    medium: Medium,
+    /// Write the figures to a file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let (ours, peer) = images()?;
+    let name = match arguments.medium {
+        Medium::Initramfs => "nomados.initramfs",
+        Medium::Raw => "nomados.raw",
+    };
+    let mut series: [Vec<Vec<Phase>>; 2] = [Vec::new(), Vec::new()];
+    for round in 0..arguments.n {
+        // Who is first alternates too.
+        for turn in [round % 2, 1 - round % 2] {
+            let directory = if turn == 0 { &ours } else { &peer };
+            let phases = boot(&directory.join(name))
+                .with_context(|| format!("round {round}, {}", directory.display()))?;
+            let total: f64 = phases.iter().map(|phase| phase.seconds).sum();
+            eprintln!("{} {total:.2} s", if turn == 0 { "ours" } else { "peer" });
+            if let Some(series) = series.get_mut(turn) {
+                series.push(phases);
+            }
+        }
+    }
+    report(&arguments, &series)
+}
+
+/// Our images, and the peer's made of their content.
+fn images() -> Result<(PathBuf, PathBuf)> {
+    let out = cache::workspace_root().join("target/bench/boot");
+    let (ours, peer) = (out.join("ours"), out.join("peer"));
+    let mut options = build::Options::new(&ours);
+    options.formats = vec![Format::Initramfs, Format::Raw];
+    build::build(&options, &Progress::on_stderr())?;
+
+    let path = ours.join("nomados.initramfs");
+    let file = std::fs::File::open(&path).with_context(|| format!("open {}", path.display()))?;
+    let unpacked = cpio::unpack(std::io::BufReader::new(file), cpio::Limits::default())?;
+    let mut tree = unpacked.tree;
+    tree.replace("init", Node::executable(SCRIPT))?;
+    tree.insert("services", Node::executable(SERVICES))?;
+    tree.insert("lease", Node::executable(LEASE))?;
+    let initramfs: Arc<[u8]> = write_image(&tree, &Compression::ZSTD, Vec::new())?.into();
+    std::fs::create_dir_all(&peer).with_context(|| format!("make {}", peer.display()))?;
+    cache::write_file(&peer.join("nomados.initramfs"), &initramfs)?;
+    let kernel = std::fs::read(ours.join("nomados.vmlinuz")).context("read our kernel")?;
+    cache::write_file(&peer.join("nomados.vmlinuz"), &kernel)?;
+    let loader = debian::sysroot(&Cache::of_workspace(), &["syslinux", "syslinux-common"])?;
+    let loader = Loader::from_package(loader)?;
+    let kernel = Source::from(kernel);
+    let disk = BiosDisk::new("nomados", kernel, initramfs, nomados::COMMAND_LINE, &loader);
+    container::write_file(container::Format::Raw, &disk.layout()?, peer.join("nomados.raw"))?;
+    Ok((ours, peer))
+}
+
+fn boot(image: &Path) -> Result<Vec<Phase>> {
+    let quiet = Progress::quiet();
+    let mut running = run::start(&Options::new(image))?;
+    let started = Instant::now();
+    running.wait_ready(&quiet)?;
+    let output = running.run_job(&run::hello(), &quiet)?;
+    let took = started.elapsed();
+    if !output.starts_with("hello from nomados") {
+        bail!("the job said {output:?} after {took:?}");
+    }
+    Ok(running.phases())
+}
+
+fn report(arguments: &Arguments, series: &[Vec<Vec<Phase>>; 2]) -> Result<()> {
+    let [ours, peer] = series;
+    let names: Vec<String> =
+        ours.first().into_iter().flatten().map(|phase| phase.name.clone()).collect();
+    let mut rows = Vec::new();
+    let mut row = |name: &str, seconds: &dyn Fn(&[Phase]) -> f64| {
+        let median = |series: &[Vec<Phase>]| {
+            let mut all: Vec<f64> = series.iter().map(|phases| seconds(phases)).collect();
+            all.sort_by(f64::total_cmp);
+            let middle = all.get(all.len() / 2).copied().unwrap_or(f64::NAN);
+            (middle, all.first().copied(), all.last().copied())
+        };
+        let (ours, peer) = (median(ours), median(peer));
+        let ratio = ours.0 / peer.0;
+        println!("{name:20} {:7.2} s {:7.2} s  ratio {ratio:.2}", ours.0, peer.0);
+        rows.push(json!({ "what": name, "unit": "s", "n": arguments.n, "ours": ours.0,
+            "ours_min": ours.1, "ours_max": ours.2, "peer": peer.0, "peer_min": peer.1,
+            "peer_max": peer.2, "ratio": ratio }));
+    };
+    println!("{:20} {:>9} {:>9}", "medians", "NomadOS", "busybox");
+    for name in &names {
+        row(name, &|phases| {
+            phases.iter().filter(|phase| phase.name == *name).map(|phase| phase.seconds).sum()
+        });
+    }
+    row("together", &|phases| phases.iter().map(|phase| phase.seconds).sum());
+    if let Some(path) = &arguments.json {
+        cache::write_file(path, serde_json::to_string_pretty(&rows)?.as_bytes())?;
+    }
+    Ok(())
+}
