@@ -451,7 +451,8 @@ fn programs(tree: &mut Tree, inputs: &Inputs) -> Result<()> {
             Root::placed(&inputs.init, "/init").because("process 1"),
             Root::in_sysroot("/usr/bin/busybox").because("df for Nomad, a shell for tasks"),
         ])
-        .map_err(Error::from)?;
+        .map_err(Error::from)
+        .with_context(|| format!("programs (Nomad is {})", inputs.nomad.display()))?;
     closure.add_to(tree, &host::Policy::default()).map_err(Error::from)?;
     let modprobe = Node::symlink("/init").because("the kernel calls it for drivers on demand");
     tree.insert("usr/sbin/modprobe", modprobe)?;

@@ -297,9 +297,11 @@ impl<R: Read + Seek> BlockSource for Reader<R> {
         let last = self.len.div_ceil(self.grain);
         let mut grain = offset / self.grain;
         while grain < last {
-            if self.locate(grain)?.is_some() {
+            if let Some(sector) = self.locate(grain)? {
                 let start = (grain * self.grain).max(offset);
                 let end = ((grain + 1) * self.grain).min(self.len);
+                // What a table promises must be there, also for those who only look at the map.
+                self.inside("a grain", sector, end - grain * self.grain)?;
                 return Ok(Some((start, end.saturating_sub(start))));
             }
             grain += 1;
