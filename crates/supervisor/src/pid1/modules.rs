@@ -45,6 +45,12 @@ impl fmt::Display for Report {
     }
 }
 
+/// Whether a modalias is that of a network card: PCI base class 02, or virtio device type 1.
+fn is_network(alias: &str) -> bool {
+    alias.starts_with("virtio:d00000001")
+        || alias.strip_prefix("pci:").is_some_and(|rest| rest.contains("bc02"))
+}
+
 /// Loads modules of one directory, each once.
 #[derive(Debug)]
 pub struct Loader {
@@ -93,10 +99,15 @@ impl Loader {
         let mut report = Report::default();
         while report.rounds < max_rounds {
             report.rounds += 1;
-            let new: Vec<String> =
+            let mut new: Vec<String> =
                 modaliases(Path::new("/sys/devices")).difference(&self.seen).cloned().collect();
             if new.is_empty() {
                 break;
+            }
+            // An address takes a network's answer to get, so whoever waits for one waits longest:
+            // network cards have a round of their own, and then one for what is behind them.
+            if new.iter().any(|alias| is_network(alias)) {
+                new.retain(|alias| is_network(alias));
             }
             // devices without a module are the rule, not worth a word
             let _ = self.insert(&new, &mut report);
@@ -178,6 +189,14 @@ fn modaliases(root: &Path) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn network_cards_are_known_by_their_class() {
+        assert!(is_network("pci:v00008086d0000100Esv00001AF4sd00001100bc02sc00i00"));
+        assert!(is_network("virtio:d00000001v00001AF4"));
+        assert!(!is_network("pci:v00008086d00007010sv00001AF4sd00001100bc01sc01i80"));
+        assert!(!is_network("virtio:d00000002v00001AF4"));
+    }
 
     #[test]
     fn parameters_come_from_the_command_line() {

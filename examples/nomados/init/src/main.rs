@@ -17,8 +17,6 @@ use kiln_supervisor::{Event, Kill, Log, Outcome, Readiness, ServiceSpec};
 const DATA_LABEL: &str = "nomad-data";
 /// Nomad's data directory: the data disk is mounted here, a tmpfs without one.
 const DATA_DIR: &str = "/var/lib/nomad";
-/// What its mounting is called among the steps of the boot.
-const DATA_STEP: &str = "data directory";
 
 fn main() -> ExitCode {
     // The same binary is the network service's program, and what the kernel calls as
@@ -29,22 +27,20 @@ fn main() -> ExitCode {
     if name.ends_with("modprobe") {
         return modprobe(first.into_iter().chain(arguments));
     }
-    if first.as_deref() == Some("dhcp") {
-        return network::keep_configured();
+    match first.as_deref() {
+        Some("modules") => load_drivers(),
+        Some("data") => mount_data(),
+        Some("dhcp") => network::keep_configured(),
+        _ => pid1::start(boot),
     }
-    pid1::start(boot)
 }
 
 fn boot(boot: &mut Boot) -> Result<Outcome, BoxError> {
     boot.mounts(mounts::STANDARD).console();
     say("/init started");
-    boot.hostname("nomados").loopback().modules::<&str>(&[], 8);
+    boot.hostname("nomados").loopback();
     // Nomad's exec driver pivots into its sandboxes, which rootfs does not allow.
     boot.switch_root(switch_root::Method::Bind);
-    if !boot.resumed() {
-        let data = Path::new(DATA_DIR);
-        boot.step(DATA_STEP, || block::mount_labelled_or_tmpfs(DATA_LABEL, data));
-    }
     let talkative = boot.argument("nomados.dev").is_some();
     for step in boot.steps() {
         if talkative || step.error.is_some() || step.took >= Duration::from_millis(50) {
@@ -53,11 +49,6 @@ fn boot(boot: &mut Boot) -> Result<Outcome, BoxError> {
     }
 
     let mut services = services();
-    if boot.problems().any(|step| step.what == DATA_STEP) {
-        // What it wrote would be lost at the next boot, and somebody expects it not to be.
-        say("Nomad is not started: the disk for its data cannot be used");
-        services.retain(|service| service.name != "nomad");
-    }
     if talkative {
         services.push(console::shell(["/bin/sh", "-l"]));
     }
@@ -71,6 +62,33 @@ fn boot(boot: &mut Boot) -> Result<Outcome, BoxError> {
     Ok(unix::run(services, options, &mut tell)?)
 }
 
+/// Loads the drivers of the devices that are there.
+fn load_drivers() -> ExitCode {
+    match Loader::of_running_kernel().map(|mut loader| loader.cold_plug(16)) {
+        Ok(report) => {
+            say(&report);
+            ExitCode::SUCCESS
+        }
+        // A kernel may have all that it needs built in.
+        Err(error) => {
+            say(format_args!("no modules: {error}"));
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Mounts the disk for Nomad's data, or a tmpfs where there is none.
+fn mount_data() -> ExitCode {
+    match block::mount_labelled_or_tmpfs(DATA_LABEL, Path::new(DATA_DIR)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What the kernel wants: words that are no options are names and aliases.
 fn modprobe(words: impl Iterator<Item = String>) -> ExitCode {
     let wanted: Vec<String> = words.filter(|word| !word.starts_with('-')).collect();
     match Loader::of_running_kernel().map(|mut loader| loader.load(&wanted)) {
@@ -81,6 +99,14 @@ fn modprobe(words: impl Iterator<Item = String>) -> ExitCode {
 }
 
 fn services() -> Vec<ServiceSpec> {
+    // Drivers are loaded, network cards first, while the DHCP client waits for an interface and
+    // then for an answer.
+    let mut modules = ServiceSpec::one_shot("modules", ["/init", "modules"]);
+    modules.log = Log::Inherit;
+    let mut data = ServiceSpec::one_shot("data", ["/init", "data"]);
+    data.requires = vec!["modules".into()];
+    data.log = Log::Inherit;
+
     let mut network = ServiceSpec::daemon("network", ["/init", "dhcp"]);
     network.readiness = Readiness::NotifyFd(3);
     // Without a DHCP server it tries for ever, and says so; a restart would not find one sooner.
@@ -89,8 +115,9 @@ fn services() -> Vec<ServiceSpec> {
 
     let command = ["/usr/local/bin/nomad", "agent", "-config=/etc/nomad/init.json"];
     let mut nomad = ServiceSpec::daemon("nomad", command);
-    // It ends at once when it finds no default route.
-    nomad.requires = vec!["network".into()];
+    // It ends at once when it finds no default route, and what it wrote in place of a data disk
+    // that cannot be mounted would be lost.
+    nomad.requires = vec!["network".into(), "data".into()];
     // Its tasks live on when the agent ends, and the next agent takes them over.
     nomad.kill = Kill::Process;
     nomad.env = [
@@ -100,7 +127,7 @@ fn services() -> Vec<ServiceSpec> {
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into();
-    vec![network, nomad]
+    vec![modules, data, network, nomad]
 }
 
 /// Events for the console; the tasks' orphans are reaped without a word.
