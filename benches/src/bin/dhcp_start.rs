@@ -1,42 +1,37 @@
 //! How long from `exec` to a configured address: ours, dhclient and udhcpc, side by side.
 //!
-//! ```text
-//! cargo build --release -p kiln-dhcp --example lease --features linux,serde
-//! cargo run --release -p kiln-benches --bin dhcp_start -- target/release/examples/lease -n 20
-//! ```
-//! Needs root, `ip`, dnsmasq, dhclient and udhcpc. Two namespaces of its own, joined by a veth pair,
+//! Needs root, `ip` and dnsmasq. Two namespaces of its own, joined by a veth pair,
 //! dnsmasq with `--no-ping` in one (its probe would dwarf everything), the clients in turn in the
-//! other: interleaved, so that whatever else the machine does meets all of them alike. Each run
+//! other. Each run
 //! starts with the link down, without addresses, and with a fresh hardware address. The clock
 //! starts before fork and exec (this program has entered the client's namespace) and stops when
 //! `ip monitor` reports the address (RTM_NEWADDR). udhcpc and dhclient get the
 //! smallest hook that configures an address: two calls of ip(8).
-#![allow(clippy::exit, reason = "a program")]
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ExitCode, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use kiln_benches::arguments::Common;
+use kiln_benches::report::{Report, Unit};
+use kiln_benches::turns::{Contender, take_turns};
+use kiln_benches::{Result, machine};
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-/// Measure exec to address for `lease --once`, dhclient and udhcpc.
-#[derive(Parser)]
+/// From exec to address: `lease --once`, dhclient and udhcpc
+#[derive(Debug, Parser)]
 struct Arguments {
-    /// The built example `lease`.
-    lease: PathBuf,
-    /// Runs of each client.
-    #[arg(short, default_value_t = 20)]
-    n: usize,
-    /// Print JSON instead of a table.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    common: Common<20>,
+    /// The example `lease` [default: examples/lease beside this program]
+    #[arg(long, value_name = "PROGRAM")]
+    lease: Option<PathBuf>,
 }
 
 /// Two namespaces, dnsmasq, and a directory; gone when dropped.
@@ -48,7 +43,7 @@ struct Network {
 
 fn run(command: &[&str]) -> Result<()> {
     let (program, arguments) = command.split_first().ok_or("no command")?;
-    let output = Command::new(program).args(arguments).output()?;
+    let output = machine::command(program).args(arguments).output()?;
     if output.status.success() {
         return Ok(());
     }
@@ -72,7 +67,7 @@ impl Network {
         run(&["ip", "-n", &server, "link", "set", "eth0", "up"])?;
         let leases = network.dir.join("leases");
         network.server = Some(
-            Command::new("ip")
+            machine::command("ip")
                 .args(["netns", "exec", &server, "dnsmasq", "--conf-file=/dev/null"])
                 .args(["--keep-in-foreground", "--log-facility=-", "--port=0", "--no-ping"])
                 .args(["--user=root", "--interface=eth0"])
@@ -133,7 +128,7 @@ struct Monitor {
 
 impl Monitor {
     fn start(namespace: &str) -> Result<Self> {
-        let mut child = Command::new("ip")
+        let mut child = machine::command("ip")
             .args(["-n", namespace, "-4", "-o", "monitor", "address"])
             .stdout(Stdio::piped())
             .spawn()?;
@@ -176,8 +171,6 @@ impl Drop for Monitor {
 struct Client {
     name: &'static str,
     command: Vec<String>,
-    milliseconds: Vec<f64>,
-    failures: usize,
 }
 
 fn clients(network: &Network, lease: &Path) -> Result<Vec<Client>> {
@@ -207,10 +200,8 @@ fn clients(network: &Network, lease: &Path) -> Result<Vec<Client>> {
     let client = |name, command: &[&str]| Client {
         name,
         command: command.iter().map(|&word| word.to_owned()).collect(),
-        milliseconds: Vec::new(),
-        failures: 0,
     };
-    Ok(vec![
+    let mut clients = vec![
         client("kiln lease --once", &[lease, "eth0", "--once"]),
         client(
             "dhclient -1",
@@ -231,12 +222,14 @@ fn clients(network: &Network, lease: &Path) -> Result<Vec<Client>> {
             ],
         ),
         client("udhcpc -q", &["udhcpc", "-f", "-q", "-n", "-i", "eth0", "-s", &udhcpc]),
-    ])
+    ];
+    clients.retain(|client| client.command.first().is_some_and(|it| machine::are_installed(&[it])));
+    Ok(clients)
 }
 
 fn start(command: &[String]) -> Result<Child> {
     let (program, arguments) = command.split_first().ok_or("no command")?;
-    Ok(Command::new(program)
+    Ok(machine::command(program)
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -244,99 +237,74 @@ fn start(command: &[String]) -> Result<Child> {
         .spawn()?)
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match (sorted.get(middle), sorted.len() % 2) {
-        (Some(value), 1) => *value,
-        (Some(value), _) => (value + sorted.get(middle.wrapping_sub(1)).unwrap_or(value)) / 2.0,
-        (None, _) => f64::NAN,
-    }
+/// A run of a client: seconds to the address, or none within 10 s.
+fn to_address(
+    network: &Network,
+    monitor: &Monitor,
+    number: usize,
+    client: &Client,
+) -> Result<Option<f64>> {
+    network.reset(number)?;
+    monitor.forget();
+    let began = Instant::now();
+    let mut child = start(&client.command)?;
+    let at = monitor.address(Duration::from_secs(10));
+    // dhclient -d stays; the others leave by themselves.
+    let _ = child.kill();
+    child.wait()?;
+    Ok(at.map(|at| (at - began).as_secs_f64()))
 }
 
-fn measure(arguments: &Arguments) -> Result<()> {
+fn measure(arguments: &Arguments) -> Result<Report> {
+    let mut report = Report::new();
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: network namespaces (run it as root)");
+        return Ok(report);
+    }
+    if !machine::are_installed(&["ip", "dnsmasq"]) {
+        return Ok(report);
+    }
+    let lease = match &arguments.lease {
+        Some(path) => path.clone(),
+        None => machine::example("kiln-dhcp", "lease")?,
+    };
     let network = Network::new()?;
     let namespace = network.client();
     let monitor = Monitor::start(&namespace)?;
-    let mut clients = clients(&network, &arguments.lease)?;
+    let clients = clients(&network, &lease)?;
     // What is spawned from here on is in the client's namespace; `ip -n` finds the others by name.
     let inside = fs::File::open(format!("/run/netns/{namespace}"))?;
     nix::sched::setns(inside, nix::sched::CloneFlags::CLONE_NEWNET)?;
     // Until dnsmasq listens: a run that does not count.
-    let mut number = 0;
-    let warm_up = clients.first().map(|client| client.command.clone()).ok_or("no client")?;
-    network.reset(number)?;
-    let mut child = start(&warm_up)?;
+    let warm_up = clients.first().ok_or("no client")?;
+    network.reset(0)?;
+    let mut child = start(&warm_up.command)?;
     let answered = monitor.address(Duration::from_secs(20));
     child.kill()?;
     child.wait()?;
     answered.ok_or("the first run got no address: is dnsmasq running?")?;
 
-    for _ in 0..arguments.n {
-        for client in &mut clients {
-            number += 1;
-            network.reset(number)?;
-            monitor.forget();
-            let began = Instant::now();
-            let mut child = start(&client.command)?;
-            match monitor.address(Duration::from_secs(10)) {
-                Some(at) => client.milliseconds.push((at - began).as_secs_f64() * 1e3),
-                None => client.failures += 1,
-            }
-            // dhclient -d stays; the others leave by themselves.
-            let _ = child.kill();
-            child.wait()?;
+    let number = Cell::new(0);
+    let mut contenders = Vec::new();
+    for client in &clients {
+        contenders.push(Contender::new(client.name, || {
+            number.set(number.get() + 1);
+            to_address(&network, &monitor, number.get(), client)
+        }));
+    }
+    let samples = take_turns(arguments.common.n, &mut contenders)?;
+    for (contender, samples) in contenders.iter().zip(samples) {
+        let failures = samples.iter().filter(|sample| sample.is_none()).count();
+        let samples = samples.into_iter().flatten().collect();
+        report.add("exec to address", contender.who(), Unit::Milliseconds, samples);
+        if failures > 0 {
+            report.note(format!("{failures} failed"));
         }
     }
-    report(arguments, &clients);
-    Ok(())
+    Ok(report)
 }
 
-fn report(arguments: &Arguments, clients: &[Client]) {
-    let net = |client: &Client| median(&client.milliseconds);
-    let ours = clients.first().map_or(f64::NAN, net);
-    if arguments.json {
-        let rows: Vec<_> = clients
-            .iter()
-            .map(|client| {
-                serde_json::json!({
-                    "client": client.name,
-                    "runs": client.milliseconds.len(),
-                    "failures": client.failures,
-                    "median_ms": net(client),
-                    "min_ms": client.milliseconds.iter().copied().fold(f64::INFINITY, f64::min),
-                    "max_ms": client.milliseconds.iter().copied().fold(0.0, f64::max),
-                    "ours_over_this": ours / net(client),
-                })
-            })
-            .collect();
-        let whole = serde_json::json!({
-            "benchmark": "dhcp_start", "rows": rows,
-        });
-        println!("{whole:#}");
-        return;
-    }
-    println!("| client | runs | failed | median ms | min | max | ours / this |");
-    println!("|---|---|---|---|---|---|---|");
-    for client in clients {
-        let most = |a: f64, b: f64| a.max(b);
-        println!(
-            "| {} | {} | {} | {:.1} | {:.1} | {:.1} | {:.2} |",
-            client.name,
-            client.milliseconds.len(),
-            client.failures,
-            net(client),
-            client.milliseconds.iter().copied().fold(f64::INFINITY, f64::min),
-            client.milliseconds.iter().copied().fold(0.0, most),
-            ours / net(client),
-        );
-    }
-}
-
-fn main() {
-    if let Err(error) = measure(&Arguments::parse()) {
-        eprintln!("dhcp_start: {error}");
-        std::process::exit(1);
-    }
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    kiln_benches::run("dhcp_start", &arguments.common, || measure(&arguments))
 }

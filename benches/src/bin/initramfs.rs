@@ -1,103 +1,114 @@
 //! kiln-initramfs beside its peers: packing a large tree, finding the closure of many programs.
 //!
-//! `cargo run --release -p kiln-benches --bin initramfs -- [--rounds N] [--tree DIR] [--json FILE]`
-//!
-//! Contestants run in turns, so that load on the machine hits all alike. CPU time is user and
-//! system time of the process and its children.
+//! CPU time is user and system time of the process and its children. The first round of each
+//! contest warms the caches and does not count.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::process::{ExitCode, Stdio};
 
+use clap::Parser;
+use kiln_benches::arguments::Common;
+use kiln_benches::report::{Report, Unit};
+use kiln_benches::turns::{Contender, seconds, take_turns};
+use kiln_benches::{Result, machine};
 use kiln_initramfs::elf::{Hwcaps, Options, Resolver, X86Level};
 use kiln_initramfs::{Compression, write_image};
 use kiln_tree::{Tree, host};
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
-type Run<'run> = Box<dyn Fn() -> Outcome<String> + 'run>;
-
-struct Contestant<'run> {
-    name: &'static str,
-    run: Run<'run>,
+/// Packing a large tree and finding the closure of many programs, beside the peers
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common<5>,
+    /// The tree that is packed
+    #[arg(long, value_name = "DIR", default_value = "/usr/lib/x86_64-linux-gnu")]
+    tree: PathBuf,
 }
 
-#[derive(Default)]
-struct Figures {
-    wall: Vec<f64>,
-    cpu: Vec<f64>,
+/// What a run took, and what it came to.
+struct Sample {
+    wall: f64,
+    cpu: f64,
     result: String,
 }
 
 fn main() -> ExitCode {
-    match bench() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("initramfs: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let arguments = Arguments::parse();
+    kiln_benches::run("initramfs", &arguments.common, || measure(&arguments))
 }
 
-fn bench() -> Outcome<()> {
-    let mut rounds = 5;
-    let mut directory = PathBuf::from("/usr/lib/x86_64-linux-gnu");
-    let mut json = None;
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let value = arguments.next().ok_or("each option takes a value")?;
-        match argument.as_str() {
-            "--rounds" => rounds = value.parse()?,
-            "--tree" => directory = value.into(),
-            "--json" => json = Some(PathBuf::from(value)),
-            other => return Err(format!("{other}: expected --rounds, --tree or --json").into()),
-        }
-    }
+fn measure(arguments: &Arguments) -> Result<Report> {
     let scratch = tempfile::tempdir()?;
-    let mut report = serde_json::Map::new();
-
-    let pack = packers(&directory, scratch.path())?;
-    let figures = contest(&pack, rounds)?;
-    table(&format!("pack {}", directory.display()), &pack, &figures, rounds, &mut report);
-
+    let mut report = Report::new();
+    let (n, tree) = (arguments.common.n, &arguments.tree);
+    contest(&mut report, &format!("pack {}", tree.display()), n, packers(tree, scratch.path())?)?;
     let programs = programs()?;
-    let closure = closures(&programs);
-    let figures = contest(&closure, rounds)?;
-    let title = format!("closure of {} ELF files of /usr/bin and /usr/sbin", programs.len());
-    table(&title, &closure, &figures, rounds, &mut report);
+    let what = format!("closure of {} ELF files of /usr/bin and /usr/sbin", programs.len());
+    contest(&mut report, &what, n, closures(&programs))?;
+    Ok(report)
+}
 
-    if let Some(path) = json {
-        fs::write(path, serde_json::to_string_pretty(&report)?)?;
+fn contest(
+    report: &mut Report,
+    what: &str,
+    n: u32,
+    mut contenders: Vec<Contender<'_, Sample>>,
+) -> Result<()> {
+    take_turns(1, &mut contenders)?;
+    let samples = take_turns(n, &mut contenders)?;
+    for kind in ["CPU time", "wall time"] {
+        for (contender, samples) in contenders.iter().zip(&samples) {
+            let what = format!("{what}: {kind}");
+            let figure =
+                |sample: &Sample| if kind == "CPU time" { sample.cpu } else { sample.wall };
+            let figures = samples.iter().map(figure).collect();
+            report.add(&what, contender.who(), Unit::Seconds, figures);
+            report.note(samples.last().map_or("", |sample| &sample.result));
+        }
     }
     Ok(())
 }
 
-fn packers<'run>(directory: &'run Path, scratch: &'run Path) -> Outcome<Vec<Contestant<'run>>> {
-    let mut all: Vec<Contestant<'run>> = Vec::new();
+/// A contender whose run says what it came to.
+fn contender<'run>(
+    who: &str,
+    mut run: impl FnMut() -> Result<String> + 'run,
+) -> Contender<'run, Sample> {
+    Contender::new(who, move || {
+        let cpu = cpu_seconds()?;
+        let mut result = String::new();
+        let wall = seconds(|| {
+            result = run()?;
+            Ok(())
+        })?;
+        Ok(Sample { wall, cpu: cpu_seconds()? - cpu, result })
+    })
+}
+
+fn packers<'run>(
+    directory: &'run Path,
+    scratch: &'run Path,
+) -> Result<Vec<Contender<'run, Sample>>> {
+    let mut all: Vec<Contender<'run, Sample>> = Vec::new();
     let size =
-        |path: &Path| -> Outcome<String> { Ok(format!("{} MiB", fs::metadata(path)?.len() >> 20)) };
-    all.push(Contestant {
-        name: "kiln-initramfs",
-        run: Box::new(move || {
-            let out = scratch.join("kiln");
-            let mut policy = host::Policy::default();
-            policy.hardlinks = true;
-            let mut tree = Tree::new();
-            host::import(&mut tree, directory, "", &policy)?;
-            write_image(&tree, &Compression::None, File::create(&out)?)?;
-            size(&out)
-        }),
-    });
-    all.push(Contestant {
-        name: "cpio crate (no hard links)",
-        run: Box::new(move || {
-            let out = scratch.join("crate");
-            cpio_crate(directory, File::create(&out)?)?;
-            size(&out)
-        }),
-    });
+        |path: &Path| -> Result<String> { Ok(format!("{} MiB", fs::metadata(path)?.len() >> 20)) };
+    all.push(contender("kiln-initramfs", move || {
+        let out = scratch.join("kiln");
+        let mut policy = host::Policy::default();
+        policy.hardlinks = true;
+        let mut tree = Tree::new();
+        host::import(&mut tree, directory, "", &policy)?;
+        write_image(&tree, &Compression::None, File::create(&out)?)?;
+        size(&out)
+    }));
+    all.push(contender("cpio crate (no hard links)", move || {
+        let out = scratch.join("crate");
+        cpio_crate(directory, File::create(&out)?)?;
+        size(&out)
+    }));
     let mut names = Vec::new();
     walk(directory, &mut |path| {
         use std::os::unix::ffi::OsStrExt as _;
@@ -117,38 +128,34 @@ fn packers<'run>(directory: &'run Path, scratch: &'run Path) -> Outcome<Vec<Cont
     ];
     for (name, command) in tools {
         let [program, arguments @ ..] = command else { continue };
-        if Command::new(program).arg("--version").stdout(Stdio::null()).status().is_err() {
-            println!("skipped: {program}");
+        if !machine::are_installed(&[program]) {
             continue;
         }
-        all.push(Contestant {
-            name,
-            run: Box::new(move || {
-                let out = scratch.join("tool");
-                let status = Command::new(program)
-                    .args(arguments)
-                    .current_dir(directory)
-                    .stdin(File::open(scratch.join("names"))?)
-                    .stdout(File::create(&out)?)
-                    .status()?;
-                if !status.success() {
-                    return Err(format!("{program}: {status}").into());
-                }
-                size(&out)
-            }),
-        });
+        all.push(contender(name, move || {
+            let out = scratch.join("tool");
+            let status = machine::command(program)
+                .args(arguments)
+                .current_dir(directory)
+                .stdin(File::open(scratch.join("names"))?)
+                .stdout(File::create(&out)?)
+                .status()?;
+            if !status.success() {
+                return Err(format!("{program}: {status}").into());
+            }
+            size(&out)
+        }));
     }
     Ok(all)
 }
 
 /// What the `cpio` crate offers: entries one after the other, each its own file.
-fn cpio_crate(directory: &Path, file: File) -> Outcome<()> {
+fn cpio_crate(directory: &Path, file: File) -> Result<()> {
     use std::os::unix::ffi::OsStrExt as _;
     use std::os::unix::fs::MetadataExt as _;
     let mut out = io::BufWriter::with_capacity(128 * 1024, file);
     let mut failure = None;
     walk(directory, &mut |path| {
-        let mut add = || -> Outcome<()> {
+        let mut add = || -> Result<()> {
             let data = fs::symlink_metadata(path)?;
             let name = path.strip_prefix(directory)?.to_string_lossy();
             let builder = cpio::newc::Builder::new(&name).mode(data.mode());
@@ -190,7 +197,7 @@ fn walk(directory: &Path, visit: &mut dyn FnMut(&Path)) -> io::Result<()> {
 }
 
 /// The dynamic programs of this machine, each once.
-fn programs() -> Outcome<Vec<PathBuf>> {
+fn programs() -> Result<Vec<PathBuf>> {
     let mut found = BTreeSet::new();
     for directory in ["/usr/bin", "/usr/sbin"] {
         for entry in fs::read_dir(directory)? {
@@ -207,72 +214,52 @@ fn programs() -> Outcome<Vec<PathBuf>> {
     Ok(found.into_iter().collect())
 }
 
-fn closures(programs: &[PathBuf]) -> Vec<Contestant<'_>> {
-    vec![
-        Contestant {
-            name: "kiln-initramfs",
-            run: Box::new(move || {
-                let mut options = Options::default();
-                if let Some(level) = X86Level::of_this_machine() {
-                    options.hwcaps = Hwcaps::up_to(level);
-                }
-                let closure = Resolver::new(options)?.closure(programs)?;
-                Ok(format!("{} files", closure.files.len()))
-            }),
-        },
-        Contestant {
-            name: "lddtree crate",
-            run: Box::new(move || {
-                let mut union = BTreeSet::new();
-                for program in programs {
-                    let analyzer = lddtree::DependencyAnalyzer::default();
-                    let tree = analyzer.analyze(program)?;
-                    union.extend(tree.libraries.into_values().filter_map(|found| found.realpath));
-                }
-                Ok(format!("{} libraries", union.len()))
-            }),
-        },
-        Contestant {
-            name: "ld.so --list per file",
-            run: Box::new(move || {
-                let mut union = BTreeSet::new();
-                for program in programs {
-                    let output = Command::new("/lib64/ld-linux-x86-64.so.2")
-                        .arg("--list")
-                        .arg(program)
-                        .stderr(Stdio::null())
-                        .output()?;
-                    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-                    for line in text.lines().filter_map(|line| line.split_once(" => ")) {
-                        union.insert(line.1.split(" (0x").next().unwrap_or_default().to_owned());
-                    }
-                }
-                Ok(format!("{} libraries", union.len()))
-            }),
-        },
-    ]
-}
+/// The loader of x86-64 programs (System V ABI, AMD64 supplement), which can list what it would load.
+const LD_SO: &str = "/lib64/ld-linux-x86-64.so.2";
 
-fn contest(contestants: &[Contestant<'_>], rounds: usize) -> Outcome<Vec<Figures>> {
-    let mut figures: Vec<Figures> = contestants.iter().map(|_| Figures::default()).collect();
-    // The first round warms the caches and does not count.
-    for round in 0..=rounds {
-        for (contestant, figures) in contestants.iter().zip(&mut figures) {
-            let (start, cpu) = (Instant::now(), cpu_seconds()?);
-            figures.result =
-                (contestant.run)().map_err(|error| format!("{}: {error}", contestant.name))?;
-            if round > 0 {
-                figures.wall.push(start.elapsed().as_secs_f64());
-                figures.cpu.push(cpu_seconds()? - cpu);
+fn closures(programs: &[PathBuf]) -> Vec<Contender<'_, Sample>> {
+    let mut all = vec![
+        contender("kiln-initramfs", move || {
+            let mut options = Options::default();
+            if let Some(level) = X86Level::of_this_machine() {
+                options.hwcaps = Hwcaps::up_to(level);
             }
-        }
+            let closure = Resolver::new(options)?.closure(programs)?;
+            Ok(format!("{} files", closure.files.len()))
+        }),
+        contender("lddtree crate", move || {
+            let mut union = BTreeSet::new();
+            for program in programs {
+                let analyzer = lddtree::DependencyAnalyzer::default();
+                let tree = analyzer.analyze(program)?;
+                union.extend(tree.libraries.into_values().filter_map(|found| found.realpath));
+            }
+            Ok(format!("{} libraries", union.len()))
+        }),
+    ];
+    if machine::are_installed(&[LD_SO]) {
+        all.push(contender("ld.so --list per file", move || {
+            let mut union = BTreeSet::new();
+            for program in programs {
+                let output = machine::command(LD_SO)
+                    .arg("--list")
+                    .arg(program)
+                    .stderr(Stdio::null())
+                    .output()?;
+                let text = String::from_utf8_lossy(&output.stdout).into_owned();
+                for line in text.lines().filter_map(|line| line.split_once(" => ")) {
+                    union.insert(line.1.split(" (0x").next().unwrap_or_default().to_owned());
+                }
+            }
+            Ok(format!("{} libraries", union.len()))
+        }));
     }
-    Ok(figures)
+    all
 }
 
 /// User and system time of this process and the children it has waited for (`proc(5)`, ticks of
 /// 10 ms; `schedstat` is finer for ourselves and used where there were no children).
-fn cpu_seconds() -> Outcome<f64> {
+fn cpu_seconds() -> Result<f64> {
     let stat = fs::read_to_string("/proc/self/stat")?;
     let fields: Vec<&str> =
         stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
@@ -283,40 +270,4 @@ fn cpu_seconds() -> Outcome<f64> {
     let own = fs::read_to_string("/proc/self/schedstat")?;
     let own: f64 = own.split_whitespace().next().unwrap_or("0").parse()?;
     Ok(own / 1e9 + children / 100.0)
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
-    if sorted.len() % 2 == 1 { at(middle) } else { (at(middle.wrapping_sub(1)) + at(middle)) / 2.0 }
-}
-
-fn table(
-    title: &str,
-    contestants: &[Contestant<'_>],
-    figures: &[Figures],
-    rounds: usize,
-    report: &mut serde_json::Map<String, serde_json::Value>,
-) {
-    println!("\n### {title} (n = {rounds}, medians)\n");
-    println!("| who | CPU s | × | wall s | × | result |\n|---|---|---|---|---|---|");
-    let ours = figures.first().map(|first| (median(&first.cpu), median(&first.wall)));
-    let (our_cpu, our_wall) = ours.unwrap_or((f64::NAN, f64::NAN));
-    let mut rows = Vec::new();
-    for (contestant, figures) in contestants.iter().zip(figures) {
-        let (cpu, wall) = (median(&figures.cpu), median(&figures.wall));
-        let (name, result) = (contestant.name, &figures.result);
-        println!(
-            "| {name} | {cpu:.3} | {:.1} | {wall:.3} | {:.1} | {result} |",
-            cpu / our_cpu,
-            wall / our_wall
-        );
-        rows.push(serde_json::json!({
-            "name": name, "cpu": cpu, "wall": wall, "result": result,
-            "cpu_all": figures.cpu, "wall_all": figures.wall,
-        }));
-    }
-    report.insert(title.into(), serde_json::json!({ "rounds": rounds, "contestants": rows }));
 }

@@ -1,46 +1,36 @@
 //! Merging fragments: our `merge` example beside the kernel's `merge_config.sh -m`, on the same
 //! files, interleaved, in one run; and that both write the same bytes.
-//!
-//! `cargo build --release -p kiln-kconfig --example merge`, then
-//! `cargo run --release -p kiln-benches --bin kconfig_merge -- --source LINUX-SOURCE --base CONFIG`.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
 
 use clap::Parser;
+use kiln_benches::arguments::Common;
+use kiln_benches::report::{Report, Unit};
+use kiln_benches::turns::{Contender, seconds, take_turns};
+use kiln_benches::{Result, machine};
 use kiln_kconfig::{DotConfig, merge};
 
-/// Our merge beside merge_config.sh -m.
+/// Our merge beside merge_config.sh -m
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Kernel source, or as much of it as the tests keep.
-    #[arg(long, default_value = "target/cache/linux-source-6.1")]
-    source: PathBuf,
-    /// A further base, such as Debian's /boot/config-….
-    #[arg(long)]
+    #[command(flatten)]
+    common: Common<7>,
+    /// Kernel source, or as much of it as the tests keep [default: target/cache/linux-source-6.1]
+    #[arg(long, value_name = "DIR")]
+    source: Option<PathBuf>,
+    /// A further base, such as Debian's /boot/config-…
+    #[arg(long, value_name = "CONFIG")]
     base: Option<PathBuf>,
-    /// The release build of the example `merge`; by default beside this program.
-    #[arg(long)]
+    /// The example `merge` [default: examples/merge beside this program]
+    #[arg(long, value_name = "PROGRAM")]
     ours: Option<PathBuf>,
-    /// Runs of each program on each input.
-    #[arg(short, long, default_value_t = 7)]
-    n: usize,
-    /// The figures as JSON.
-    #[arg(long)]
-    json: bool,
 }
 
-type AnyError = Box<dyn std::error::Error>;
-
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("kconfig_merge: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let arguments = Arguments::parse();
+    kiln_benches::run("kconfig_merge", &arguments.common, || measure(&arguments))
 }
 
 struct Input {
@@ -49,8 +39,8 @@ struct Input {
     fragments: Vec<PathBuf>,
 }
 
-fn inputs(arguments: &Arguments) -> Vec<Input> {
-    let at = |path: &str| arguments.source.join(path);
+fn inputs(source: &Path, base: Option<&Path>) -> Vec<Input> {
+    let at = |path: &str| source.join(path);
     let guest = || vec![at("kernel/configs/kvm_guest.config")];
     let several = || {
         ["kvm_guest", "xen", "android-base", "android-recommended", "debug"]
@@ -59,7 +49,7 @@ fn inputs(arguments: &Arguments) -> Vec<Input> {
     };
     let defconfig = at("arch/x86/configs/x86_64_defconfig");
     let mut bases = vec![("x86_64_defconfig", defconfig)];
-    bases.extend(arguments.base.clone().map(|base| ("--base", base)));
+    bases.extend(base.map(|base| ("--base", base.to_owned())));
     let mut inputs = Vec::new();
     for (name, base) in bases {
         for (label, fragments) in [("kvm_guest", guest()), ("5 fragments", several())] {
@@ -69,91 +59,96 @@ fn inputs(arguments: &Arguments) -> Vec<Input> {
     inputs
 }
 
-fn run(arguments: &Arguments) -> Result<(), AnyError> {
-    let script = arguments.source.join("scripts/kconfig/merge_config.sh").canonicalize()?;
-    let ours = match &arguments.ours {
-        Some(path) => path.clone(),
-        None => {
-            let own = std::env::current_exe()?;
-            own.parent().ok_or("this program is in no folder")?.join("examples/merge")
-        }
-    }
-    .canonicalize()
-    .map_err(|error| format!("{error}: build it first (--release --example merge)"))?;
-    let mut rows = Vec::new();
-    for input in inputs(arguments) {
-        rows.push(compare(arguments.n, &script, &ours, &input)?);
-    }
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
-        return Ok(());
-    }
-    println!(
-        "median wall time of {} runs each, interleaved; library: in this process",
-        arguments.n
-    );
-    for row in rows {
-        let number = |field: &str| row[field].as_f64().unwrap_or(f64::NAN);
+fn measure(arguments: &Arguments) -> Result<Report> {
+    let mut report = Report::new();
+    // Where the tests of kiln-kconfig keep it.
+    let kept = || machine::cache().join("linux-source-6.1");
+    let source = arguments.source.clone().unwrap_or_else(kept);
+    let script = source.join("scripts/kconfig/merge_config.sh");
+    if arguments.source.is_none() && !script.is_file() {
         println!(
-            "{:<34} merge_config.sh {:>8.1} ms   ours {:>6.2} ms   ratio {:>6.0}   library {:>6.2} ms",
-            row["input"].as_str().unwrap_or_default(),
-            number("script_ms"),
-            number("ours_ms"),
-            number("ratio"),
-            number("library_ms"),
+            "skipped: linux-source-6.1 ({} is not there: `cargo test -p kiln-kconfig` fetches it, \
+             or name a kernel source with --source)",
+            script.display()
         );
+        return Ok(report);
+    }
+    let absolute =
+        |path: &Path| path.canonicalize().map_err(|error| format!("{}: {error}", path.display()));
+    let script = absolute(&script)?;
+    let ours = match &arguments.ours {
+        Some(path) => absolute(path)?,
+        None => machine::example("kiln-kconfig", "merge")?,
+    };
+    for input in inputs(&source, arguments.base.as_deref()) {
+        compare(&mut report, arguments.common.n, &script, &ours, &input)?;
+    }
+    Ok(report)
+}
+
+fn compare(report: &mut Report, n: u32, script: &Path, ours: &Path, input: &Input) -> Result<()> {
+    let work = tempfile::tempdir()?;
+    let base = input.base.canonicalize()?;
+    let fragments: Vec<PathBuf> =
+        input.fragments.iter().map(|path| path.canonicalize()).collect::<std::io::Result<_>>()?;
+    let read = |name: &str| std::fs::read(work.path().join(name));
+    let theirs = RefCell::new(Vec::new());
+    let same = |config: &[u8]| {
+        if *theirs.borrow() == config { Ok(()) } else { Err("the result is not the script's") }
+    };
+    // The script is first in each round: what the others write is compared with what it wrote.
+    let mut script_first = [
+        Contender::new("merge_config.sh -m", || {
+            let mut peer = Command::new("sh");
+            peer.arg(script).arg("-m").arg(&base).args(&fragments);
+            peer.env("LC_ALL", "C").env("KCONFIG_CONFIG", "theirs");
+            let took = timed(&mut peer, work.path())?;
+            theirs.replace(read("theirs")?);
+            Ok(took)
+        }),
+        Contender::new("kiln merge", || {
+            let mut own = Command::new(ours);
+            own.arg(&base).args(&fragments).args(["-o", "ours"]);
+            let took = timed(&mut own, work.path())?;
+            same(&read("ours")?)?;
+            Ok(took)
+        }),
+        Contender::new("kiln-kconfig, in this process", || {
+            let mut merged = None;
+            let took = seconds(|| {
+                let parsed = fragments
+                    .iter()
+                    .map(DotConfig::read)
+                    .collect::<std::result::Result<Vec<_>, _>>()?;
+                merged = Some(merge(&DotConfig::read(&base)?, &parsed));
+                Ok(())
+            })?;
+            same(merged.ok_or("nothing was merged")?.config.as_bytes())?;
+            Ok(took)
+        }),
+    ];
+    let samples =
+        take_turns(n, &mut script_first).map_err(|error| format!("{}: {error}", input.name))?;
+    let mut rows: Vec<_> = script_first.iter().zip(samples).collect();
+    // Ours first: the ratios refer to it.
+    rows.rotate_left(1);
+    rows.swap(1, 2);
+    for (contender, samples) in rows {
+        report.add(&input.name, contender.who(), Unit::Milliseconds, samples);
     }
     Ok(())
 }
 
-fn compare(
-    n: usize,
-    script: &Path,
-    ours: &Path,
-    input: &Input,
-) -> Result<serde_json::Value, AnyError> {
-    let work = tempfile::tempdir()?;
-    let base = input.base.canonicalize()?;
-    let fragments: Vec<PathBuf> =
-        input.fragments.iter().map(|path| path.canonicalize()).collect::<Result<_, _>>()?;
-    let (mut theirs, mut mine, mut library) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..n {
-        let mut peer = Command::new("sh");
-        peer.arg(script).arg("-m").arg(&base).args(&fragments);
-        theirs.push(timed(peer.env("LC_ALL", "C").env("KCONFIG_CONFIG", "theirs"), work.path())?);
-        let mut own = Command::new(ours);
-        mine.push(timed(own.arg(&base).args(&fragments).args(["-o", "ours"]), work.path())?);
-        let start = Instant::now();
-        let parsed = fragments.iter().map(DotConfig::read).collect::<Result<Vec<_>, _>>()?;
-        let merged = merge(&DotConfig::read(&base)?, &parsed);
-        library.push(start.elapsed());
-        let theirs = std::fs::read(work.path().join("theirs"))?;
-        if theirs != std::fs::read(work.path().join("ours"))? || theirs != merged.config.as_bytes()
-        {
-            return Err(format!("{}: the results differ", input.name).into());
-        }
-    }
-    let (script_ms, ours_ms) = (median(theirs), median(mine));
-    Ok(serde_json::json!({
-        "input": input.name,
-        "n": n,
-        "script_ms": script_ms,
-        "ours_ms": ours_ms,
-        "ratio": script_ms / ours_ms,
-        "library_ms": median(library),
-    }))
-}
-
-fn timed(command: &mut Command, folder: &Path) -> Result<Duration, AnyError> {
+/// The wall time of a program in `folder`, which must succeed.
+fn timed(command: &mut Command, folder: &Path) -> Result<f64> {
     command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let start = Instant::now();
-    let status = command.status()?;
-    let elapsed = start.elapsed();
-    if status.success() { Ok(elapsed) } else { Err(format!("{command:?}: {status}").into()) }
-}
-
-/// In milliseconds.
-fn median(mut times: Vec<Duration>) -> f64 {
-    times.sort_unstable();
-    times.get(times.len() / 2).map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0)
+    let mut status = None;
+    let took = seconds(|| {
+        status = Some(command.status()?);
+        Ok(())
+    })?;
+    match status {
+        Some(status) if status.success() => Ok(took),
+        status => Err(format!("{command:?}: {status:?}").into()),
+    }
 }

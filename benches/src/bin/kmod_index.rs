@@ -1,36 +1,50 @@
 //! Making the module indexes of a kernel: kiln-kmod beside depmod, and resolving modaliases.
 //!
-//! `kmod_index DIR [--rounds N] [--json]`, where DIR is `lib/modules/RELEASE` of an unpacked kernel
-//! package. The two take turns, on the same files, with a warm page cache. depmod does more: it
-//! looks at every symbol, and writes `modules.symbols` and the binary indexes too. Our time is
-//! that of the library in this process, with its files written; depmod's has its start in it.
+//! On the same files, with a warm page cache. depmod does more: it looks at every symbol, and writes
+//! `modules.symbols` and the binary indexes too. Our time is that of the library in this process,
+//! with its files written; depmod's has its start in it.
 
-use std::error::Error;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::process::ExitCode;
 
 use clap::Parser;
+use kiln_benches::arguments::Common;
+use kiln_benches::report::{Report, Unit};
+use kiln_benches::turns::{Contender, seconds, take_turns};
+use kiln_benches::{Result, machine};
 use kiln_kmod::Index;
 
-#[derive(Parser)]
+/// Making the module indexes of a kernel beside depmod, and resolving modaliases
+#[derive(Debug, Parser)]
 struct Arguments {
-    /// The directory lib/modules/RELEASE of an unpacked kernel package.
-    dir: PathBuf,
-    /// How often each is run.
-    #[arg(long, default_value_t = 7)]
-    rounds: usize,
-    /// Print JSON instead of a table.
+    #[command(flatten)]
+    common: Common<7>,
+    /// lib/modules/RELEASE of an unpacked kernel package [default: one found in target/cache]
     #[arg(long)]
-    json: bool,
+    dir: Option<PathBuf>,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let tree = arguments.dir.canonicalize()?;
-    let release = tree.file_name().and_then(|name| name.to_str()).ok_or("DIR has no name")?;
+    kiln_benches::run("kmod_index", &arguments.common, || measure(&arguments))
+}
+
+fn measure(arguments: &Arguments) -> Result<Report> {
+    let mut report = Report::new();
+    let cache = machine::cache();
+    let Some(tree) = arguments.dir.clone().or_else(|| machine::kernel_modules(&cache)) else {
+        println!(
+            "skipped: kernel package (no lib/modules/RELEASE below {}: building NomadOS unpacks \
+             one there, or name one with --dir)",
+            cache.display()
+        );
+        return Ok(report);
+    };
+    let tree = tree.canonicalize().map_err(|error| format!("{}: {error}", tree.display()))?;
+    let release = tree.file_name().and_then(|name| name.to_str()).ok_or("--dir has no name")?;
     let root = tempfile::tempdir()?;
     let dir = root.path().join("lib/modules").join(release);
     fs::create_dir_all(&dir)?;
@@ -41,65 +55,54 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = root.path().join("ours");
     fs::create_dir_all(&out)?;
 
-    let (mut ours, mut depmods, mut reads, mut resolves) = (vec![], vec![], vec![], vec![]);
-    let mut modules = 0;
-    for _ in 0..arguments.rounds.max(1) {
-        let start = Instant::now();
+    let modules = Cell::new(0);
+    let has_depmod = machine::are_installed(&["depmod"]);
+    let mut scans = vec![Contender::timed("kiln-kmod", || {
         let index = Index::scan(&tree)?;
         for (name, bytes) in index.files() {
             fs::write(out.join(name), bytes)?;
         }
-        ours.push(start.elapsed());
-        modules = index.loadable();
-
-        let start = Instant::now();
-        let status = Command::new("depmod").arg("-b").arg(root.path()).arg(release).status()?;
-        depmods.push(start.elapsed());
-        if !status.success() {
-            return Err("depmod failed".into());
-        }
-
-        let start = Instant::now();
-        let index = Index::read_dir(&dir)?;
-        reads.push(start.elapsed());
+        modules.set(index.loadable());
+        Ok(())
+    })];
+    if has_depmod {
+        scans.push(Contender::timed("depmod", || {
+            let mut depmod = machine::command("depmod");
+            let status = depmod.arg("-b").arg(root.path()).arg(release).status()?;
+            if status.success() { Ok(()) } else { Err(format!("depmod: {status}").into()) }
+        }));
+    }
+    // depmod's files where they are.
+    let written = if has_depmod { &dir } else { &out };
+    let index = RefCell::new(None);
+    let read = Contender::timed("kiln-kmod", || {
+        index.replace(Some(Index::read_dir(written)?));
+        Ok(())
+    });
+    let resolve = Contender::new("kiln-kmod", || {
+        let index = index.take().ok_or("no index was read")?;
         let wanted = modaliases();
-        let start = Instant::now();
-        let found = index.resolve(&wanted);
-        resolves.push(start.elapsed());
-        if found.load.is_empty() {
-            return Err("no modalias matched".into());
+        let mut found = None;
+        let took = seconds(|| {
+            found = Some(index.resolve(&wanted));
+            Ok(())
+        })?;
+        match found {
+            Some(found) if !found.load.is_empty() => Ok(took),
+            _ => Err("no modalias matched".into()),
         }
-    }
-    let rows = [
-        ("scan and write indexes, kiln-kmod", median(ours)),
-        ("scan and write indexes, depmod", median(depmods)),
-        ("read the text indexes, kiln-kmod", median(reads)),
-        ("resolve 100 modaliases, kiln-kmod", median(resolves)),
-    ];
-    let rounds = arguments.rounds.max(1);
-    let ratio = rows[1].1.as_secs_f64() / rows[0].1.as_secs_f64();
-    if arguments.json {
-        let items: Vec<String> = rows
-            .iter()
-            .map(|(name, time)| format!("\"{name}\":{:.6}", time.as_secs_f64()))
-            .collect();
-        println!(
-            "{{\"n\":{rounds},\"modules\":{modules},\"unit\":\"s, median\",{},\"depmod/kiln\":{ratio:.2}}}",
-            items.join(",")
-        );
-    } else {
-        println!("{modules} modules, medians of n={rounds}, interleaved");
-        for (name, time) in rows {
-            println!("{name:<36} {:>10.3} ms", time.as_secs_f64() * 1e3);
-        }
-        println!("depmod / kiln-kmod                   {ratio:>10.2} x");
-    }
-    Ok(())
-}
+    });
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times.get(times.len() / 2).copied().unwrap_or_default()
+    let mut whats = vec!["scan and write indexes"; scans.len()];
+    whats.extend(["read the text indexes", "resolve 100 modaliases"]);
+    let mut contenders = scans;
+    contenders.extend([read, resolve]);
+    let samples = take_turns(arguments.common.n, &mut contenders)?;
+    for ((what, contender), samples) in whats.into_iter().zip(&contenders).zip(samples) {
+        let what = format!("{} modules: {what}", modules.get());
+        report.add(&what, contender.who(), Unit::Milliseconds, samples);
+    }
+    Ok(report)
 }
 
 /// What a machine's `/sys` has: half of them PCI and ACPI devices that match, half that do not.

@@ -1,0 +1,127 @@
+//! What a bench finds on this machine: programs of the peers, the workspace's cache, our examples.
+//!
+//! A peer that is not there is named (`skipped: udhcpc`) and left out; an example of ours that is
+//! not there is an error, because a bench without ours says nothing.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::Result;
+
+/// The search path with the directories of the administrator's programs, which an ordinary user's
+/// does not have.
+fn search_path() -> OsString {
+    let mut path = env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/sbin:/sbin");
+    path
+}
+
+/// Where a program is: on the search path, or at its path if `name` is one.
+#[must_use]
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    // Joining an absolute path gives that path.
+    env::split_paths(&search_path())
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file())
+}
+
+/// Whether all these programs are installed. Those that are not are named on stdout.
+#[must_use]
+pub fn are_installed(names: &[&str]) -> bool {
+    let missing: Vec<&str> =
+        names.iter().copied().filter(|name| find_program(name).is_none()).collect();
+    missing.iter().for_each(|name| println!("skipped: {name}"));
+    missing.is_empty()
+}
+
+/// A program to be run with the search path of [`find_program`].
+#[must_use]
+pub fn command(name: &str) -> Command {
+    let mut command = Command::new(name);
+    command.env("PATH", search_path());
+    command
+}
+
+/// An example of ours, built in the profile of the running bench: `examples/NAME` beside it.
+///
+/// # Errors
+/// It is not there; the message has the command that builds it.
+pub fn example(package: &str, name: &str) -> Result<PathBuf> {
+    let own = env::current_exe()?;
+    let path = own.parent().ok_or("this program is in no directory")?.join("examples").join(name);
+    if path.is_file() {
+        return Ok(path);
+    }
+    let release = if cfg!(debug_assertions) { "" } else { " --release" };
+    Err(format!(
+        "{} is not there: build it with `cargo build{release} -p {package} --example {name} \
+         --all-features`",
+        path.display()
+    )
+    .into())
+}
+
+/// The cache of the workspace: `$KILN_CACHE`, else its `target/cache`.
+#[must_use]
+pub fn cache() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    env::var_os("KILN_CACHE")
+        .map_or_else(|| here.parent().unwrap_or(here).join("target/cache"), PathBuf::from)
+}
+
+/// The modules of a kernel package that is unpacked somewhere below `root`: a directory
+/// `lib/modules/RELEASE` with a `kernel` in it. Of several, the last by path.
+#[must_use]
+pub fn kernel_modules(root: &Path) -> Option<PathBuf> {
+    let mut found = Vec::new();
+    collect_modules(root, 8, &mut found);
+    found.into_iter().max()
+}
+
+/// Looks `depth` directories deep, and through no symbolic link.
+fn collect_modules(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    let is_modules = directory.ends_with("lib/modules");
+    for entry in entries.filter_map(std::result::Result::ok) {
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        let path = entry.path();
+        if is_modules {
+            if path.join("kernel").is_dir() {
+                found.push(path);
+            }
+        } else if let Some(depth) = depth.checked_sub(1) {
+            collect_modules(&path, depth, found);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_by_name_and_by_path() {
+        assert!(find_program("sh").is_some());
+        assert_eq!(find_program("/bin/sh"), Some("/bin/sh".into()));
+        assert!(!are_installed(&["sh", "no-such-program"]));
+        assert!(are_installed(&["sh"]));
+    }
+
+    #[test]
+    fn modules_of_the_last_release_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(kernel_modules(dir.path()), None);
+        for release in ["6.1.0-1", "6.1.0-2"] {
+            let modules = dir.path().join("sysroot/x/usr/lib/modules").join(release);
+            fs::create_dir_all(modules.join("kernel/drivers")).unwrap();
+        }
+        fs::create_dir_all(dir.path().join("usr/lib/modules/9-empty")).unwrap();
+        let found = kernel_modules(dir.path()).unwrap();
+        assert!(found.ends_with("sysroot/x/usr/lib/modules/6.1.0-2"), "{found:?}");
+    }
+}
