@@ -127,6 +127,8 @@ fn images() -> Result<(PathBuf, PathBuf)> {
     let unpacked = cpio::unpack(std::io::BufReader::new(file), cpio::Limits::default())?;
     let mut tree = unpacked.tree;
     tree.replace("init", Node::executable(SCRIPT))?;
+    // Ours is /init itself.
+    tree.replace("usr/sbin/modprobe", Node::symlink("/usr/bin/busybox"))?;
     tree.insert("services", Node::executable(SERVICES))?;
     tree.insert("lease", Node::executable(LEASE))?;
     let initramfs: Arc<[u8]> = write_image(&tree, &Compression::ZSTD, Vec::new())?.into();
