@@ -15,7 +15,7 @@ use crate::{Cache, Error, Progress, Result, digest};
 
 /// Files of this length and more are compressed apart from the rest, so that a change to a small
 /// file does not compress them again.
-const BULKY: u64 = 256 << 10;
+const BULKY: u64 = 4 << 20;
 /// Part of the name of a cached segment; to be raised when the way of making one changes.
 const SEGMENT_FORMAT: &[u8] = b"1";
 /// What the kernel's unpacker needs archives to begin at a multiple of; ours are kept at more.
@@ -181,7 +181,7 @@ mod tests {
 
     fn tree(small: &str) -> Tree {
         let mut tree = Tree::new();
-        tree.insert("usr/bin/big", Node::executable(vec![7; 1 << 20])).unwrap();
+        tree.insert("usr/bin/big", Node::executable(vec![7; 5 << 20])).unwrap();
         tree.insert("usr/bin/also", Node::hardlink(TreePath::new("usr/bin/big").unwrap())).unwrap();
         tree.insert("usr/bin/small", Node::file(small)).unwrap();
         tree.insert("bin", Node::symlink("usr/bin")).unwrap();
@@ -201,7 +201,7 @@ mod tests {
         let unpacked = unpack(image.as_slice(), Limits::default()).unwrap();
         assert!(unpacked.lost.is_empty());
         assert_eq!(unpacked.tree.len(), tree("a").len());
-        assert_eq!(unpacked.tree.content_len(), (1 << 20) + 1);
+        assert_eq!(unpacked.tree.content_len(), (5 << 20) + 1);
 
         // A changed small file leaves the bulk as it is; a fresh cache gives the same bytes.
         let changed = build(&cache, &tree("b"));
@@ -217,10 +217,10 @@ mod tests {
         let cache = Cache::at(dir.path());
         build(&cache, &tree("a"));
         let mut other = tree("a");
-        other.replace("usr/bin/big", Node::executable(vec![8; 1 << 20])).unwrap();
+        other.replace("usr/bin/big", Node::executable(vec![8; 5 << 20])).unwrap();
         build(&cache, &other);
         let mut mode = tree("a");
-        mode.replace("usr/bin/big", Node::file(vec![7; 1 << 20])).unwrap();
+        mode.replace("usr/bin/big", Node::file(vec![7; 5 << 20])).unwrap();
         build(&cache, &mode);
         assert_eq!(std::fs::read_dir(dir.path().join("segment")).unwrap().count(), 3);
     }
