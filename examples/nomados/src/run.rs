@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use kiln::Progress;
-use kiln::qemu::{Bus, DirectKernel, Disk, Format, Forward, Machine, Nic, Vm};
+use kiln::qemu::{Bus, DirectKernel, Disk, Format, Forward, Machine, Nic, Vm, format_of};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -99,7 +99,7 @@ pub fn start(options: &Options) -> Result<Running> {
             PORTS.map(|port| Forward { udp: false, host: host(port), guest: port }).to_vec();
         machine.forwards.push(Forward { udp: true, host: host(PORTS[2]), guest: PORTS[2] });
     }
-    if let Some(format) = Format::of_path(&options.image) {
+    if let Some(format) = format_of(&options.image) {
         let mut disk = Disk::new(&options.image, format);
         disk.bus = options.bus;
         machine.disks.push(disk);
@@ -119,7 +119,7 @@ pub fn start(options: &Options) -> Result<Running> {
         });
     }
     if let Some(data) = &options.data {
-        let mut disk = Disk::new(data, Format::of_path(data).unwrap_or(Format::Raw));
+        let mut disk = Disk::new(data, format_of(data).unwrap_or(Format::Raw));
         disk.bus = options.bus;
         disk.snapshot = false;
         machine.disks.push(disk);

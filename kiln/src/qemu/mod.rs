@@ -30,36 +30,14 @@ use std::sync::atomic::AtomicBool;
 
 use crate::{Cache, Error, Result, command};
 
-/// The format of a disk's file, as QEMU is told it (it must not guess: a guest could write
-/// another format's header into a raw disk).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Format {
-    /// The disk's bytes.
-    Raw,
-    /// QEMU's own format.
-    Qcow2,
-    /// VMware's.
-    Vmdk,
-}
+/// The format of a disk's file. QEMU is told it and must not guess: a guest could write another
+/// format's header into a raw disk.
+pub use kiln_diskimg::container::Format;
 
-impl Format {
-    /// QEMU's name of the format, which is the usual file name extension too.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Raw => "raw",
-            Self::Qcow2 => "qcow2",
-            Self::Vmdk => "vmdk",
-        }
-    }
-
-    /// The format that a file's extension says.
-    #[must_use]
-    pub fn of_path(path: &Path) -> Option<Self> {
-        let extension = path.extension()?.to_str()?;
-        [Self::Raw, Self::Qcow2, Self::Vmdk].into_iter().find(|format| format.name() == extension)
-    }
+/// The format that a file's extension says.
+#[must_use]
+pub fn format_of(path: &Path) -> Option<Format> {
+    path.extension()?.to_str()?.parse().ok()
 }
 
 /// How a disk is attached.
