@@ -119,3 +119,24 @@ fn gzip() -> anyhow::Result<()> {
 fn zstd() -> anyhow::Result<()> {
     unpacks(Compression::Zstd { level: 19 })
 }
+
+#[test]
+fn a_guest_that_dies_is_told_with_its_last_words() -> anyhow::Result<()> {
+    let mut tree = Tree::new();
+    tree.insert("init", Node::executable("#!/nothing\n"))?;
+    let directory = tempfile::tempdir()?;
+    let initramfs = directory.path().join("initramfs");
+    std::fs::write(&initramfs, write_image(&tree, &Compression::None, Vec::new())?)?;
+    let kernel = debian::kernel(&Cache::of_workspace(), "linux-image-amd64")?.image;
+    let mut machine = Machine::default();
+    machine.nic = None;
+    let command_line = "console=ttyS0 quiet panic=1".to_owned();
+    machine.kernel = Some(DirectKernel { kernel, initramfs, command_line });
+    let mut vm = machine.start()?;
+    let died = vm.wait_for("something that no guest says", Duration::from_secs(240));
+    let Err(kiln::Error::GuestDied { console, .. }) = died else {
+        anyhow::bail!("it did not die: {died:?}")
+    };
+    assert!(console.contains("Kernel panic"), "{console}");
+    Ok(())
+}

@@ -137,6 +137,9 @@ pub struct Machine {
     pub kernel: Option<DirectKernel>,
     /// The accelerator; `None` finds the one that works. Default: `None`.
     pub accel: Option<Accel>,
+    /// Whether the machine starts again when the guest says so. Default: no, it ends; a guest that
+    /// panics would otherwise do so for ever.
+    pub reboots: bool,
     /// Further arguments for QEMU, as they are.
     pub arguments: Vec<String>,
     /// When this becomes true, every wait ends with [`Error::Interrupted`].
@@ -154,6 +157,7 @@ impl Default for Machine {
             disks: Vec::new(),
             kernel: None,
             accel: None,
+            reboots: false,
             arguments: Vec::new(),
             interrupt: None,
         }
@@ -242,6 +246,9 @@ impl Machine {
             command.arg("-kernel").arg(&direct.kernel);
             command.arg("-initrd").arg(&direct.initramfs);
             command.args(["-append", &direct.command_line]);
+        }
+        if !self.reboots {
+            command.arg("-no-reboot");
         }
         command.args(&self.arguments);
     }
