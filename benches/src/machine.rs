@@ -108,7 +108,8 @@ mod tests {
     fn programs_are_found_by_name_and_by_path() {
         assert!(find_program("sh").is_some());
         assert_eq!(find_program("/bin/sh"), Some("/bin/sh".into()));
-        assert!(!are_installed(&["sh", "no-such-program"]));
+        // `are_installed` would print a line that a runner takes for a skipped test.
+        assert_eq!(find_program("no-such-program"), None);
         assert!(are_installed(&["sh"]));
     }
 
