@@ -3,6 +3,7 @@
 //! what runs as process 1 and gets the address differs. Runs alternate.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,13 +11,14 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 use kiln::image::BiosDisk;
 use kiln::{Cache, Progress, cache, debian};
+use kiln_benches::arguments::Common;
+use kiln_benches::report::{Report, Unit};
 use kiln_diskimg::boot::syslinux::Loader;
 use kiln_diskimg::container;
 use kiln_initramfs::{Compression, cpio, write_image};
 use kiln_tree::{Node, Source};
 use nomados::build::{self, Format};
 use nomados::run::{self, Options, Phase};
-use serde_json::json;
 
 /// The peer's process 1: what images made by hand do, with the modules that this machine needs
 /// named one by one.
@@ -79,26 +81,26 @@ enum Medium {
 /// NomadOS beside a busybox-and-shell image of the same content.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Boots of each
-    #[arg(short, default_value_t = 10)]
-    n: usize,
+    #[command(flatten)]
+    common: Common<10>,
     /// What is booted
     #[arg(long, value_enum, default_value = "raw")]
     medium: Medium,
-    /// Write the figures to a file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    kiln_benches::run("boot", &arguments.common, || Ok(measure(&arguments)?))
+}
+
+fn measure(arguments: &Arguments) -> Result<Report> {
     let (ours, peer) = images()?;
     let name = match arguments.medium {
         Medium::Initramfs => "nomados.initramfs",
         Medium::Raw => "nomados.raw",
     };
     let mut series: [Vec<Vec<Phase>>; 2] = [Vec::new(), Vec::new()];
-    for round in 0..arguments.n {
+    for round in 0..arguments.common.n as usize {
         // Who is first alternates too.
         for turn in [round % 2, 1 - round % 2] {
             let directory = if turn == 0 { &ours } else { &peer };
@@ -111,7 +113,7 @@ fn main() -> Result<()> {
             }
         }
     }
-    report(&arguments, &series)
+    Ok(report(&series))
 }
 
 /// Our images, and the peer's made of their content.
@@ -157,34 +159,22 @@ fn boot(image: &Path) -> Result<Vec<Phase>> {
     Ok(running.phases())
 }
 
-fn report(arguments: &Arguments, series: &[Vec<Vec<Phase>>; 2]) -> Result<()> {
-    let [ours, peer] = series;
-    let names: Vec<String> =
-        ours.first().into_iter().flatten().map(|phase| phase.name.clone()).collect();
-    let mut rows = Vec::new();
-    let mut row = |name: &str, seconds: &dyn Fn(&[Phase]) -> f64| {
-        let median = |series: &[Vec<Phase>]| {
-            let mut all: Vec<f64> = series.iter().map(|phases| seconds(phases)).collect();
-            all.sort_by(f64::total_cmp);
-            let middle = all.get(all.len() / 2).copied().unwrap_or(f64::NAN);
-            (middle, all.first().copied(), all.last().copied())
-        };
-        let (ours, peer) = (median(ours), median(peer));
-        let ratio = ours.0 / peer.0;
-        println!("{name:20} {:7.2} s {:7.2} s  ratio {ratio:.2}", ours.0, peer.0);
-        rows.push(json!({ "what": name, "unit": "s", "n": arguments.n, "ours": ours.0,
-            "ours_min": ours.1, "ours_max": ours.2, "peer": peer.0, "peer_min": peer.1,
-            "peer_max": peer.2, "ratio": ratio }));
-    };
-    println!("{:20} {:>9} {:>9}", "medians", "NomadOS", "busybox");
-    for name in &names {
-        row(name, &|phases| {
-            phases.iter().filter(|phase| phase.name == *name).map(|phase| phase.seconds).sum()
-        });
+fn report([ours, peer]: &[Vec<Vec<Phase>>; 2]) -> Report {
+    let names = ours.first().into_iter().flatten().map(|phase| Some(phase.name.as_str()));
+    let mut report = Report::new();
+    // `None` stands for all phases together.
+    for name in names.chain([None]) {
+        for (who, series) in [("NomadOS", ours), ("busybox", peer)] {
+            let seconds = |phases: &Vec<Phase>| {
+                phases
+                    .iter()
+                    .filter(|phase| name.is_none_or(|name| phase.name == name))
+                    .map(|phase| phase.seconds)
+                    .sum()
+            };
+            let samples = series.iter().map(seconds).collect();
+            report.add(name.unwrap_or("together"), who, Unit::Seconds, samples);
+        }
     }
-    row("together", &|phases| phases.iter().map(|phase| phase.seconds).sum());
-    if let Some(path) = &arguments.json {
-        cache::write_file(path, serde_json::to_string_pretty(&rows)?.as_bytes())?;
-    }
-    Ok(())
+    report
 }

@@ -176,20 +176,17 @@ impl Vm {
     /// [`Error::Timeout`]; [`Error::GuestDied`] when QEMU did not end well.
     pub fn wait_exit(&mut self, limit: Duration) -> Result<()> {
         let deadline = Instant::now() + limit;
-        loop {
-            match self.status()? {
-                Some(status) if status.success() => return Ok(()),
-                Some(status) => return Err(self.died(status)),
-                None if Instant::now() >= deadline => {
-                    return Err(Error::Timeout {
-                        what: "the guest's power off".into(),
-                        seconds: limit.as_secs(),
-                        console: self.last_words(),
-                    });
-                }
-                None => std::thread::sleep(GLANCE),
+        while !self.has_ended()? {
+            if Instant::now() >= deadline {
+                return Err(Error::Timeout {
+                    what: "the guest's power off".into(),
+                    seconds: limit.as_secs(),
+                    console: self.last_words(),
+                });
             }
+            std::thread::sleep(GLANCE);
         }
+        Ok(())
     }
 
     /// Whether the guest has powered itself off.
