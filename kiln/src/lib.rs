@@ -8,6 +8,7 @@
 pub mod cache;
 pub mod command;
 pub mod debian;
+pub mod definition;
 pub mod digest;
 mod error;
 pub mod go;
