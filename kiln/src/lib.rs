@@ -3,7 +3,9 @@
 //! The crates in `crates/` know formats, protocols and rules, and nothing of each other. This one
 //! knows how they are put together: where a kernel and packages come from ([`debian`]), how
 //! programs get built ([`go`], [`guest`]), how a file tree becomes an initramfs and a bootable
-//! disk ([`image`]), what is said about the result ([`manifest`]), and how it is run ([`qemu`]).
+//! disk ([`image`]), what is said about the result ([`manifest`], [`sbom`]), what is in an image that
+//! is at hand ([`inspect`]), and how it is run
+//! ([`qemu`]).
 
 pub mod cache;
 pub mod command;
@@ -14,10 +16,12 @@ mod error;
 pub mod go;
 pub mod guest;
 pub mod image;
+pub mod inspect;
 pub mod kernel;
 pub mod manifest;
 mod progress;
 pub mod qemu;
+pub mod sbom;
 
 pub use cache::Cache;
 pub use error::{Error, Result};
