@@ -66,9 +66,8 @@ impl CommandLine {
         for word in text.split_whitespace() {
             let result = match word.split_once('=') {
                 // `nfsaddrs` is the older name of the same.
-                Some(("ip" | "nfsaddrs", value)) => {
-                    argument(value).map(|read| found.arguments.push(Argument { word: word.to_owned(), ..read }))
-                }
+                Some(("ip" | "nfsaddrs", value)) => argument(value)
+                    .map(|read| found.arguments.push(Argument { word: word.to_owned(), ..read })),
                 Some(("BOOTIF", value)) => boot_link(value).map(|mac| found.boot_link = Some(mac)),
                 _ => continue,
             };
@@ -119,12 +118,17 @@ fn method(text: &str) -> Result<Option<Method>, String> {
                 bytes.extend_from_slice(id.as_bytes());
                 Ok(Some(Method::Dhcp(Some(bytes))))
             }
-            _ => Err("the client identifier, expected a type of 0 to 255 and 1 to 254 bytes".into()),
+            _ => {
+                Err("the client identifier, expected a type of 0 to 255 and 1 to 254 bytes".into())
+            }
         },
         ("bootp" | "rarp" | "both", ..) => {
             Err("BOOTP and RARP are not spoken, expected dhcp, none or nothing".into())
         }
-        (other, ..) => Err(format!("{:?} is no way to get an address, expected dhcp, on, any, none or off", shown(other))),
+        (other, ..) => Err(format!(
+            "{:?} is no way to get an address, expected dhcp, on, any, none or off",
+            shown(other)
+        )),
     }
 }
 
@@ -177,7 +181,10 @@ fn argument(value: &str) -> Result<Argument, Vec<String>> {
     let gateway = read("the gateway", 2);
     // dracut has the MTU where the kernel has the first name server.
     let mtu = field(7).parse::<u32>().ok();
-    let dns = [if mtu.is_some() { None } else { read("the first name server", 7) }, read("the second name server", 8)];
+    let dns = [
+        if mtu.is_some() { None } else { read("the first name server", 7) },
+        read("the second name server", 8),
+    ];
     let ntp = read("the time server", 9);
     let mut found = Argument {
         gateway,
@@ -199,7 +206,10 @@ fn argument(value: &str) -> Result<Argument, Vec<String>> {
         if is_host_name(hostname) && hostname.len() <= 64 {
             found.hostname = Some(hostname.to_owned());
         } else {
-            problems.push(format!("the host name: {:?}, expected letters, digits and hyphens", shown(hostname)));
+            problems.push(format!(
+                "the host name: {:?}, expected letters, digits and hyphens",
+                shown(hostname)
+            ));
         }
     }
     if !field(5).is_empty() {
@@ -229,9 +239,11 @@ fn argument(value: &str) -> Result<Argument, Vec<String>> {
 fn dracut(fields: &[&str]) -> Result<Argument, Vec<String>> {
     let field = |at: usize| fields.get(at).copied().unwrap_or_default();
     let mut problems = Vec::new();
-    let mut found = Argument { dhcp: true, device: Some(field(0).to_owned()), ..Argument::default() };
+    let mut found =
+        Argument { dhcp: true, device: Some(field(0).to_owned()), ..Argument::default() };
     if !is_link_name(field(0)) {
-        problems.push(format!("{:?} is neither an address nor the name of a link", shown(field(0))));
+        problems
+            .push(format!("{:?} is neither an address nor the name of a link", shown(field(0))));
     }
     match method(field(1)) {
         Ok(Some(Method::Dhcp(client_id))) => found.client_id = client_id,

@@ -31,7 +31,10 @@ pub struct Config {
     pub ntp: Vec<IpAddr>,
     /// What links should be like: the first one that matches a link counts. Without any, the first
     /// physical link is configured by DHCP.
-    #[cfg_attr(feature = "serde", serde(rename = "interface", skip_serializing_if = "Vec::is_empty"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "interface", skip_serializing_if = "Vec::is_empty")
+    )]
     pub interfaces: Vec<Interface>,
 }
 
@@ -277,10 +280,9 @@ fn check_names(place: &str, servers: &[IpAddr], search: &[String], problems: &mu
         let what = format_args!("{server} is no host's address");
         problems.push(Problem::new(field("nameservers"), what));
     }
-    for (name, count, most) in [
-        ("nameservers", servers.len(), MOST_NAMESERVERS),
-        ("search", search.len(), MOST_SEARCH),
-    ] {
+    for (name, count, most) in
+        [("nameservers", servers.len(), MOST_NAMESERVERS), ("search", search.len(), MOST_SEARCH)]
+    {
         if count > most {
             let what = format_args!("{count}, of which a resolver reads {most}");
             problems.push(Problem::new(field(name), what));

@@ -223,8 +223,11 @@ pub fn plan(config: &Config, command_line: &CommandLine, links: &[Link]) -> Plan
     // How many links each rule has got so far.
     let mut counts = vec![0_usize; rules.len()];
     for link in links {
-        let found = rules.iter().zip(&counts).position(|(rule, count)| rule.takes.takes(link, *count > 0));
-        let Some((number, rule)) = found.and_then(|at| Some((at, rules.get(at)?))) else { continue };
+        let found =
+            rules.iter().zip(&counts).position(|(rule, count)| rule.takes.takes(link, *count > 0));
+        let Some((number, rule)) = found.and_then(|at| Some((at, rules.get(at)?))) else {
+            continue;
+        };
         let count = counts.get_mut(number).map_or(0, |count| {
             *count = count.saturating_add(1);
             *count
@@ -251,7 +254,8 @@ pub fn plan(config: &Config, command_line: &CommandLine, links: &[Link]) -> Plan
             dhcp.host_name.clone_from(&plan.hostname);
         }
         if count > 1 && !found.addresses.is_empty() {
-            let what = format!("{} matches it too, but has the addresses already: left alone", link.name);
+            let what =
+                format!("{} matches it too, but has the addresses already: left alone", link.name);
             plan.problems.push(Problem::new(&rule.because, what));
             continue;
         }
@@ -262,9 +266,8 @@ pub fn plan(config: &Config, command_line: &CommandLine, links: &[Link]) -> Plan
 
 impl LinkPlan {
     fn follow_argument(&mut self, argument: &Argument) {
-        self.dhcp = argument
-            .dhcp
-            .then(|| Dhcp { client_id: argument.client_id.clone(), host_name: None });
+        self.dhcp =
+            argument.dhcp.then(|| Dhcp { client_id: argument.client_id.clone(), host_name: None });
         self.addresses.extend(argument.address);
         self.gateways.extend(argument.gateway);
         self.nameservers.clone_from(&argument.nameservers);

@@ -21,9 +21,7 @@ pub(crate) const MOST_SEARCH: usize = 6;
 /// # Ok::<(), std::net::AddrParseError>(())
 /// ```
 #[must_use]
-pub fn resolv_conf<'a>(
-    sources: impl IntoIterator<Item = (&'a [IpAddr], &'a [String])>,
-) -> String {
+pub fn resolv_conf<'a>(sources: impl IntoIterator<Item = (&'a [IpAddr], &'a [String])>) -> String {
     let mut servers: Vec<IpAddr> = Vec::new();
     let mut search: Vec<&str> = Vec::new();
     for (more_servers, more_search) in sources {

@@ -99,12 +99,32 @@ fn everything_that_is_wrong_is_told_at_once_with_its_word() {
     let (found, problems) = CommandLine::parse(text);
     assert_eq!(found.arguments.len(), 2, "the two that are right are kept");
     let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
-    for part in ["192.0.2.300", "\"x\"", "a_b", "eth/0", "never", "1.2.3", "RARP", "BOOTIF=zz", "two of them"] {
+    for part in [
+        "192.0.2.300",
+        "\"x\"",
+        "a_b",
+        "eth/0",
+        "never",
+        "1.2.3",
+        "RARP",
+        "BOOTIF=zz",
+        "two of them",
+    ] {
         assert!(problems.iter().any(|problem| problem.contains(part)), "{part}: {problems:#?}");
     }
-    for word in ["ip=1.2.3.4:::255.0.255.0", "ip=127.0.0.1", "ip=1.2.3.4:::33", "ip=:::::eth0:none",
-        "ip=eth0:none", "ip=eth0:dhcp:1", "ip=dhcp,x,y", "ip=dhcp,1", "ip=a:b:c:d:e:f:g:h:i:j:k", "ip=[::1",
-        "ip=[2001:db8::5]:::255.255.0.0"] {
+    for word in [
+        "ip=1.2.3.4:::255.0.255.0",
+        "ip=127.0.0.1",
+        "ip=1.2.3.4:::33",
+        "ip=:::::eth0:none",
+        "ip=eth0:none",
+        "ip=eth0:dhcp:1",
+        "ip=dhcp,x,y",
+        "ip=dhcp,1",
+        "ip=a:b:c:d:e:f:g:h:i:j:k",
+        "ip=[::1",
+        "ip=[2001:db8::5]:::255.255.0.0",
+    ] {
         assert!(!CommandLine::parse(word).1.is_empty(), "{word}");
     }
 }

@@ -62,11 +62,20 @@ fn rules_and_links() {
         (&none, "ip=off", &["eth0", "eth1"], ""),
         (&none, "ip=192.0.2.9:::24", &["eth0", "eth1"], "eth0=192.0.2.9/24"),
         (&none, "ip=192.0.2.9:::24 ip=eth0:dhcp", &["eth0", "eth1"], "eth0=dhcp eth1=192.0.2.9/24"),
-        (&none, "ip=192.0.2.9::192.0.2.1:24::eth1:none ip=eth0:dhcp", &["eth0", "eth1", "eth2"],
-            "eth0=dhcp eth1=192.0.2.9/24,192.0.2.1"),
+        (
+            &none,
+            "ip=192.0.2.9::192.0.2.1:24::eth1:none ip=eth0:dhcp",
+            &["eth0", "eth1", "eth2"],
+            "eth0=dhcp eth1=192.0.2.9/24,192.0.2.1",
+        ),
         (&none, "ip=eth7:dhcp", &["eth0"], ""),
         // The file, by pattern.
-        (&file, "", &["ens3", "ens4", "eth1", "eth2"], "ens3=dhcp ens4=dhcp eth1=192.0.2.5/24,192.0.2.1"),
+        (
+            &file,
+            "",
+            &["ens3", "ens4", "eth1", "eth2"],
+            "ens3=dhcp ens4=dhcp eth1=192.0.2.5/24,192.0.2.1",
+        ),
         // The command line over the file, link by link.
         (&file, "ip=eth1:dhcp", &["ens3", "eth1"], "ens3=dhcp eth1=dhcp"),
         (&file, "ip=off", &["ens3", "eth1"], ""),
@@ -138,10 +147,17 @@ fn problems_are_told_all_at_once_with_their_place() {
     let problems = config.check();
     let text: Vec<_> = problems.iter().map(ToString::to_string).collect();
     for part in [
-        "hostname: \"a b\"", "search: \"x y\"", "ntp: 0.0.0.0", "nameservers: 4, of which a resolver reads 3",
-        "interface 2 (eth1): gateway 198.51.100.1 is on no network", "gateway 2001:db8::1",
-        "192.0.2.5 is there twice", "192.0.2.0/24 is the address of a network", "mtu 100, expected 576",
-        "interface 3 (eth1): neither dhcp nor addresses", "interface 3 (eth1): an interface above matches",
+        "hostname: \"a b\"",
+        "search: \"x y\"",
+        "ntp: 0.0.0.0",
+        "nameservers: 4, of which a resolver reads 3",
+        "interface 2 (eth1): gateway 198.51.100.1 is on no network",
+        "gateway 2001:db8::1",
+        "192.0.2.5 is there twice",
+        "192.0.2.0/24 is the address of a network",
+        "mtu 100, expected 576",
+        "interface 3 (eth1): neither dhcp nor addresses",
+        "interface 3 (eth1): an interface above matches",
     ] {
         assert!(text.iter().any(|line| line.contains(part)), "{part}: {text:#?}");
     }
@@ -155,15 +171,24 @@ fn toml_is_strict_and_says_where() {
     assert_eq!(kiln_network::from_toml(&text).unwrap(), file(), "{text}");
     for (text, at, part) in [
         ("[network]\nhostnme = \"x\"\n", "2:1", "unknown field"),
-        ("[network]\n[[network.interface]]\nmatch = \"eth0\"\naddresses = [\"192.0.2.5\"]\n", "4:14", "invalid"),
+        (
+            "[network]\n[[network.interface]]\nmatch = \"eth0\"\naddresses = [\"192.0.2.5\"]\n",
+            "4:14",
+            "invalid",
+        ),
         ("[network]\n[[network.interface]]\ndhcp = true\n", "2:1", "missing field `match`"),
-        ("[network]\n[[network.interface]]\nmatch = \"a/b\"\n", "3:9", "neither the name of a link"),
+        (
+            "[network]\n[[network.interface]]\nmatch = \"a/b\"\n",
+            "3:9",
+            "neither the name of a link",
+        ),
         ("[network\n", "1:9", ""),
     ] {
         let error = kiln_network::from_toml(text).unwrap_err().to_string();
         assert!(error.starts_with(at) && error.contains(part), "{text}: {error}");
     }
-    let error = kiln_network::from_toml("[network]\nhostname = \"a b\"\nsearch = [\"x y\"]\n").unwrap_err();
+    let error =
+        kiln_network::from_toml("[network]\nhostname = \"a b\"\nsearch = [\"x y\"]\n").unwrap_err();
     assert_eq!(error.to_string().lines().count(), 2, "{error}");
 }
 
