@@ -7,17 +7,20 @@
 //! is at hand ([`inspect`]), and how it is run
 //! ([`qemu`]).
 
+pub mod build;
 pub mod cache;
 pub mod command;
 pub mod debian;
 pub mod definition;
 pub mod digest;
+pub mod disk;
 mod error;
 pub mod go;
 pub mod guest;
 pub mod image;
 pub mod inspect;
 pub mod kernel;
+pub mod machine;
 pub mod manifest;
 mod progress;
 pub mod qemu;

@@ -48,6 +48,8 @@ pub struct LockedPackage {
     pub sha256: String,
     /// The package that made it necessary; `None` for one that was asked for.
     pub needed_by: Option<String>,
+    /// Those of the lock's packages that it depends on, sorted.
+    pub depends: Vec<String>,
 }
 
 impl LockedPackage {
@@ -109,6 +111,7 @@ pub fn request_digest(archives: &[crate::Archive], request: &Request) -> String 
     wanted.sort_unstable();
     wanted.dedup();
     text.push_str(&format!("wanted {wanted:?}\n"));
+    text.push_str(&format!("alone {:?}\n", request.alone));
     text.push_str(&format!("recommends {} essential {}\n", request.recommends, request.essential));
     digest::of_bytes(text.as_bytes())
 }
@@ -119,7 +122,7 @@ impl Lock {
     pub fn new(archives: &[crate::Archive], request: &Request, chosen: &[Chosen<'_>]) -> Self {
         let mut packages: Vec<LockedPackage> = chosen
             .iter()
-            .map(|Chosen { package, needed_by, .. }| LockedPackage {
+            .map(|Chosen { package, needed_by, depends }| LockedPackage {
                 name: package.name().into(),
                 version: package.version().into(),
                 architecture: package.architecture().into(),
@@ -130,6 +133,7 @@ impl Lock {
                 size: package.size(),
                 sha256: package.sha256().into(),
                 needed_by: needed_by.map(Into::into),
+                depends: depends.iter().map(|name| (*name).into()).collect(),
             })
             .collect();
         packages.sort_by(|a, b| a.name.cmp(&b.name));
@@ -295,6 +299,8 @@ mod text {
         size: u64,
         sha256: Spanned<String>,
         needed_by: Option<String>,
+        #[serde(default)]
+        depends: Vec<String>,
     }
 
     #[derive(Deserialize)]
@@ -385,6 +391,7 @@ mod text {
                     size: table.size,
                     sha256: sha256(&table.sha256)?,
                     needed_by: table.needed_by.clone(),
+                    depends: table.depends.clone(),
                 });
             }
             for table in &file.input {
@@ -425,6 +432,10 @@ mod text {
                 writeln!(out, "sha256 = {}", quoted(&package.sha256))?;
                 if let Some(name) = &package.needed_by {
                     writeln!(out, "needed_by = {}", quoted(name))?;
+                }
+                if !package.depends.is_empty() {
+                    let names: Vec<_> = package.depends.iter().map(|name| quoted(name)).collect();
+                    writeln!(out, "depends = [{}]", names.join(", "))?;
                 }
             }
             let mut inputs: Vec<_> = self.inputs.iter().collect();

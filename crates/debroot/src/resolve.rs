@@ -22,6 +22,9 @@ pub struct Request {
     pub recommends: bool,
     /// Whether the packages that every Debian system has (`Essential: yes`) are taken too.
     pub essential: bool,
+    /// Names of packages that are taken without what they depend on: for their files alone, as a
+    /// boot loader's or a kernel's.
+    pub alone: Vec<String>,
 }
 
 impl Request {
@@ -53,6 +56,8 @@ pub struct Chosen<'index> {
     pub package: Package<'index>,
     /// The first package found to need it; `None` for one that was asked for.
     pub needed_by: Option<&'index str>,
+    /// The chosen packages that meet its relations, sorted.
+    pub depends: Vec<&'index str>,
 }
 
 /// Why the packages asked for cannot be had.
@@ -165,6 +170,8 @@ pub fn resolve<'index>(index: &'index Index, request: &Request) -> Result<Vec<Ch
     solver.ask(request);
     solver.run();
     solver.check_conflicts();
+    solver.join();
+    solver.ask_alone(request);
     if solver.problems.is_empty() {
         Ok(solver.chosen.into_values().collect())
     } else {
@@ -277,8 +284,44 @@ impl<'index> Solver<'index> {
 
     fn choose(&mut self, package: Package<'index>, needed_by: Option<&'index str>) {
         if !self.chosen.contains_key(package.name()) {
-            self.chosen.insert(package.name(), Chosen { package, needed_by });
+            let chosen = Chosen { package, needed_by, depends: Vec::new() };
+            self.chosen.insert(package.name(), chosen);
             self.fresh.push_back(package);
+        }
+    }
+
+    /// The packages that are taken for their files alone; they disturb nobody.
+    fn ask_alone(&mut self, request: &Request) {
+        for name in &request.alone {
+            match self.find(name, None) {
+                Ok(package) => {
+                    let alone = Chosen { package, needed_by: None, depends: Vec::new() };
+                    self.chosen.entry(package.name()).or_insert(alone);
+                }
+                Err(problem) => self.problems.push(problem),
+            }
+        }
+    }
+
+    /// Notes of each chosen package which of the others meet its relations.
+    fn join(&mut self) {
+        let packages: Vec<_> = self.chosen.values().map(|chosen| chosen.package).collect();
+        for package in packages {
+            let mut depends = Vec::new();
+            for kind in [Kind::PreDepends, Kind::Depends, Kind::Recommends] {
+                if kind == Kind::Recommends && !self.recommends {
+                    continue;
+                }
+                // What cannot be understood was told when the package was looked at.
+                let groups = dependency::parse(package.relations(kind)).unwrap_or_default();
+                depends.extend(groups.iter().filter_map(|group| self.met_by(group)));
+            }
+            depends.retain(|name| *name != package.name());
+            depends.sort_unstable();
+            depends.dedup();
+            if let Some(chosen) = self.chosen.get_mut(package.name()) {
+                chosen.depends = depends;
+            }
         }
     }
 
@@ -347,13 +390,22 @@ impl<'index> Solver<'index> {
     }
 
     fn is_met(&self, group: &[Relation<'index>]) -> bool {
-        group.iter().any(|relation| {
-            self.chosen.get(relation.name).is_some_and(|chosen| chosen.package.meets(relation))
-                || self.index.providers(relation.name).any(|provider| {
+        self.met_by(group).is_some()
+    }
+
+    /// The first chosen package that meets a group.
+    fn met_by(&self, group: &[Relation<'index>]) -> Option<&'index str> {
+        group.iter().find_map(|relation| {
+            let named = self.chosen.get(relation.name);
+            let named = named.filter(|chosen| chosen.package.meets(relation));
+            let provider = || {
+                self.index.providers(relation.name).find(|provider| {
                     self.chosen.get(provider.name()).is_some_and(|chosen| {
-                        chosen.package.is(&provider) && provider.meets(relation)
+                        chosen.package.is(provider) && provider.meets(relation)
                     })
                 })
+            };
+            named.map(|chosen| chosen.package.name()).or_else(|| Some(provider()?.name()))
         })
     }
 

@@ -1,6 +1,7 @@
 //! What every image has, whatever else is in it: the directories that process 1 mounts on, merged
 //! `/usr`, names of users and of the machine. A file of the definition or of a package goes before.
 
+use kiln_diskimg::Seed;
 use kiln_tree::{Metadata, Node, Tree, TreePath};
 
 use crate::Result;
@@ -26,6 +27,12 @@ pub(super) fn add(tree: &mut Tree, definition: &Definition) -> Result<()> {
     add("etc/os-release", Node::file(release), "what programs say the system is")?;
     let nsswitch = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n";
     add("etc/nsswitch.conf", Node::file(nsswitch), "how glibc looks names up")?;
+    let epoch = format!("{}\n", definition.epoch);
+    add("etc/kiln/epoch", Node::file(epoch), "a clock before this time is wrong")?;
+    // How the first boot of a disk knows that it is a plain copy of the image.
+    let seed = Seed::new(definition.seed.as_deref().unwrap_or(name));
+    let first = format!("[first-boot]\nimage-disk = \"{}\"\n", seed.guid("disk"));
+    add("etc/kiln/first-boot.toml", Node::file(first), "what a copy of the image changes")?;
 
     let directory = |mode| Node::directory().with(Metadata::new(mode));
     for path in ["dev", "proc", "sys", "run", "mnt"] {

@@ -13,7 +13,7 @@ use super::Options;
 use crate::definition::{Definition, Format, InitSource, Input, KernelSource, Placed, hint};
 use crate::debian::Kernel;
 use crate::manifest::InputRecord;
-use crate::{Error, Progress, Result, command, digest, go, guest, kernel, linux};
+use crate::{Error, Progress, Result, command, digest, go, guest, kernel};
 
 /// What was found, fetched or built.
 #[derive(Debug)]

@@ -23,6 +23,9 @@ pub use place::{Place, Placed, Problem};
 
 use crate::{Error, Result};
 
+/// The epoch of images whose definition says none: 2026-11-01.
+const EPOCH: u64 = 1_793_491_200;
+
 /// What an image is.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -37,6 +40,8 @@ pub struct Definition {
     pub version: Option<String>,
     /// What identifiers on disks are derived from; the name without.
     pub seed: Option<String>,
+    /// Seconds since 1970 before which a clock is wrong: the guest sets its own forward to it.
+    pub epoch: u64,
     /// What is made unless the command line says otherwise.
     pub formats: Vec<Placed<Format>>,
     /// Where packages come from.

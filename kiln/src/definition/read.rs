@@ -11,7 +11,7 @@ use toml::de::DeTable;
 use super::decode::{Notes, Section};
 use super::place::{Place, Placed, Problem, hint};
 use super::{
-    Content, Debian, Definition, Disk, FileEntry, Firmware, Format, Group, Init,
+    Content, EPOCH, Debian, Definition, Disk, FileEntry, Firmware, Format, Group, Init,
     InitSource, Input, Kernel, KernelSource, Packages, PartitionContent, PartitionEntry, PartitionSize, Run, Service,
     User,
 };
@@ -38,6 +38,7 @@ fn top_level(mut top: Section<'_, '_>, notes: &mut Notes<'_>, file: &Path) -> Op
     let title = top.string(notes, "title").map(|title| title.value);
     let version = top.string(notes, "version").map(|version| version.value);
     let seed = top.string(notes, "seed").map(|seed| seed.value);
+    let epoch = top.number(notes, "epoch").map_or(EPOCH, |epoch| epoch.value);
     let formats = formats(&mut top, notes);
     let debian = top.table(notes, "debian").map(|section| debian(section, notes));
     let packages = top.table(notes, "packages").map(|section| packages(section, notes));
@@ -79,6 +80,7 @@ fn top_level(mut top: Section<'_, '_>, notes: &mut Notes<'_>, file: &Path) -> Op
         title,
         version,
         seed,
+        epoch,
         formats,
         debian: debian.unwrap_or_default(),
         packages: packages.unwrap_or_default(),

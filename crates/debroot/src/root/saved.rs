@@ -195,6 +195,8 @@ fn one(root: &mut Root, fields: &[&[u8]]) -> Option<()> {
                 size: size.parse().ok()?,
                 sha256: sha256.clone(),
                 needed_by: Some(needed_by.clone()).filter(|name| !name.is_empty()),
+                // What packages depend on is the lock's to say; a root does not ask.
+                depends: Vec::new(),
             });
         }
         [b"conffile", path] => root.conffiles.push(TreePath::new(path).ok()?),
