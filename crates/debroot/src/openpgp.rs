@@ -227,7 +227,7 @@ fn fingerprint(key: &impl KeyDetails) -> String {
 fn issuers(signature: &Signature) -> Vec<String> {
     let fingerprints = signature.issuer_fingerprint();
     if fingerprints.is_empty() {
-        signature.issuer_key_id().iter().map(|id| format!("{id:X}")).collect()
+        signature.issuer_key_id().iter().map(|id| format!("{id}").to_uppercase()).collect()
     } else {
         fingerprints.iter().map(|fingerprint| format!("{fingerprint:X}")).collect()
     }
