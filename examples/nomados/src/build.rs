@@ -19,7 +19,7 @@ use kiln_initramfs::{Compression, manifest};
 use kiln_kconfig::Requirements;
 use kiln_tree::{Metadata, Node, Source, Tree, host};
 
-use crate::{COMMAND_LINE, DEV_COMMAND_LINE, config};
+use crate::{COMMAND_LINE, DEV_COMMAND_LINE, bridge, config};
 
 /// The kernel that runs on the machines that people have: Debian's generic one.
 pub const KERNEL_PACKAGE: &str = "linux-image-amd64";
@@ -56,6 +56,7 @@ const APPLETS: &[&str] = &[
     "gzip",
     "head",
     "hostname",
+    "httpd",
     "id",
     "ip",
     "kill",
@@ -359,7 +360,7 @@ impl Inputs {
         };
         let sysroot = match &options.sysroot {
             Some(path) => path.clone(),
-            None => packages(SYSROOT_PACKAGES)?,
+            None => packages(&[SYSROOT_PACKAGES, bridge::PACKAGES].concat())?,
         };
         let loader = if options.formats.iter().any(|format| format.container().is_some()) {
             let root = match &options.loader {
@@ -445,15 +446,18 @@ fn programs(tree: &mut Tree, inputs: &Inputs) -> Result<()> {
     let mut options = elf::Options::new(&inputs.sysroot);
     options.ld_cache = false;
     let mut resolver = Resolver::new(options).map_err(Error::from)?;
+    let mut roots = vec![
+        Root::placed(&inputs.nomad, format!("/{NOMAD_PATH}")).because("Nomad"),
+        Root::placed(&inputs.init, "/init").because("process 1"),
+        Root::in_sysroot("/usr/bin/busybox").because("df for Nomad, a shell for tasks"),
+    ];
+    roots.extend(bridge::roots());
     let closure = resolver
-        .closure_of(&[
-            Root::placed(&inputs.nomad, format!("/{NOMAD_PATH}")).because("Nomad"),
-            Root::placed(&inputs.init, "/init").because("process 1"),
-            Root::in_sysroot("/usr/bin/busybox").because("df for Nomad, a shell for tasks"),
-        ])
+        .closure_of(&roots)
         .map_err(Error::from)
         .with_context(|| format!("programs (Nomad is {})", inputs.nomad.display()))?;
     closure.add_to(tree, &host::Policy::default()).map_err(Error::from)?;
+    bridge::add_links(tree)?;
     let modprobe = Node::symlink("/init").because("the kernel calls it for drivers on demand");
     tree.insert("usr/sbin/modprobe", modprobe)?;
     for applet in APPLETS {

@@ -1,6 +1,7 @@
 //! What NomadOS runs as process 1: the choices that make it NomadOS. Everything that another system
 //! would do the same way is in `kiln-supervisor` and `kiln-dhcp`.
 
+mod config_disk;
 mod network;
 
 use std::path::Path;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     match first.as_deref() {
         Some("modules") => load_drivers(),
         Some("data") => mount_data(),
+        Some("config") => take_config(),
         Some("dhcp") => network::keep_configured(),
         _ => pid1::start(boot),
     }
@@ -88,6 +90,22 @@ fn mount_data() -> ExitCode {
     }
 }
 
+/// Takes what the disk with the node's own configuration holds.
+fn take_config() -> ExitCode {
+    match config_disk::take() {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(taken)) => {
+            say(format_args!("config: {taken}"));
+            ExitCode::SUCCESS
+        }
+        // Without its keys a node would be another one than it is meant to be.
+        Err(error) => {
+            say(format_args!("config: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// What the kernel wants: words that are no options are names and aliases.
 fn modprobe(words: impl Iterator<Item = String>) -> ExitCode {
     let wanted: Vec<String> = words.filter(|word| !word.starts_with('-')).collect();
@@ -113,11 +131,16 @@ fn services() -> Vec<ServiceSpec> {
     network.ready_timeout = Duration::MAX;
     network.log = Log::Inherit;
 
-    let command = ["/usr/local/bin/nomad", "agent", "-config=/etc/nomad/init.json"];
+    let mut config = ServiceSpec::one_shot("config", ["/init", "config"]);
+    config.requires = vec!["modules".into()];
+    config.log = Log::Inherit;
+
+    let more = format!("-config={}", config_disk::DIRECTORY);
+    let command = ["/usr/local/bin/nomad", "agent", "-config=/etc/nomad/init.json", more.as_str()];
     let mut nomad = ServiceSpec::daemon("nomad", command);
     // It ends at once when it finds no default route, and what it wrote in place of a data disk
     // that cannot be mounted would be lost.
-    nomad.requires = vec!["network".into(), "data".into()];
+    nomad.requires = vec!["network".into(), "data".into(), "config".into()];
     // Its tasks live on when the agent ends, and the next agent takes them over.
     nomad.kill = Kill::Process;
     nomad.env = [
@@ -127,7 +150,7 @@ fn services() -> Vec<ServiceSpec> {
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into();
-    vec![modules, data, network, nomad]
+    vec![modules, data, config, network, nomad]
 }
 
 /// Events for the console; the tasks' orphans are reaped without a word.

@@ -1,0 +1,4 @@
+//! The verbs beside building and running.
+
+pub(crate) mod cluster;
+pub(crate) mod convert;
