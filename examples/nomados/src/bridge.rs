@@ -48,12 +48,19 @@ pub fn roots() -> Vec<Root> {
     let plugins = PLUGINS.iter().map(|name| {
         Root::in_sysroot(format!("{CNI_PATH}/{name}")).because("CNI plugin for bridge networking")
     });
-    let iptables = Root::in_sysroot(IPTABLES).because("CNI's plugins and Nomad call iptables");
+    plugins.chain(iptables()).collect()
+}
+
+/// iptables alone.
+#[must_use]
+pub fn iptables() -> Vec<Root> {
+    let program =
+        Root::in_sysroot(IPTABLES).because("what sets up container networks calls iptables");
     let extensions = EXTENSIONS.iter().map(|name| {
         Root::in_sysroot(format!("/usr/lib/x86_64-linux-gnu/xtables/{name}.so"))
             .because("iptables loads it by dlopen for a rule")
     });
-    plugins.chain([iptables]).chain(extensions).collect()
+    [program].into_iter().chain(extensions).collect()
 }
 
 /// The names that iptables is called by.

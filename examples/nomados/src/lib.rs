@@ -4,6 +4,7 @@
 //! Nomad is talked to. How an image is made of them is `kiln`'s affair.
 
 pub mod agent;
+pub mod artifact;
 pub mod bridge;
 pub mod build;
 pub mod cluster;

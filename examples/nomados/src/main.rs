@@ -52,6 +52,8 @@ enum Verb {
     Convert(cli::convert::Arguments),
     /// Make a cluster's certificates and keys, and a disk for each node that tells it who it is
     Cluster(cli::cluster::Arguments),
+    /// Make an archive of software, and the job that downloads and runs it
+    Artifact(cli::artifact::Arguments),
     /// Say what is in an image or an initramfs
     Inspect {
         /// The image
@@ -195,6 +197,7 @@ fn act(verb: Verb) -> Result<()> {
         }
         Verb::Convert(arguments) => arguments.run(),
         Verb::Cluster(arguments) => arguments.run(),
+        Verb::Artifact(arguments) => arguments.run(),
         Verb::Inspect { image, json } => {
             let text = if json { inspect::json(&image)? } else { inspect::text(&image)? };
             print!("{text}");
