@@ -122,7 +122,8 @@ impl Server {
     ///
     /// # Errors
     /// When no port can be had.
-    pub fn start(body: &'static str) -> Result<Self> {
+    pub fn start(body: impl Into<Vec<u8>>) -> Result<Self> {
+        let body = body.into();
         let listener = TcpListener::bind("127.0.0.1:0").context("listen on 127.0.0.1")?;
         let port = listener.local_addr()?.port();
         let (stop, requests) =
@@ -145,11 +146,13 @@ impl Server {
                 }
                 let answer = format!(
                     "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nContent-Type: text/plain\r\n\
-                     Connection: close\r\n\r\n{}",
+                     Connection: close\r\n\r\n",
                     body.len(),
-                    if head { "" } else { body }
                 );
                 let _ = stream.write_all(answer.as_bytes());
+                if !head {
+                    let _ = stream.write_all(&body);
+                }
             }
         });
         Ok(Self { port, stop, requests })

@@ -13,7 +13,7 @@ use kiln::image::{self, BiosDisk};
 use kiln::manifest::{Artifact, Manifest};
 use kiln::{Cache, Error, Progress, cache, command, go, guest, kernel};
 use kiln_diskimg::boot::syslinux::Loader;
-use kiln_diskimg::{Layout, container};
+use kiln_diskimg::{Layout, Seed, container};
 use kiln_initramfs::elf::{self, Resolver, Root};
 use kiln_initramfs::{Compression, manifest};
 use kiln_kconfig::Requirements;
@@ -486,6 +486,22 @@ fn files(tree: &mut Tree, inputs: &Inputs) -> Result<()> {
     file("etc/nsswitch.conf", nsswitch.into(), "how glibc looks names up")?;
     let (_, config) = &inputs.config;
     file("etc/nomad/init.json", config.as_slice().into(), "Nomad's configuration")?;
+    let services: &str = include_str!("../etc/services.toml");
+    file(
+        "etc/kiln/services.toml",
+        services.into(),
+        "what process 1 starts besides its own services",
+    )?;
+    let epoch: &str = include_str!("../etc/epoch");
+    file("etc/kiln/epoch", epoch.into(), "a clock before this time is wrong")?;
+    // How the disk's first boot knows a plain copy of the image.
+    let first_boot =
+        format!("[first-boot]\nimage-disk = \"{}\"\n", Seed::new("nomados").guid("disk"));
+    file(
+        "etc/kiln/first-boot.toml",
+        first_boot.as_str().into(),
+        "what a copy of the image changes",
+    )?;
     let certificates = certificates(&inputs.sysroot)?;
     let why = "whom TLS connections of Nomad and of tasks trust";
     file("etc/ssl/certs/ca-certificates.crt", certificates.into(), why)?;

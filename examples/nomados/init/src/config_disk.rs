@@ -6,15 +6,17 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::process::ExitCode;
 
 use kiln_supervisor::pid1::block;
+use kiln_supervisor::unix;
 
 /// The file system's label: FAT has room for 11 letters.
 const LABEL: &str = "NOMAD-CONF";
 /// Or the partition's name.
 const PARTITION: &str = "nomad-config";
 /// Where the files are afterwards, in memory; Nomad reads all `*.json` and `*.hcl` of it.
-pub(crate) const DIRECTORY: &str = "/run/nomad-config";
+const DIRECTORY: &str = "/run/nomad-config";
 /// A file of this name takes the place of the image's own configuration: settings such as
 /// `server.enabled` cannot be taken back by a further file.
 const INIT: &str = "init.json";
@@ -23,9 +25,25 @@ const IMAGES_INIT: &str = "/etc/nomad/init.json";
 const MOST_FILES: usize = 64;
 const LARGEST: u64 = 1 << 20;
 
+/// The service: takes what the disk has, and says so on the console.
+pub(crate) fn run() -> ExitCode {
+    match take() {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(taken)) => {
+            unix::console_line(format_args!("config: {taken}"));
+            ExitCode::SUCCESS
+        }
+        // Without its keys a node would be another one than it is meant to be.
+        Err(error) => {
+            unix::console_line(format_args!("config: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Copies the disk's files into memory, readable by root alone. Says what it took; `None` when
 /// there is no such disk.
-pub(crate) fn take() -> Result<Option<String>, String> {
+fn take() -> Result<Option<String>, String> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
