@@ -1,5 +1,7 @@
 //! `nomados`: build an image of NomadOS, look into it, run it.
 
+mod cli;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use kiln::qemu::{Bus, Nic};
 use kiln::{Progress, cache};
+use nomados::agent::Credentials;
 use nomados::run::{self, Phase, Running};
 use nomados::{build, inspect};
 use serde_json::json;
@@ -45,6 +48,12 @@ enum Verb {
         #[command(flatten)]
         run: RunArguments,
     },
+    /// Make a Nomad job of a systemd service unit; what is lost is told on standard error
+    Convert(cli::convert::Arguments),
+    /// Make a cluster's certificates and keys, and a disk for each node that tells it who it is
+    Cluster(cli::cluster::Arguments),
+    /// Make an archive of software, and the job that downloads and runs it
+    Artifact(cli::artifact::Arguments),
     /// Say what is in an image or an initramfs
     Inspect {
         /// The image
@@ -112,6 +121,13 @@ struct RunArguments {
     /// A disk for Nomad's data (a file system labelled nomad-data)
     #[arg(long, value_name = "DISK")]
     data: Option<PathBuf>,
+    /// A disk with the node's own configuration and keys (of `nomados cluster`)
+    #[arg(long, value_name = "DISK")]
+    config_disk: Option<PathBuf>,
+    /// The directory of the cluster that the node belongs to: its API takes TLS and the operator's
+    /// certificate
+    #[arg(long, value_name = "DIR")]
+    cluster: Option<PathBuf>,
     /// Memory in MiB
     #[arg(long, default_value_t = 2048)]
     memory: u32,
@@ -179,6 +195,9 @@ fn act(verb: Verb) -> Result<()> {
             }
             boot(&image, &run, Some(started.elapsed()))
         }
+        Verb::Convert(arguments) => arguments.run(),
+        Verb::Cluster(arguments) => arguments.run(),
+        Verb::Artifact(arguments) => arguments.run(),
         Verb::Inspect { image, json } => {
             let text = if json { inspect::json(&image)? } else { inspect::text(&image)? };
             print!("{text}");
@@ -236,6 +255,9 @@ fn boot(image: &std::path::Path, arguments: &RunArguments, built: Option<Duratio
     let interrupt = interrupt()?;
     let mut options = run::Options::new(image);
     options.data.clone_from(&arguments.data);
+    options.config.clone_from(&arguments.config_disk);
+    let credentials = arguments.cluster.as_deref().map(Credentials::read);
+    options.credentials = credentials.transpose()?;
     options.memory = arguments.memory;
     options.nic = match arguments.nic {
         NicChoice::Virtio => Nic::Virtio,

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use kiln::{Cache, Progress, debian, digest, go, guest};
+use nomados::bridge;
 use tempfile::TempDir;
 
 /// What a build takes when nothing is to be fetched or built any more.
@@ -25,7 +26,9 @@ fn inputs() -> &'static Inputs {
         Inputs {
             nomad: go::build(&cache, &go::NOMAD, &progress).expect("a Nomad"),
             init: guest::build("nomados-init", "nomados-init", &progress).expect("an init"),
-            sysroot: sysroot(&["libc6", "busybox-static", "ca-certificates"]),
+            sysroot: sysroot(
+                &[&["libc6", "busybox-static", "ca-certificates"], bridge::PACKAGES].concat(),
+            ),
             loader: sysroot(&["syslinux", "syslinux-common"]),
             kernel: debian::kernel(&cache, "linux-image-amd64").expect("a kernel"),
         }

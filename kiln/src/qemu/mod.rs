@@ -15,11 +15,13 @@
 
 mod accel;
 mod console;
+mod lan;
 mod qmp;
 mod vm;
 
 pub use accel::Accel;
 pub use console::{Console, Line};
+pub use lan::Lan;
 pub use vm::Vm;
 
 use std::net::{TcpListener, UdpSocket};
@@ -105,6 +107,26 @@ pub struct Forward {
     pub guest: u16,
 }
 
+/// A further network card, plugged into a network between guests.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Link {
+    /// The network.
+    pub lan: Lan,
+    /// The card's model.
+    pub nic: Nic,
+    /// The card's address, by which it differs from those of all other guests on the network.
+    pub mac: [u8; 6],
+}
+
+impl Link {
+    /// A virtio card with the address 52:54:00:4b:49:NUMBER (the prefix is QEMU's own).
+    #[must_use]
+    pub fn new(lan: &Lan, number: u8) -> Self {
+        Self { lan: lan.clone(), nic: Nic::Virtio, mac: [0x52, 0x54, 0, 0x4b, 0x49, number] }
+    }
+}
+
 /// A kernel that QEMU loads itself, without firmware reading a disk.
 #[derive(Debug, Clone)]
 pub struct DirectKernel {
@@ -131,6 +153,8 @@ pub struct Machine {
     pub network: bool,
     /// Ports of the host that lead into the guest.
     pub forwards: Vec<Forward>,
+    /// Further network cards, after the first, on networks between guests.
+    pub links: Vec<Link>,
     /// Disks, in the order in which the firmware tries them.
     pub disks: Vec<Disk>,
     /// A kernel to start in place of what is on the disks.
@@ -154,6 +178,7 @@ impl Default for Machine {
             nic: Some(Nic::Virtio),
             network: true,
             forwards: Vec::new(),
+            links: Vec::new(),
             disks: Vec::new(),
             kernel: None,
             accel: None,
@@ -241,6 +266,18 @@ impl Machine {
                 command.args(["-netdev", "hubport,id=net0,hubid=0"]);
             }
             command.args(["-device", &format!("{},netdev=net0,romfile=", nic.device())]);
+        }
+        for (index, link) in self.links.iter().enumerate() {
+            let id = format!("lan{index}");
+            let [a, b, c, d, e, f] = link.mac;
+            command.args(["-netdev", &link.lan.netdev(&id)]);
+            command.args([
+                "-device",
+                &format!(
+                    "{},netdev={id},romfile=,mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}",
+                    link.nic.device()
+                ),
+            ]);
         }
         if let Some(direct) = &self.kernel {
             command.arg("-kernel").arg(&direct.kernel);
