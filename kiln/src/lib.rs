@@ -3,13 +3,14 @@
 //! The crates in `crates/` know formats, protocols and rules, and nothing of each other. This one
 //! knows how they are put together: where a kernel and packages come from ([`debian`]), how
 //! programs get built ([`go`], [`guest`]), how a file tree becomes an initramfs and a bootable
-//! disk ([`image`]), what is said about the result ([`manifest`], [`sbom`]), what is in an image that
-//! is at hand ([`inspect`]), and how it is run
+//! disk ([`image`]), what is said about the result ([`manifest`], and made of that [`sbom`],
+//! [`diff`] and [`picture`]), what is in an image that is at hand ([`inspect`]), and how it is run
 //! ([`qemu`]).
 
 pub mod cache;
 pub mod command;
 pub mod debian;
+pub mod diff;
 pub mod digest;
 mod error;
 pub mod go;
@@ -18,8 +19,10 @@ pub mod image;
 pub mod inspect;
 pub mod kernel;
 pub mod manifest;
+pub mod picture;
 mod progress;
 pub mod qemu;
+mod quantity;
 pub mod sbom;
 
 pub use cache::Cache;
