@@ -6,7 +6,6 @@
 pub mod agent;
 pub mod build;
 pub mod config;
-pub mod inspect;
 pub mod run;
 
 /// The kernel's command line: the console on the first serial port, few words of its own, and a

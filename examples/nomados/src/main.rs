@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use kiln::qemu::{Bus, Nic};
-use kiln::{Progress, cache};
+use kiln::{Progress, cache, inspect};
+use nomados::build;
 use nomados::run::{self, Phase, Running};
-use nomados::{build, inspect};
 use serde_json::json;
 
 #[derive(Parser)]
