@@ -3,8 +3,8 @@
 //! The crates in `crates/` know formats, protocols and rules, and nothing of each other. This one
 //! knows how they are put together: where a kernel and packages come from ([`debian`]), how
 //! programs get built ([`go`], [`guest`]), how a file tree becomes an initramfs and a bootable
-//! disk ([`image`]), what is said about the result ([`manifest`], [`sbom`]), what is in an image that
-//! is at hand ([`inspect`]), and how it is run
+//! disk ([`image`]), what is said about the result ([`manifest`], and made of that [`sbom`],
+//! [`diff`] and [`picture`]), what is in an image that is at hand ([`inspect`]), and how it is run
 //! ([`qemu`]).
 
 pub mod build;
@@ -12,6 +12,7 @@ pub mod cache;
 pub mod command;
 pub mod debian;
 pub mod definition;
+pub mod diff;
 pub mod digest;
 pub mod disk;
 mod error;
@@ -22,8 +23,10 @@ pub mod inspect;
 pub mod kernel;
 pub mod machine;
 pub mod manifest;
+pub mod picture;
 mod progress;
 pub mod qemu;
+mod quantity;
 pub mod sbom;
 
 pub use cache::Cache;

@@ -287,8 +287,7 @@ impl Manifest {
         // An image that was given by mistake is not read whole to say so.
         let mut opened = opened.take(LONGEST + 1);
         (&mut opened).take(1).read_to_end(&mut text).map_err(Error::io("read", &file))?;
-        if text.first().is_some_and(|first| first.is_ascii_graphic() || first.is_ascii_whitespace())
-        {
+        if text.first().is_some_and(|first| *first == b'{' || first.is_ascii_whitespace()) {
             opened.read_to_end(&mut text).map_err(Error::io("read", &file))?;
         }
         if text.len() as u64 > LONGEST {
@@ -304,14 +303,21 @@ impl Manifest {
     pub fn from_json(text: &[u8], what: &str) -> Result<Self> {
         /// What every format has, whatever else there is in it.
         #[derive(Deserialize)]
-        #[serde(expecting = "an object")]
         struct Head {
             format: Option<u64>,
         }
-        let head: Head = serde_json::from_slice(text).map_err(|error| {
-            let reason = format!("{error}: this is no manifest; give a build's manifest.json");
-            Error::input(what, reason)
-        })?;
+        let no_manifest = |reason: String| {
+            Error::input(
+                what,
+                format!("{reason}: this is no manifest; give a build's manifest.json"),
+            )
+        };
+        // serde would take an array of the values in order, too.
+        if !text.trim_ascii_start().starts_with(b"{") {
+            return Err(no_manifest("it does not begin with `{`".into()));
+        }
+        let head: Head =
+            serde_json::from_slice(text).map_err(|error| no_manifest(error.to_string()))?;
         match head.format {
             Some(format) if format == u64::from(FORMAT) => {}
             Some(format) => {

@@ -56,6 +56,7 @@ const NEEDS: &[Need] = &[
     need("udhcpd", "udhcpd", "is a DHCP server", Purpose::Test),
     need("musl-gcc", "musl-tools", "makes programs for another loader", Purpose::Test),
     need("python3", "python3-minimal", "speaks sd_notify and runs the kernel's diffconfig", Purpose::Test),
+    need("pip3", "python3-pip", "gets the validators of bills of materials", Purpose::Test),
     need("xz", "xz-utils", "unpacks the kernel's source", Purpose::Test),
     need("gpg", "gpg", "signs archives that tests make", Purpose::Test),
     need("gpgv", "gpgv", "checks release files beside us", Purpose::Test),

@@ -9,7 +9,6 @@ pub mod bridge;
 pub mod build;
 pub mod cluster;
 pub mod config;
-pub mod inspect;
 pub mod run;
 pub mod unit;
 

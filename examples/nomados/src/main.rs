@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use kiln::qemu::{Bus, Nic};
-use kiln::{Progress, cache};
+use kiln::{Progress, cache, inspect};
+use kiln::definition::{Format, KernelSource};
 use nomados::agent::Credentials;
+use nomados::build;
 use nomados::run::{self, Phase, Running};
-use nomados::{build, inspect};
 use serde_json::json;
 
 #[derive(Parser)]
@@ -69,24 +70,27 @@ struct BuildArguments {
     /// Where the images go
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// What to make
-    #[arg(long, value_delimiter = ',', default_value = "raw")]
-    format: Vec<build::Format>,
+    /// What to make, in place of what the definition says: initramfs, raw, qcow2, vmdk
+    #[arg(long, value_delimiter = ',', value_parser = format)]
+    format: Vec<Format>,
+    /// The definition, in place of NomadOS's own
+    #[arg(long, value_name = "image.toml")]
+    definition: Option<PathBuf>,
     /// A Nomad in place of the one that $NOMAD names, that is on PATH, or that is built
     #[arg(long, value_name = "PATH")]
     nomad: Option<PathBuf>,
     /// A kernel of your own
-    #[arg(long, value_name = "PATH", requires = "modules")]
+    #[arg(long, value_name = "PATH")]
     kernel: Option<PathBuf>,
-    /// Its modules (lib/modules/RELEASE)
+    /// Its modules (lib/modules/RELEASE), when it has any
     #[arg(long, value_name = "DIR", requires = "kernel")]
     modules: Option<PathBuf>,
     /// Its configuration, to be checked; found as config-RELEASE beside the kernel otherwise
     #[arg(long, value_name = "PATH", requires = "kernel")]
     kernel_config: Option<PathBuf>,
     /// The Debian package of the kernel
-    #[arg(long, value_name = "NAME", default_value = build::KERNEL_PACKAGE, conflicts_with = "kernel")]
-    kernel_package: String,
+    #[arg(long, value_name = "NAME", conflicts_with = "kernel")]
+    kernel_package: Option<String>,
     /// Nomad's configuration
     #[arg(long, value_name = "init.json")]
     config: Option<PathBuf>,
@@ -102,12 +106,17 @@ struct BuildArguments {
     /// An /init in place of the one that is built
     #[arg(long, value_name = "PATH")]
     init: Option<PathBuf>,
-    /// Debian's root directory to take libraries and busybox from, in place of packages
-    #[arg(long, value_name = "DIR")]
-    sysroot: Option<PathBuf>,
-    /// Where syslinux is unpacked, in place of packages
-    #[arg(long, value_name = "DIR")]
-    loader: Option<PathBuf>,
+    /// Take exactly what kiln.lock says, and do not change it
+    #[arg(long)]
+    locked: bool,
+    /// Fetch nothing
+    #[arg(long)]
+    offline: bool,
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    let known = Format::ALL.map(Format::name).join(", ");
+    Format::parse(text).ok_or_else(|| format!("known formats are {known}"))
 }
 
 #[derive(clap::Args)]
@@ -209,15 +218,18 @@ fn act(verb: Verb) -> Result<()> {
 impl BuildArguments {
     fn options(&self) -> Result<build::Options> {
         let mut options = build::Options::new(&self.out);
+        if let Some(definition) = &self.definition {
+            options.definition.clone_from(definition);
+        }
         options.formats.clone_from(&self.format);
         options.nomad.clone_from(&self.nomad);
-        options.kernel = match (&self.kernel, &self.modules) {
-            (Some(image), Some(modules)) => build::KernelChoice::Files {
+        options.kernel = match (&self.kernel, &self.kernel_package) {
+            (Some(image), _) => Some(KernelSource::Files {
                 image: image.clone(),
-                modules: modules.clone(),
+                modules: self.modules.clone(),
                 config: self.kernel_config.clone(),
-            },
-            _ => build::KernelChoice::Package(self.kernel_package.clone()),
+            }),
+            (None, package) => package.clone().map(KernelSource::Package),
         };
         options.config.clone_from(&self.config);
         for add in &self.add {
@@ -229,8 +241,8 @@ impl BuildArguments {
         options.allow_secrets = self.allow_secrets;
         options.dev = self.dev;
         options.init.clone_from(&self.init);
-        options.sysroot.clone_from(&self.sysroot);
-        options.loader.clone_from(&self.loader);
+        options.locked = self.locked;
+        options.offline = self.offline;
         Ok(options)
     }
 }

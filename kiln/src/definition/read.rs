@@ -63,7 +63,7 @@ fn top_level(mut top: Section<'_, '_>, notes: &mut Notes<'_>, file: &Path) -> Op
         }
     };
     let files = top.array(notes, "file");
-    let files = files.into_iter().filter_map(|section| file_entry(section, notes)).collect();
+    let files = files.into_iter().flat_map(|section| file_entries(section, notes)).collect();
     let users = top.array(notes, "user");
     let users = users.into_iter().filter_map(|section| user(section, notes)).collect();
     let groups = top.array(notes, "group");
@@ -280,24 +280,47 @@ fn network(section: Section<'_, '_>, notes: &mut Notes<'_>) -> Option<Placed<Str
 const CONTENTS: &[&str] =
     &["text", "file", "tree", "pick", "concatenate", "input", "link"];
 
-fn file_entry(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Option<FileEntry> {
+fn file_entries(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Vec<FileEntry> {
     let at = section.at;
     let paths = section.strings(notes, "path");
-    if paths.is_empty() {
-        notes.note(Some(at), "[[file]] needs a path");
-    }
     let directory = section.boolean(notes, "directory").filter(|yes| yes.value);
-    let content = match directory {
+    // Several files of packages, each at the path that it has there.
+    let picks = section.get("pick").is_some_and(|value| value.get_ref().is_array());
+    let contents: Vec<(Vec<Placed<String>>, Placed<Content>)> = match directory {
         Some(yes) => {
             for key in CONTENTS {
                 if section.get(key).is_some() {
                     notes.note(yes.at, format!("a directory has no {key}"));
                 }
             }
-            Some(Placed { value: Content::Directory, at: yes.at })
+            vec![(paths, Placed { value: Content::Directory, at: yes.at })]
         }
-        None => content(&mut section, notes),
+        None if picks => {
+            if let Some(path) = paths.first() {
+                let text = "several files are picked to the paths that they have: leave path out";
+                notes.note(path.at, text);
+            }
+            let picked = section.strings(notes, "pick").into_iter();
+            picked
+                .map(|path| {
+                    let at = path.at;
+                    (vec![path.clone()], Placed { value: Content::Pick(path.value), at })
+                })
+                .collect()
+        }
+        None => content(&mut section, notes)
+            .map(|content| match &content.value {
+                Content::Pick(path) if paths.is_empty() => {
+                    (vec![Placed { value: path.clone(), at: content.at }], content)
+                }
+                _ => (paths, content),
+            })
+            .into_iter()
+            .collect(),
     };
+    if contents.iter().any(|(paths, _)| paths.is_empty()) {
+        notes.note(Some(at), "[[file]] needs a path");
+    }
     let mode = section.string(notes, "mode").and_then(|text| {
         let given = text.at;
         let mode = u16::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o7777);
@@ -305,18 +328,21 @@ fn file_entry(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Option<Fil
             let text = format!("mode {:?} is not octal digits such as \"0755\"", text.value);
             notes.note(given, text);
         }
-        Some(Placed { value: mode?, at: text.at })
+        Some(Placed { value: mode?, at: given })
     });
-    let entry = FileEntry {
-        paths,
-        mode,
-        owner: section.string(notes, "owner"),
-        group: section.string(notes, "group"),
-        why: section.string(notes, "why").map(|why| why.value),
-        content: content.unwrap_or_else(|| Placed::new(Content::Directory, at)),
-    };
+    let owner = section.string(notes, "owner");
+    let group = section.string(notes, "group");
+    let why = section.string(notes, "why").map(|why| why.value);
     section.finish(notes);
-    Some(entry)
+    let entry = |(paths, content)| FileEntry {
+        paths,
+        content,
+        mode: mode.clone(),
+        owner: owner.clone(),
+        group: group.clone(),
+        why: why.clone(),
+    };
+    contents.into_iter().map(entry).collect()
 }
 
 fn content(section: &mut Section<'_, '_>, notes: &mut Notes<'_>) -> Option<Placed<Content>> {

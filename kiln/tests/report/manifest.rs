@@ -109,7 +109,7 @@ fn what_cannot_be_right_is_refused() {
         refused("\"path\": \"etc/link\"", "\"path\": \"dev/console\""),
         refused("\"sha1\": \"a", "\"sha1\": \"A"),
         refused("\"size\": 4", "\"size\": -4"),
-        refused("{\n", ""),
+        refused("\"format\": 1,", "\"format\": 1"),
     ];
     insta::assert_snapshot!(cases.join("\n"));
 }
