@@ -2,6 +2,7 @@
 //! inputs is found first and told at once; then the images are written.
 
 use std::fmt;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use clap::ValueEnum;
 use kiln::debian::{self, Kernel};
 use kiln::image::{self, BiosDisk};
 use kiln::manifest::{Artifact, Manifest};
-use kiln::{Cache, Error, Progress, cache, command, go, guest, kernel};
+use kiln::{Cache, Error, Progress, cache, command, go, guest, kernel, linux};
 use kiln_diskimg::boot::syslinux::Loader;
 use kiln_diskimg::{Layout, container};
 use kiln_initramfs::elf::{self, Resolver, Root};
@@ -137,11 +138,13 @@ pub enum KernelChoice {
     Files {
         /// The kernel.
         image: PathBuf,
-        /// `lib/modules/RELEASE`.
-        modules: PathBuf,
+        /// `lib/modules/RELEASE`; unless it has everything built in.
+        modules: Option<PathBuf>,
         /// Its configuration; looked for beside it without.
         config: Option<PathBuf>,
     },
+    /// Built from source, see [`crate::linux`].
+    Source(linux::Source),
 }
 
 /// What to build, and of what.
@@ -156,6 +159,10 @@ pub struct Options {
     pub nomad: Option<PathBuf>,
     /// The kernel.
     pub kernel: KernelChoice,
+    /// What the kernel must have; all that NomadOS promises without.
+    pub requirements: Option<Requirements>,
+    /// How many compilers build the kernel at once; as many as there are processors without.
+    pub jobs: Option<NonZero<usize>>,
     /// Nomad's configuration; ours without.
     pub config: Option<PathBuf>,
     /// Files of the host and their paths in the image.
@@ -185,6 +192,8 @@ impl Options {
             formats: vec![Format::Raw],
             nomad: None,
             kernel: KernelChoice::Package(KERNEL_PACKAGE.into()),
+            requirements: None,
+            jobs: None,
             config: None,
             add: Vec::new(),
             allow_secrets: false,
@@ -348,7 +357,12 @@ impl Inputs {
                 kernel
             }
             KernelChoice::Files { image, modules, config } => {
-                kernel::from_files(image, modules, config.as_deref())?
+                kernel::from_files(image, modules.as_deref(), config.as_deref())?
+            }
+            KernelChoice::Source(source) => {
+                let mut recipe = crate::linux::recipe(source.clone())?;
+                recipe.jobs = options.jobs;
+                linux::build(cache, &recipe, progress)?
             }
         };
         let packages = |names: &[&str]| {
@@ -395,9 +409,10 @@ fn plan(options: &Options, inputs: &Inputs) -> Result<(Tree, Vec<String>)> {
     let mut problems = config::problems(name, text, options.allow_secrets);
     let mut tree = Tree::new();
 
-    let requirements = include_str!("../etc/kernel-requirements.toml");
-    let requirements =
-        Requirements::parse(requirements, "etc/kernel-requirements.toml").map_err(Error::from)?;
+    let requirements = match &options.requirements {
+        Some(requirements) => requirements.clone(),
+        None => requirements()?,
+    };
     let mut advice = Vec::new();
     match kernel::check(&inputs.kernel, &requirements) {
         Ok(checked) => {
@@ -426,6 +441,15 @@ fn plan(options: &Options, inputs: &Inputs) -> Result<(Tree, Vec<String>)> {
     }
     problems.extend(tree.check().iter().map(ToString::to_string));
     if problems.is_empty() { Ok((tree, advice)) } else { Err(Error::Plan(problems).into()) }
+}
+
+/// What a kernel must have for NomadOS.
+///
+/// # Errors
+/// None: the set is a part of this program, and a test reads it.
+pub fn requirements() -> Result<Requirements> {
+    let text = include_str!("../etc/kernel-requirements.toml");
+    Ok(Requirements::parse(text, "etc/kernel-requirements.toml").map_err(Error::from)?)
 }
 
 /// `/bin/x` is `/usr/bin/x` in a tree whose `/bin` is a link.

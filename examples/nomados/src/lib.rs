@@ -7,6 +7,7 @@ pub mod agent;
 pub mod build;
 pub mod config;
 pub mod inspect;
+pub mod linux;
 pub mod run;
 
 /// The kernel's command line: the console on the first serial port, few words of its own, and a

@@ -1,5 +1,6 @@
 //! `nomados`: build an image of NomadOS, look into it, run it.
 
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
+use kiln::linux::Source;
 use kiln::qemu::{Bus, Nic};
 use kiln::{Progress, cache};
 use nomados::run::{self, Phase, Running};
@@ -67,9 +69,9 @@ struct BuildArguments {
     #[arg(long, value_name = "PATH")]
     nomad: Option<PathBuf>,
     /// A kernel of your own
-    #[arg(long, value_name = "PATH", requires = "modules")]
+    #[arg(long, value_name = "PATH")]
     kernel: Option<PathBuf>,
-    /// Its modules (lib/modules/RELEASE)
+    /// Its modules (lib/modules/RELEASE), unless it has everything built in
     #[arg(long, value_name = "DIR", requires = "kernel")]
     modules: Option<PathBuf>,
     /// Its configuration, to be checked; found as config-RELEASE beside the kernel otherwise
@@ -78,6 +80,12 @@ struct BuildArguments {
     /// The Debian package of the kernel
     #[arg(long, value_name = "NAME", default_value = build::KERNEL_PACKAGE, conflicts_with = "kernel")]
     kernel_package: String,
+    /// Build a small kernel without modules from a source package such as linux-source-6.1
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["kernel", "kernel_package"])]
+    kernel_source: Option<String>,
+    /// How many compilers build that kernel at once; as many as there are processors without
+    #[arg(long, value_name = "N", requires = "kernel_source")]
+    jobs: Option<NonZero<usize>>,
     /// Nomad's configuration
     #[arg(long, value_name = "init.json")]
     config: Option<PathBuf>,
@@ -192,14 +200,16 @@ impl BuildArguments {
         let mut options = build::Options::new(&self.out);
         options.formats.clone_from(&self.format);
         options.nomad.clone_from(&self.nomad);
-        options.kernel = match (&self.kernel, &self.modules) {
-            (Some(image), Some(modules)) => build::KernelChoice::Files {
+        options.kernel = match (&self.kernel, &self.kernel_source) {
+            (Some(image), _) => build::KernelChoice::Files {
                 image: image.clone(),
-                modules: modules.clone(),
+                modules: self.modules.clone(),
                 config: self.kernel_config.clone(),
             },
-            _ => build::KernelChoice::Package(self.kernel_package.clone()),
+            (None, Some(package)) => build::KernelChoice::Source(Source::debian(package)),
+            (None, None) => build::KernelChoice::Package(self.kernel_package.clone()),
         };
+        options.jobs = self.jobs;
         options.config.clone_from(&self.config);
         for add in &self.add {
             let (file, path) = add
