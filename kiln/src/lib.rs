@@ -2,7 +2,7 @@
 //!
 //! The crates in `crates/` know formats, protocols and rules, and nothing of each other. This one
 //! knows how they are put together: where a kernel and packages come from ([`debian`]), how
-//! programs get built ([`go`], [`guest`]), how a file tree becomes an initramfs and a bootable
+//! programs get built ([`go`], [`guest`]) and kernels ([`linux`]), how a file tree becomes an initramfs and a bootable
 //! disk ([`image`]), what is said about the result ([`manifest`], and made of that [`sbom`],
 //! [`diff`] and [`picture`]), what is in an image that is at hand ([`inspect`]), and how it is run
 //! ([`qemu`]).
@@ -21,6 +21,7 @@ pub mod guest;
 pub mod image;
 pub mod inspect;
 pub mod kernel;
+pub mod linux;
 pub mod machine;
 pub mod manifest;
 pub mod picture;

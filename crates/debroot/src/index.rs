@@ -401,6 +401,12 @@ impl<'index> Package<'index> {
         })
     }
 
+    /// What it needs to work: groups of relations, one of each of which must be met.
+    #[must_use]
+    pub fn depends(&self) -> Vec<Vec<Relation<'index>>> {
+        dependency::parse(self.relations(Kind::Depends)).unwrap_or_default()
+    }
+
     /// What it provides: names, perhaps with a version.
     #[must_use]
     pub fn provides(&self) -> Vec<Relation<'index>> {

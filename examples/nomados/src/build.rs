@@ -8,9 +8,13 @@ use kiln::build::{self, Report};
 use kiln::definition::{Content, Definition, FileEntry, Format, InitSource, KernelSource, Placed};
 use kiln::{Cache, Error, Progress};
 use kiln_initramfs::Compression;
+use kiln_kconfig::Requirements;
 
 use crate::config;
 
+/// What a kernel from source is made of, on top of `allnoconfig` and the kernel's own
+/// `kvm_guest.config`: files beside the definition.
+const FRAGMENTS: [&str; 2] = ["etc/linux/nomados.config", "etc/linux/hardening.config"];
 /// Where the image has Nomad's configuration.
 const CONFIG: &str = "/etc/nomad/init.json";
 /// The word of the kernel's command line that brings a shell on the console.
@@ -80,9 +84,11 @@ impl Options {
         let mut definition = Definition::read(&self.definition)?;
         if let Some(kernel) = &self.kernel {
             definition.kernel.source = Placed::nowhere(absolute(kernel)?);
-            if !matches!(kernel, KernelSource::Source(_) | KernelSource::Tree(_)) {
-                definition.kernel.fragments.clear();
-            }
+            let from_source = matches!(kernel, KernelSource::Source(_) | KernelSource::Tree(_));
+            definition.kernel.fragments = match from_source {
+                true => FRAGMENTS.map(|path| Placed::nowhere(PathBuf::from(path))).to_vec(),
+                false => Vec::new(),
+            };
         }
         if let Some(init) = &self.init {
             definition.init.source = Placed::nowhere(InitSource::File(std::path::absolute(init)?));
@@ -161,4 +167,13 @@ fn check_config(options: &Options, definition: &Definition) -> Result<()> {
     let shown = options.config.as_ref().unwrap_or(&path).display().to_string();
     let problems = config::problems(&shown, &text, options.allow_secrets);
     if problems.is_empty() { Ok(()) } else { Err(Error::Plan(problems).into()) }
+}
+
+/// What NomadOS asks of a kernel.
+///
+/// # Errors
+/// None: the file is part of this program, and a test reads it.
+pub fn requirements() -> Result<Requirements> {
+    let text = include_str!("../etc/kernel-requirements.toml");
+    Ok(Requirements::parse(text, "etc/kernel-requirements.toml").map_err(Error::from)?)
 }

@@ -9,6 +9,7 @@ pub mod bridge;
 pub mod build;
 pub mod cluster;
 pub mod config;
+pub mod linux;
 pub mod run;
 pub mod unit;
 

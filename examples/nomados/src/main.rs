@@ -91,6 +91,9 @@ struct BuildArguments {
     /// The Debian package of the kernel
     #[arg(long, value_name = "NAME", conflicts_with = "kernel")]
     kernel_package: Option<String>,
+    /// Build a small kernel without modules from a source package such as linux-source-6.1
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["kernel", "kernel_package"])]
+    kernel_source: Option<String>,
     /// Nomad's configuration
     #[arg(long, value_name = "init.json")]
     config: Option<PathBuf>,
@@ -223,13 +226,14 @@ impl BuildArguments {
         }
         options.formats.clone_from(&self.format);
         options.nomad.clone_from(&self.nomad);
-        options.kernel = match (&self.kernel, &self.kernel_package) {
-            (Some(image), _) => Some(KernelSource::Files {
+        options.kernel = match (&self.kernel, &self.kernel_source, &self.kernel_package) {
+            (Some(image), ..) => Some(KernelSource::Files {
                 image: image.clone(),
                 modules: self.modules.clone(),
                 config: self.kernel_config.clone(),
             }),
-            (None, package) => package.clone().map(KernelSource::Package),
+            (None, Some(source), _) => Some(KernelSource::Source(source.clone())),
+            (None, None, package) => package.clone().map(KernelSource::Package),
         };
         options.config.clone_from(&self.config);
         for add in &self.add {

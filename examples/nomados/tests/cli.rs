@@ -47,7 +47,7 @@ fn build(out: &Path) -> Command {
     command.arg("--nomad").arg(&inputs.nomad).arg("--init").arg(&inputs.init);
     command.arg("--sysroot").arg(&inputs.sysroot).arg("--loader").arg(&inputs.loader);
     command.arg("--kernel").arg(&inputs.kernel.image);
-    command.arg("--modules").arg(&inputs.kernel.modules);
+    command.arg("--modules").arg(inputs.kernel.modules.as_ref().expect("modules"));
     command.arg("--kernel-config").arg(&inputs.kernel.config);
     command
 }
@@ -112,7 +112,7 @@ fn the_same_build_anywhere_by_anybody_at_any_time_gives_the_same_bytes() {
     command.arg("--out").arg(&there).args(formats).arg("--nomad").arg(&nomad);
     command.arg("--init").arg(&init).arg("--sysroot").arg(&inputs.sysroot);
     command.arg("--loader").arg(&inputs.loader).arg("--kernel").arg(&inputs.kernel.image);
-    command.arg("--modules").arg(&inputs.kernel.modules);
+    command.arg("--modules").arg(inputs.kernel.modules.as_ref().expect("modules"));
     command.arg("--kernel-config").arg(&inputs.kernel.config);
     command.current_dir("/").env("TZ", "Pacific/Kiritimati").env("HOME", "/nonexistent");
     command.env("KILN_CACHE", there.join("cache")).env("SOURCE_DATE_EPOCH", "1");

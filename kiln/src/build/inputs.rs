@@ -13,7 +13,7 @@ use super::Options;
 use crate::definition::{Definition, Format, InitSource, Input, KernelSource, Placed, hint};
 use crate::debian::Kernel;
 use crate::manifest::InputRecord;
-use crate::{Error, Progress, Result, command, digest, go, guest, kernel};
+use crate::{Error, Progress, Result, command, digest, go, guest, kernel, linux};
 
 /// What was found, fetched or built.
 #[derive(Debug)]
@@ -64,7 +64,8 @@ pub(super) fn get(
         .map(|path| Ok(Requirements::read(definition.host_path(path))?))
         .collect::<Result<Vec<_>>>()?;
     let mut roots = Vec::new();
-    let kernel = find_kernel(definition, options, packages, &mut roots, progress)?;
+    let kernel =
+        find_kernel(definition, options, packages, &requirements, &mut roots, progress)?;
     let image = digest::of_file(&kernel.image)?;
     records.push(InputRecord {
         name: "linux".into(),
@@ -219,6 +220,7 @@ fn find_kernel(
     definition: &Definition,
     options: &Options,
     packages: &Packages,
+    requirements: &[Requirements],
     roots: &mut Vec<kiln_debroot::root::Root>,
     progress: &Progress,
 ) -> Result<Kernel> {
@@ -237,10 +239,14 @@ fn find_kernel(
         }
         KernelSource::Source(name) => {
             let root = unpacked(BTreeSet::from([name.clone()]))?;
-            built(definition, options, linux::Source::unpacked(&root.directory, name), progress)
+            let sha256 = root.package(name).map_or_else(String::new, |it| it.sha256.clone());
+            let source =
+                linux::Source::Package { name: name.clone(), root: root.directory, sha256 };
+            built(definition, options, source, requirements, progress)
         }
         KernelSource::Tree(path) => {
-            built(definition, options, linux::Source::tree(definition.host_path(path)), progress)
+            let source = linux::Source::tree(definition.host_path(path));
+            built(definition, options, source, requirements, progress)
         }
         KernelSource::Files { image, modules, config } => {
             let image = definition.host_path(image);
@@ -255,6 +261,7 @@ fn built(
     definition: &Definition,
     options: &Options,
     source: linux::Source,
+    requirements: &[Requirements],
     progress: &Progress,
 ) -> Result<Kernel> {
     let mut recipe = linux::Recipe::new(source);
@@ -263,5 +270,7 @@ fn built(
         let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         recipe.fragments.push((fragment.display().to_string(), text));
     }
+    // Minutes are not spent on a kernel that could not do what is asked of it.
+    recipe.requirements = requirements.first().cloned();
     linux::build(&options.cache, &recipe, progress)
 }

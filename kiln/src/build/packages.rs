@@ -125,7 +125,7 @@ impl Wanted {
 }
 
 /// Whether a package of this name holds a kernel itself.
-fn holds_kernel(name: &str) -> bool {
+pub(super) fn holds_kernel(name: &str) -> bool {
     name.strip_prefix("linux-image-")
         .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
@@ -285,8 +285,7 @@ pub(super) fn closure(lock: &Lock, names: &[&str]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut todo: Vec<&str> = names.to_vec();
     while let Some(name) = todo.pop() {
-        let package = lock.package(name).or_else(|| lock.provider(name));
-        let Some(package) = package else { continue };
+        let Some(package) = lock.package(name) else { continue };
         if found.insert(package.name.clone()) {
             todo.extend(package.depends.iter().map(String::as_str));
         }
