@@ -144,7 +144,7 @@ fn a_syntax_error_has_its_place() {
 fn the_definitions_of_the_examples_are_good() {
     let root = kiln::cache::workspace_root();
     let definition = Definition::read(&root.join("examples/nomados/image.toml")).unwrap();
-    assert_eq!(definition.services[0].spec.name, "nomad");
+    assert!(definition.services.iter().any(|service| service.spec.name == "nomad"));
     let busybox = definition.files.iter().find(|file| file.paths[0].value == "/usr/bin/busybox");
     assert_eq!(busybox.unwrap().content.value, Content::Pick("/usr/bin/busybox".into()));
 }
