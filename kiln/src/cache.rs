@@ -55,6 +55,16 @@ impl Cache {
         Ok(path)
     }
 
+    /// A directory inside the cache, which exists afterwards.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn directory(&self, name: impl AsRef<Path>) -> Result<PathBuf> {
+        let path = self.root.join(name);
+        std::fs::create_dir_all(&path).map_err(Error::io("create directory", &path))?;
+        Ok(path)
+    }
+
     /// The thing at `name`, made by `make` if it is not there. `make` gets a path to make a file or
     /// directory at, which is renamed into place when it is whole.
     ///

@@ -88,7 +88,7 @@ impl Wanted {
     fn resolve(mut self, definition: &Definition, options: &Options, progress: &Progress) -> Result<Lock> {
         command::require("/usr/lib/apt/apt-helper", "to get Debian packages", "apt")?;
         let step = progress.step(format!("reading the package lists of {}", *definition.debian.suite));
-        let store = options.cache.path("debian/lists/.")?;
+        let store = options.cache.directory("debian/lists")?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let index = archive::read(&self.archives, now, &store, &AptHelper::default())?;
         step.done();
@@ -266,7 +266,7 @@ fn locked(
 
 /// Sees to it that every package file is in the cache and is what the lock says.
 fn fetch(lock: &Lock, options: &Options, step: &crate::Step) -> Result<()> {
-    let directory = options.cache.path("debian/.")?;
+    let directory = options.cache.directory("debian")?;
     let helper = AptHelper::default();
     let fetch: Option<&dyn kiln_debroot::fetch::Fetch> =
         if options.offline { None } else { Some(&helper) };
@@ -301,7 +301,7 @@ pub(super) fn unpack(
     names: &BTreeSet<String>,
     progress: &Progress,
 ) -> Result<Root> {
-    let directory = options.cache.path("debian/.")?;
+    let directory = options.cache.directory("debian")?;
     let place = download::by_digest(directory);
     let packages: Vec<(LockedPackage, PathBuf)> = lock
         .packages

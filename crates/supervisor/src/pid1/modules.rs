@@ -203,8 +203,8 @@ fn parameters(command_line: &str, module: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// What the devices of a sysfs say they are: each bus lists its devices, and each class (input
-/// devices have a modalias and are on no bus).
+/// What the devices of a sysfs say they are: each bus lists its devices, as does each class (input
+/// devices have a modalias and are on no bus), and the processors have one for all of them.
 fn modaliases(sysfs: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let children = |directory: PathBuf| {
@@ -212,7 +212,8 @@ fn modaliases(sysfs: &Path) -> BTreeSet<String> {
         entries.take(MAX_ENTRIES).map(|entry| entry.path())
     };
     let buses = children(sysfs.join("bus")).map(|bus| bus.join("devices"));
-    for devices in buses.chain(children(sysfs.join("class"))) {
+    let system = std::iter::once(sysfs.join("devices/system"));
+    for devices in buses.chain(children(sysfs.join("class"))).chain(system) {
         for device in children(devices) {
             let text = std::fs::read_to_string(device.join("modalias")).unwrap_or_default();
             let text = text.trim();
@@ -248,7 +249,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let device = dir.path().join("devices/pci0/virtio0");
         let input = dir.path().join("devices/input0");
-        for (of, alias) in [(&device, "virtio:d00000001v00001AF4\n"), (&input, "input:b0019\n")] {
+        let processors = dir.path().join("devices/system/cpu");
+        let aliases = [
+            (&device, "virtio:d00000001v00001AF4\n"),
+            (&input, "input:b0019\n"),
+            (&processors, "cpu:type:x86\n"),
+        ];
+        for (of, alias) in aliases {
             std::fs::create_dir_all(of).unwrap();
             std::fs::write(of.join("modalias"), alias).unwrap();
         }
@@ -261,6 +268,6 @@ mod tests {
         list("class/input", &input);
         list("class/tty", dir.path());
         let found: Vec<_> = modaliases(dir.path()).into_iter().collect();
-        assert_eq!(found, ["input:b0019", "virtio:d00000001v00001AF4"]);
+        assert_eq!(found, ["cpu:type:x86", "input:b0019", "virtio:d00000001v00001AF4"]);
     }
 }
