@@ -1,5 +1,7 @@
 //! What the tests that boot images share: the images, built once a run, and a small HTTP server.
 
+pub mod jobs;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -26,17 +28,26 @@ pub fn images() -> Result<&'static Path> {
 
 fn build_images() -> Result<PathBuf> {
     let out = cache::workspace_root().join("target/e2e/nomados");
-    std::fs::create_dir_all(&out).context("make target/e2e/nomados")?;
+    let mut options = with_raw_exec(&out)?;
+    options.formats = vec![Format::Initramfs, Format::Raw, Format::Qcow2, Format::Vmdk];
+    build::build(&options, &Progress::on_stderr())?;
+    Ok(out)
+}
+
+/// What builds a NomadOS into `out`, with `raw_exec` enabled by its configuration.
+///
+/// # Errors
+/// When the configuration cannot be written.
+pub fn with_raw_exec(out: &Path) -> Result<build::Options> {
+    std::fs::create_dir_all(out).with_context(|| format!("make {}", out.display()))?;
     let mut config: serde_json::Value =
         serde_json::from_str(include_str!("../../examples/nomados/etc/init.json"))?;
     config["plugin"] = serde_json::json!([{ "raw_exec": { "config": { "enabled": true } } }]);
     let path = out.join("init.json");
     cache::write_file(&path, config.to_string().as_bytes())?;
-    let mut options = build::Options::new(&out);
-    options.formats = vec![Format::Initramfs, Format::Raw, Format::Qcow2, Format::Vmdk];
+    let mut options = build::Options::new(out);
     options.config = Some(path);
-    build::build(&options, &Progress::on_stderr())?;
-    Ok(out)
+    Ok(options)
 }
 
 /// Starts a NomadOS, and prints its console if the test fails from here on.

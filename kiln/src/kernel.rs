@@ -205,3 +205,34 @@ fn index(kernel: &Kernel, cache: &Cache) -> Result<Index> {
     })?;
     Ok(Index::read_dir(&kept)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kernel image as far as its header: the magic, and where the version stands.
+    fn image(version: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0; 0x400];
+        bytes[0x202..0x206].copy_from_slice(b"HdrS");
+        bytes[0x20e..0x210].copy_from_slice(&0x180_u16.to_le_bytes());
+        bytes.truncate(0x380);
+        bytes.extend_from_slice(version);
+        bytes
+    }
+
+    #[test]
+    fn the_release_is_read_from_the_image_where_there_are_no_modules() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vmlinuz");
+        std::fs::write(directory.path().join("config-6.1.2-x"), "CONFIG_64BIT=y\n").unwrap();
+        std::fs::write(&path, image(b"6.1.2-x (kiln@kiln) #1\0")).unwrap();
+        let kernel = from_files(&path, None, None).unwrap();
+        assert_eq!((kernel.release.as_str(), &kernel.modules), ("6.1.2-x", &None));
+        assert!(kernel.config.ends_with("config-6.1.2-x"));
+        for wrong in [&b"../../etc x"[..], b"6.1/../../x y", b"", b"6.1.2-never-ends"] {
+            std::fs::write(&path, image(wrong)).unwrap();
+            let error = from_files(&path, None, None).unwrap_err().to_string();
+            assert!(error.contains("--modules"), "{error}");
+        }
+    }
+}

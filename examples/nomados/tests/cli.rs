@@ -205,6 +205,19 @@ fn a_kernel_without_what_is_needed_is_told_with_reason_and_all_other_problems() 
 }
 
 #[test]
+fn a_kernel_that_needs_modules_is_refused_without_them() {
+    let (directory, out) = temporary();
+    let inputs = inputs();
+    // The configuration is beside the kernel, whose release is read from itself.
+    let mut command = nomados();
+    command.arg("build").arg("--out").arg(&out).arg("--kernel").arg(&inputs.kernel.image);
+    command.arg("--nomad").arg(&inputs.nomad).arg("--init").arg(&inputs.init);
+    command.arg("--sysroot").arg(&inputs.sysroot).arg("--loader").arg(&inputs.loader);
+    refuses(&mut command, &out, &["virtio_net is a module", "e1000 is a module", "--modules"]);
+    drop(directory);
+}
+
+#[test]
 fn a_configuration_that_does_not_parse_or_holds_secrets_is_refused() {
     let (directory, out) = temporary();
     let config = directory.path().join("init.json");
