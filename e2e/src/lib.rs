@@ -1,4 +1,11 @@
-//! What the tests that boot images share: the images, built once a run, and a small HTTP server.
+//! What the tests that boot images share: the images, built once a run, variants of them, and small
+//! servers.
+
+mod chrony;
+mod variant;
+
+pub use chrony::Chrony;
+pub use variant::{LONG, Variant, report, said, tool};
 
 pub mod jobs;
 

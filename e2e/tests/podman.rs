@@ -58,8 +58,7 @@ fn a_job_downloads_podman_and_its_api_runs_a_container() -> Result<()> {
     let quiet = Progress::quiet();
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("podman.tar.gz");
-    let made =
-        artifact::podman(&Cache::of_workspace(), &file, "http://unused", "unused", &quiet)?;
+    let made = artifact::podman(&Cache::of_workspace(), &file, "http://unused", "unused", &quiet)?;
     println!("podman: {} files, {} bytes, {} packed", made.files, made.unpacked, made.len);
     let bytes = std::fs::read(&file)?;
     let sha256 = digest::of_bytes(&bytes);
@@ -113,9 +112,7 @@ fn a_job_downloads_podman_and_its_api_runs_a_container() -> Result<()> {
         "command": ["/bin/sh", "-c", script],
     });
     let json = "application/json";
-    podman
-        .post("/containers/create", json, container.to_string().as_bytes())
-        .with_context(said)?;
+    podman.post("/containers/create", json, container.to_string().as_bytes()).with_context(said)?;
     podman.post("/containers/hello/start", json, b"").with_context(said)?;
     let code = podman.post("/containers/hello/wait", json, b"").with_context(said)?;
     let log = podman.get("/containers/hello/logs?stdout=true&stderr=true")?;
@@ -124,10 +121,7 @@ fn a_job_downloads_podman_and_its_api_runs_a_container() -> Result<()> {
     for expected in ["inside\n", "0\n", "sh\n", "a page from the host\n"] {
         ensure!(log.contains(expected), "{expected:?} is not in {log:?}");
     }
-    println!(
-        "podman: image imported and container run in {:.1} s",
-        begun.elapsed().as_secs_f64()
-    );
+    println!("podman: image imported and container run in {:.1} s", begun.elapsed().as_secs_f64());
 
     // Stopped, it leaves no mount behind, and the node's own file systems alone.
     agent.stop("podman")?;

@@ -39,6 +39,10 @@
 //! | `network` | daemon | every required interface is configured; else the first one | |
 //! | `time` | daemon | the clock is set, or plausible and nobody there to ask | |
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod boot;
 mod clock;
 mod console;

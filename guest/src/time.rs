@@ -79,7 +79,9 @@ pub(crate) fn run() -> ExitCode {
         };
         let left = deadline.saturating_duration_since(Instant::now());
         if !service.ready && left.is_zero() {
-            say(format_args!("no server has answered within {} s", BOUND.as_secs()));
+            let what =
+                if path.exists() { "no server has answered" } else { "the network is not ready" };
+            say(format_args!("{what} after {} s: tried again later", BOUND.as_secs()));
             return ExitCode::FAILURE;
         }
         let wait = if service.ready { wait } else { Some(wait.unwrap_or(left).min(left)) };

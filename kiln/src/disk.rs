@@ -87,17 +87,18 @@ impl<'a> Boot<'a> {
         let rest = disk.partitions.len().checked_sub(1).and_then(|last| {
             let entry = disk.partitions.get(last)?;
             let placed = layout.partitions.get(last)?;
-            let is_fat = matches!(
-                entry.content.value,
-                PartitionContent::Fat | PartitionContent::Tree(_)
-            );
-            (is_fat && entry.size.value == PartitionSize::Rest)
-                .then_some((last, entry, ByteLen(placed.sectors.saturating_mul(SECTOR))))
+            let is_fat =
+                matches!(entry.content.value, PartitionContent::Fat | PartitionContent::Tree(_));
+            (is_fat && entry.size.value == PartitionSize::Rest).then_some((
+                last,
+                entry,
+                ByteLen(placed.sectors.saturating_mul(SECTOR)),
+            ))
         });
         let Some((last, entry, len)) = rest else { return Ok(layout) };
         let partition = self.entry(definition, entry, Some(len));
-        let partition = partition
-            .map_err(|error| Error::Plan(vec![place(definition, entry, &error)]))?;
+        let partition =
+            partition.map_err(|error| Error::Plan(vec![place(definition, entry, &error)]))?;
         if let Some(slot) = plan.partitions.get_mut(last) {
             *slot = partition;
         }

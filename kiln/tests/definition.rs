@@ -11,7 +11,8 @@ fn problems(text: &str) -> String {
     }
 }
 
-const LEAST: &str = "name = \"x\"\n[init]\nfile = \"init\"\n[kernel]\npackage = \"linux-image-amd64\"\n";
+const LEAST: &str =
+    "name = \"x\"\n[init]\nfile = \"init\"\n[kernel]\npackage = \"linux-image-amd64\"\n";
 
 #[test]
 fn the_least_is_enough_and_has_defaults() {

@@ -200,9 +200,8 @@ impl Index {
             return Ok(());
         }
         let name = value(Field::Package);
-        let wrong = |reason: &str| {
-            Err(Error::syntax(origin, line, format!("package {name:?}: {reason}")))
-        };
+        let wrong =
+            |reason: &str| Err(Error::syntax(origin, line, format!("package {name:?}: {reason}")));
         if !dependency::is_name(name) {
             return wrong("that is no name of a package");
         }
@@ -267,7 +266,8 @@ impl Index {
 
     /// Every package in every version, in the order in which they were added.
     pub fn packages(&self) -> impl Iterator<Item = Package<'_>> {
-        (0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX)).map(|number| self.package(number))
+        (0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX))
+            .map(|number| self.package(number))
     }
 
     /// Names of packages that look like this one, the nearest first; at most three.

@@ -268,10 +268,10 @@ impl<'index> Solver<'index> {
             };
         }
         let Some(wanted) = wanted else {
-            return self.index.newest(name).ok_or_else(|| Problem::Unknown {
-                name: name.into(),
-                near: Vec::new(),
-            });
+            return self
+                .index
+                .newest(name)
+                .ok_or_else(|| Problem::Unknown { name: name.into(), near: Vec::new() });
         };
         versions.sort_by(|a, b| version::compare(b.version(), a.version()));
         let found = versions.iter().find(|package| package.version() == wanted);

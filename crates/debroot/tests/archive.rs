@@ -9,7 +9,9 @@ use std::process::{Command, Stdio};
 
 use kiln_debroot::fetch::{Fetch, LocalFiles};
 use kiln_debroot::root::Options;
-use kiln_debroot::{Archive, Error, Index, Lock, Request, Root, archive, download, openpgp, resolve};
+use kiln_debroot::{
+    Archive, Error, Index, Lock, Request, Root, archive, download, openpgp, resolve,
+};
 use packages::{Package, file, sha256, symlink};
 
 /// 2026-11-21, when the archive below was still valid.
@@ -135,7 +137,9 @@ fn publish(directory: &Path, gpg: &Gpg, packages: &[Package], fields: &str) -> A
 
 fn set() -> [Package; 2] {
     [
-        Package::new("app", "2.0-1").with_control("Depends: lib (>= 1)").with(file("./usr/bin/app", "a")),
+        Package::new("app", "2.0-1")
+            .with_control("Depends: lib (>= 1)")
+            .with(file("./usr/bin/app", "a")),
         Package::new("lib", "1.5")
             .with(file("./lib/libx.so.1.5", "l"))
             .with(symlink("./lib/libx.so.1", "libx.so.1.5")),
@@ -155,7 +159,8 @@ fn from_names_to_a_root_and_again_offline() {
     let cache = work.path().join("cache");
     let index = read(&archive, &cache, NOW).unwrap();
     let request = Request::new(["app"]);
-    let lock = Lock::new(std::slice::from_ref(&archive), &request, &resolve(&index, &request).unwrap());
+    let lock =
+        Lock::new(std::slice::from_ref(&archive), &request, &resolve(&index, &request).unwrap());
     let place = download::by_digest(&cache);
 
     let error = download::download(&lock, &place, None).unwrap_err();
@@ -312,8 +317,7 @@ fn no_space_is_a_clear_error_and_leaves_nothing() {
     let mut lock = Lock::default();
     lock.packages.push(package);
     let cache: PathBuf = work.path().join("cache");
-    let error =
-        download::download(&lock, &download::by_digest(&cache), Some(&Full)).unwrap_err();
+    let error = download::download(&lock, &download::by_digest(&cache), Some(&Full)).unwrap_err();
     assert!(error.to_string().contains("make room"), "{error}");
     assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 0);
 }

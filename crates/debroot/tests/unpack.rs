@@ -141,8 +141,8 @@ fn names_with_a_nul_are_refused() {
 
 #[test]
 fn sizes_that_lie_and_bombs_are_refused() {
-    let lie = Package::new("lie", "1")
-        .with(Entry { size: Some(1 << 40), ..file("./usr/big", "small") });
+    let lie =
+        Package::new("lie", "1").with(Entry { size: Some(1 << 40), ..file("./usr/big", "small") });
     let (_work, root) = unpack(&[lie], &Options::default());
     assert!(matches!(root.unwrap_err(), Error::Deb { .. }));
 

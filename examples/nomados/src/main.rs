@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
+use kiln::definition::{Format, KernelSource};
 use kiln::qemu::{Bus, Nic};
 use kiln::{Progress, cache, inspect};
-use kiln::definition::{Format, KernelSource};
 use nomados::agent::Credentials;
 use nomados::build;
 use nomados::run::{self, Phase, Running};
@@ -146,6 +146,10 @@ struct RunArguments {
     /// The network card
     #[arg(long, value_enum, default_value = "virtio")]
     nic: NicChoice,
+    /// A further card on a bridge of the host, after the one that the ports lead to; the image's
+    /// network.toml says what is done with it
+    #[arg(long, value_name = "BRIDGE")]
+    bridge: Vec<String>,
     /// The disk's controller
     #[arg(long, value_enum, default_value = "virtio")]
     bus: BusChoice,
@@ -283,6 +287,7 @@ fn boot(image: &std::path::Path, arguments: &RunArguments, built: Option<Duratio
         BusChoice::Virtio => Bus::Virtio,
         BusChoice::Ide => Bus::Ide,
     };
+    options.bridges.clone_from(&arguments.bridge);
     options.nomads_ports = arguments.stay;
     options.interrupt = Some(Arc::clone(&interrupt));
 

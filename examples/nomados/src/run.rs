@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use kiln::Progress;
-use kiln::qemu::{Bus, DirectKernel, Disk, Format, Forward, Link, Machine, Nic, Vm, format_of};
+use kiln::qemu::{
+    Bus, Card, DirectKernel, Disk, Format, Forward, Link, Machine, Nic, Plugged, Vm, format_of,
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -53,6 +55,8 @@ pub struct Options {
     pub ports: Vec<u16>,
     /// Whether the guest has a network to ask for an address.
     pub network: bool,
+    /// Bridges of the host that the machine has a further card on each, of the same model.
+    pub bridges: Vec<String>,
     /// Set when the user wants to stop.
     pub interrupt: Option<Arc<AtomicBool>>,
 }
@@ -74,6 +78,7 @@ impl Options {
             nomads_ports: false,
             ports: Vec::new(),
             network: true,
+            bridges: Vec::new(),
             interrupt: None,
         }
     }
@@ -108,6 +113,11 @@ pub fn start(options: &Options) -> Result<Running> {
     machine.memory = options.memory;
     machine.nic = Some(options.nic);
     machine.network = options.network;
+    for bridge in &options.bridges {
+        let mut card = Card::new(Plugged::Bridge(bridge.clone()));
+        card.model = options.nic;
+        machine.cards.push(card);
+    }
     machine.interrupt.clone_from(&options.interrupt);
     if options.network {
         let host = |port| if options.nomads_ports { port } else { 0 };

@@ -8,10 +8,10 @@ use kiln_debroot::lock::Input as LockedInput;
 use kiln_diskimg::boot::syslinux::Loader;
 use kiln_kconfig::Requirements;
 
-use super::packages::{self, LOADER, Packages};
 use super::Options;
-use crate::definition::{Definition, Format, InitSource, Input, KernelSource, Placed, hint};
+use super::packages::{self, LOADER, Packages};
 use crate::debian::Kernel;
+use crate::definition::{Definition, Format, InitSource, Input, KernelSource, Placed, hint};
 use crate::manifest::InputRecord;
 use crate::{Error, Progress, Result, command, digest, go, guest, kernel, linux};
 
@@ -46,7 +46,10 @@ pub(super) fn get(
     for name in options.inputs.keys() {
         if !definition.inputs.contains_key(name) {
             let hint = hint(name, definition.inputs.keys().map(String::as_str));
-            return Err(Error::input(format!("--input {name}"), format!("there is no such input{hint}")));
+            return Err(Error::input(
+                format!("--input {name}"),
+                format!("there is no such input{hint}"),
+            ));
         }
     }
     for (name, input) in &definition.inputs {
@@ -64,8 +67,7 @@ pub(super) fn get(
         .map(|path| Ok(Requirements::read(definition.host_path(path))?))
         .collect::<Result<Vec<_>>>()?;
     let mut roots = Vec::new();
-    let kernel =
-        find_kernel(definition, options, packages, &requirements, &mut roots, progress)?;
+    let kernel = find_kernel(definition, options, packages, &requirements, &mut roots, progress)?;
     let image = digest::of_file(&kernel.image)?;
     records.push(InputRecord {
         name: "linux".into(),
@@ -131,8 +133,7 @@ fn find(
     });
     let is_own = own.is_some();
     if let Some((by, path)) = own.or(file) {
-        let sha256 = digest::of_file(&path)
-            .map_err(|error| Error::input(by, error.to_string()))?;
+        let sha256 = digest::of_file(&path).map_err(|error| Error::input(by, error.to_string()))?;
         let record = InputRecord {
             name: name.into(),
             version: None,
@@ -161,7 +162,10 @@ fn find(
     if options.offline && !go::is_built(&options.cache, program) {
         return Err(Error::input(
             format!("input {name}"),
-            format!("{} is not built yet, and --offline fetches nothing to build it of", program.name),
+            format!(
+                "{} is not built yet, and --offline fetches nothing to build it of",
+                program.name
+            ),
         ));
     }
     let path = go::build(&options.cache, program, progress)?;

@@ -127,7 +127,8 @@ pub fn build(
     let step = progress.step("packing the files");
     let records = &plan.records;
     let initramfs: Arc<[u8]> =
-        image::initramfs(&options.cache, &plan.tree, records, options.compression, progress)?.into();
+        image::initramfs(&options.cache, &plan.tree, records, options.compression, progress)?
+            .into();
     step.done();
     let mut manifest = plan.manifest.clone();
     let disk = match &plan.inputs.loader {
@@ -184,4 +185,3 @@ fn artifact(
     step.done();
     Ok(vec![made])
 }
-

@@ -85,9 +85,15 @@ impl Wanted {
     }
 
     /// Asks the archives.
-    fn resolve(mut self, definition: &Definition, options: &Options, progress: &Progress) -> Result<Lock> {
+    fn resolve(
+        mut self,
+        definition: &Definition,
+        options: &Options,
+        progress: &Progress,
+    ) -> Result<Lock> {
         command::require("/usr/lib/apt/apt-helper", "to get Debian packages", "apt")?;
-        let step = progress.step(format!("reading the package lists of {}", *definition.debian.suite));
+        let step =
+            progress.step(format!("reading the package lists of {}", *definition.debian.suite));
         let store = options.cache.directory("debian/lists")?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let index = archive::read(&self.archives, now, &store, &AptHelper::default())?;
@@ -115,7 +121,9 @@ impl Wanted {
         }
         if !problems.is_empty() {
             let file = &definition.file;
-            return Err(Error::Plan(problems.iter().map(|problem| problem.in_file(file)).collect()));
+            return Err(Error::Plan(
+                problems.iter().map(|problem| problem.in_file(file)).collect(),
+            ));
         }
         let chosen = kiln_debroot::resolve(&index, &self.request)?;
         let mut lock = Lock::new(&self.archives, &self.request, &chosen);
@@ -169,7 +177,11 @@ pub struct Packages {
 }
 
 /// Reads or makes the lock, gets the packages, and unpacks those of the image.
-pub(super) fn get(definition: &Definition, options: &Options, progress: &Progress) -> Result<Packages> {
+pub(super) fn get(
+    definition: &Definition,
+    options: &Options,
+    progress: &Progress,
+) -> Result<Packages> {
     let file = lock_file(&definition.file);
     let (mut lock, mut changes) = locked(definition, options, progress, &file)?;
     let step = progress.step("checking the packages");
@@ -203,7 +215,11 @@ fn names(list: &[crate::definition::Placed<String>]) -> Vec<&str> {
 ///
 /// # Errors
 /// Those of the archives, and of packages that cannot be had.
-pub fn update(definition: &Definition, options: &Options, progress: &Progress) -> Result<(Lock, Diff)> {
+pub fn update(
+    definition: &Definition,
+    options: &Options,
+    progress: &Progress,
+) -> Result<(Lock, Diff)> {
     let file = lock_file(&definition.file);
     let old = read(&file)?.unwrap_or_default();
     let mut new = Wanted::of(definition)?.resolve(definition, options, progress)?;
@@ -316,8 +332,10 @@ pub(super) fn unpack(
         Some(globs) => globs.iter().fold(Filter::new(), |all, glob| all.exclude(&glob.value)),
     };
     let choices = &definition.packages.alternatives;
-    how.choices =
-        choices.iter().map(|(name, path)| (name.clone(), path.value.clone())).collect::<BTreeMap<_, _>>();
+    how.choices = choices
+        .iter()
+        .map(|(name, path)| (name.clone(), path.value.clone()))
+        .collect::<BTreeMap<_, _>>();
     let mut parts = vec![ROOT_FORMAT.to_owned(), format!("{exclude:?} {choices:?}")];
     parts.extend(packages.iter().map(|(package, _)| package.sha256.clone()));
     let key = digest::of_parts(parts.iter().map(String::as_bytes));

@@ -7,10 +7,10 @@ use std::path::Path;
 use kiln_initramfs::manifest::{self, FileRecord};
 use kiln_tree::Tree;
 
+use super::Options;
 use super::inputs::{self, Inputs};
 use super::packages::{self, Packages};
 use super::tree::{self, Problems};
-use super::Options;
 use crate::definition::{Definition, Format};
 use crate::manifest::{InputRecord, Manifest, PackageRecord};
 use crate::quantity;
@@ -145,10 +145,16 @@ impl fmt::Display for Plan {
             let start = input.sha256.get(..12).unwrap_or(&input.sha256);
             writeln!(out, "  {:20} {:24} {} {start}…", input.name, version, input.kind)?;
         }
-        writeln!(out, "files: {} with {}", manifest.files.len(), quantity::size(manifest.content_size()))?;
+        writeln!(
+            out,
+            "files: {} with {}",
+            manifest.files.len(),
+            quantity::size(manifest.content_size())
+        )?;
         let mut by: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
         for file in &manifest.files {
-            let of = file.package.as_deref().or(file.input.as_deref()).unwrap_or("(the definition)");
+            let of =
+                file.package.as_deref().or(file.input.as_deref()).unwrap_or("(the definition)");
             let sum = by.entry(of).or_default();
             *sum = (sum.0 + 1, sum.1 + file.own_size());
         }

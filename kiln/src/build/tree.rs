@@ -9,10 +9,10 @@ use kiln_initramfs::elf::{self, Resolver, Root};
 use kiln_supervisor::ServiceSpec;
 use kiln_tree::{Metadata, Node, Source, Tree, TreePath, host};
 
+use super::Options;
 use super::base::{self, in_merged_usr};
 use super::inputs::Inputs;
 use super::packages::Packages;
-use super::Options;
 use crate::definition::{Content, Definition, FileEntry, InitSource, Place, hint};
 use crate::{Error, Result, kernel};
 
@@ -238,9 +238,10 @@ fn programs(
     let Some(mut resolver) = problems.take(None, resolver) else { return };
     let mut roots = Vec::new();
     for program in &found {
-        let same = program.picked.as_deref().is_some_and(|path| {
-            format!("/{}", in_merged_usr(path)) == program.to
-        });
+        let same = program
+            .picked
+            .as_deref()
+            .is_some_and(|path| format!("/{}", in_merged_usr(path)) == program.to);
         let root = if same {
             Root::in_sysroot(&program.to)
         } else {
@@ -256,7 +257,8 @@ fn programs(
             ),
         }
     }
-    let Some(closure) = problems.take(None, resolver.closure_of(&roots).map_err(Error::from)) else {
+    let Some(closure) = problems.take(None, resolver.closure_of(&roots).map_err(Error::from))
+    else {
         return;
     };
     let mut needed = Tree::new();
@@ -290,7 +292,8 @@ fn file(
     let default = |mode| entry.mode.as_ref().map_or(mode, |mode| mode.value);
     let owner = |name: &Option<crate::definition::Placed<String>>, user: bool| {
         let name = name.as_ref().map(|name| name.as_str());
-        let id = name.and_then(|it| if user { definition.user_id(it) } else { definition.group_id(it) });
+        let id =
+            name.and_then(|it| if user { definition.user_id(it) } else { definition.group_id(it) });
         id.unwrap_or(0)
     };
     let (uid, gid) = (owner(&entry.owner, true), owner(&entry.group, false));
@@ -309,7 +312,8 @@ fn file(
         Content::File(from) => from_host(&definition.host_path(from), given)?,
         Content::Input(name) => {
             let from = inputs.files.get(name);
-            let from = from.ok_or_else(|| Error::input(format!("input {name}"), "it was not found"))?;
+            let from =
+                from.ok_or_else(|| Error::input(format!("input {name}"), "it was not found"))?;
             from_host(from, given)?
         }
         Content::Pick(from) => picked(packages, from, given)?,
@@ -348,13 +352,21 @@ fn picked(packages: &Packages, path: &str, mode: Option<u16>) -> Result<Node> {
     let Some((_, node)) = tree.resolve(in_merged_usr(path)) else {
         let name = path.rsplit('/').next().unwrap_or(path);
         let same = tree.iter().map(|(path, _)| path.to_string());
-        let same: Vec<String> =
-            same.filter(|it| it.rsplit('/').next() == Some(name)).map(|it| format!("/{it}")).collect();
+        let same: Vec<String> = same
+            .filter(|it| it.rsplit('/').next() == Some(name))
+            .map(|it| format!("/{it}"))
+            .collect();
         let hint = hint(path, same.iter().map(String::as_str));
-        return Err(Error::input(path.to_owned(), format!("no package in [packages] has it{hint}")));
+        return Err(Error::input(
+            path.to_owned(),
+            format!("no package in [packages] has it{hint}"),
+        ));
     };
     if node.is_directory() {
-        return Err(Error::input(path.to_owned(), "it is a directory: pick single files, or install"));
+        return Err(Error::input(
+            path.to_owned(),
+            "it is a directory: pick single files, or install",
+        ));
     }
     let mut node = node.clone();
     node.meta = Metadata::new(mode.unwrap_or(node.meta.mode));
@@ -371,11 +383,16 @@ fn concatenated(packages: &Packages, glob: &str) -> Result<Vec<u8>> {
             continue;
         }
         any = true;
-        let bytes = Source::read(source).map_err(Error::io("read", &packages.root.host_path(path)))?;
+        let bytes =
+            Source::read(source).map_err(Error::io("read", &packages.root.host_path(path)))?;
         joined.extend_from_slice(bytes.trim_ascii_end());
         joined.push(b'\n');
     }
-    if any { Ok(joined) } else { Err(Error::input(glob.to_owned(), "no file of a package matches it")) }
+    if any {
+        Ok(joined)
+    } else {
+        Err(Error::input(glob.to_owned(), "no file of a package matches it"))
+    }
 }
 
 /// Whether a path matches a glob whose `*` is any number of characters but slashes.
@@ -429,7 +446,9 @@ mod tests {
 
     #[test]
     fn globs_stay_in_their_directory() {
-        assert!(matches("/a/*.crt", "/a/b.crt") && matches("/a/*", "/a/b") && matches("/*/b", "/a/b"));
+        assert!(
+            matches("/a/*.crt", "/a/b.crt") && matches("/a/*", "/a/b") && matches("/*/b", "/a/b")
+        );
         assert!(!matches("/a/*.crt", "/a/b/c.crt") && !matches("/a/*.crt", "/a/b.crl"));
         assert!(matches("/ä*/*x", "/äö/üx"));
     }

@@ -67,9 +67,9 @@ fn packages(definition: &Definition, problems: &mut Vec<Problem>) {
             // Debian Policy 5.6.7; a version may follow.
             let (name, _) = package.split_once('=').unwrap_or((package, ""));
             let fits = name.len() >= 2
-                && name.bytes().all(|b| {
-                    b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b)
-                });
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b));
             if !fits {
                 let text = format!("{:?} is no name of a Debian package", package.value);
                 problems.push(Problem::new(package.at, text));
@@ -121,9 +121,9 @@ fn files(definition: &Definition, problems: &mut Vec<Problem>) {
             problems.push(Problem::new(entry.content.at, text));
         }
     }
-    let picking = entries.iter().find(|entry| {
-        matches!(entry.content.value, Content::Pick(_) | Content::Concatenate(_))
-    });
+    let picking = entries
+        .iter()
+        .find(|entry| matches!(entry.content.value, Content::Pick(_) | Content::Concatenate(_)));
     let nothing = definition.packages.pick.is_empty() && definition.packages.install.is_empty();
     if let (Some(entry), true) = (picking, nothing) {
         let text = "there is no package to pick from: name it in [packages] pick";
@@ -153,7 +153,8 @@ fn users(definition: &Definition, problems: &mut Vec<Problem>) {
     });
     for (text, at) in texts.chain(groups.iter().map(|group| (&group.name.value, group.name.at))) {
         if text.contains([':', '\n', '\0']) {
-            let text = format!("{text:?} cannot stand in /etc/passwd: it has a colon or line break");
+            let text =
+                format!("{text:?} cannot stand in /etc/passwd: it has a colon or line break");
             problems.push(Problem::new(at, text));
         }
     }
@@ -167,7 +168,8 @@ fn users(definition: &Definition, problems: &mut Vec<Problem>) {
             }
         }
     }
-    let owners = definition.files.iter().flat_map(|file| [(&file.owner, true), (&file.group, false)]);
+    let owners =
+        definition.files.iter().flat_map(|file| [(&file.owner, true), (&file.group, false)]);
     let runs = definition.services.iter();
     let runs = runs.flat_map(|service| [(&service.user, true), (&service.group, false)]);
     for (name, is_user) in owners.chain(runs) {
@@ -258,7 +260,8 @@ fn disk(definition: &Definition, problems: &mut Vec<Problem>) {
         let is_bare =
             matches!(partition.content.value, PartitionContent::Empty | PartitionContent::Fat);
         if is_bare && !is_sized {
-            let text = format!("partition {:?} has no content: give its size", partition.name.value);
+            let text =
+                format!("partition {:?} has no content: give its size", partition.name.value);
             problems.push(Problem::new(partition.name.at, text));
         }
     }

@@ -59,7 +59,11 @@ impl<'table, 'text> Section<'table, 'text> {
         &self.name
     }
 
-    pub(super) fn string(&mut self, notes: &mut Notes<'_>, key: &'static str) -> Option<Placed<String>> {
+    pub(super) fn string(
+        &mut self,
+        notes: &mut Notes<'_>,
+        key: &'static str,
+    ) -> Option<Placed<String>> {
         let value = self.get(key)?;
         let Some(text) = value.get_ref().as_str() else {
             self.wrong(notes, value, key, "a string");
@@ -69,14 +73,22 @@ impl<'table, 'text> Section<'table, 'text> {
     }
 
     /// A string that must be there.
-    pub(super) fn required(&mut self, notes: &mut Notes<'_>, key: &'static str) -> Option<Placed<String>> {
+    pub(super) fn required(
+        &mut self,
+        notes: &mut Notes<'_>,
+        key: &'static str,
+    ) -> Option<Placed<String>> {
         if self.get(key).is_none() {
             notes.note(Some(self.at), format!("{}{key} is missing", self.prefix()));
         }
         self.string(notes, key)
     }
 
-    pub(super) fn boolean(&mut self, notes: &mut Notes<'_>, key: &'static str) -> Option<Placed<bool>> {
+    pub(super) fn boolean(
+        &mut self,
+        notes: &mut Notes<'_>,
+        key: &'static str,
+    ) -> Option<Placed<bool>> {
         let value = self.get(key)?;
         let Some(yes) = value.get_ref().as_bool() else {
             self.wrong(notes, value, key, "true or false");
@@ -86,7 +98,11 @@ impl<'table, 'text> Section<'table, 'text> {
     }
 
     /// A whole number that is not negative.
-    pub(super) fn number(&mut self, notes: &mut Notes<'_>, key: &'static str) -> Option<Placed<u64>> {
+    pub(super) fn number(
+        &mut self,
+        notes: &mut Notes<'_>,
+        key: &'static str,
+    ) -> Option<Placed<u64>> {
         let value = self.get(key)?;
         let number = value.get_ref().as_integer();
         let number = number.and_then(|it| u64::from_str_radix(it.as_str(), it.radix()).ok());
@@ -98,7 +114,11 @@ impl<'table, 'text> Section<'table, 'text> {
     }
 
     /// A list of strings; one string alone stands for a list of one.
-    pub(super) fn strings(&mut self, notes: &mut Notes<'_>, key: &'static str) -> Vec<Placed<String>> {
+    pub(super) fn strings(
+        &mut self,
+        notes: &mut Notes<'_>,
+        key: &'static str,
+    ) -> Vec<Placed<String>> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let mut found = Vec::new();
         let items: Vec<&Spanned<DeValue<'_>>> = match value.get_ref() {

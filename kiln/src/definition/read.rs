@@ -11,9 +11,9 @@ use toml::de::DeTable;
 use super::decode::{Notes, Section};
 use super::place::{Place, Placed, Problem, hint};
 use super::{
-    Content, EPOCH, Debian, Definition, Disk, FileEntry, Firmware, Format, Group, Init,
-    InitSource, Input, Kernel, KernelSource, Packages, PartitionContent, PartitionEntry, PartitionSize, Run, Service,
-    User,
+    Content, Debian, Definition, Disk, EPOCH, FileEntry, Firmware, Format, Group, Init, InitSource,
+    Input, Kernel, KernelSource, Packages, PartitionContent, PartitionEntry, PartitionSize, Run,
+    Service, User,
 };
 
 /// The definition as far as it could be read, and everything that is wrong with the text.
@@ -186,7 +186,10 @@ fn input(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Placed<Input> {
     };
     if input.file.is_none() && input.program.is_none() && input.go.is_none() {
         let name = section.name().to_owned();
-        notes.note(Some(at), format!("{name} says nowhere to take it from: give file, program or go"));
+        notes.note(
+            Some(at),
+            format!("{name} says nowhere to take it from: give file, program or go"),
+        );
     }
     section.finish(notes);
     Placed::new(input, at)
@@ -277,8 +280,7 @@ fn network(section: Section<'_, '_>, notes: &mut Notes<'_>) -> Option<Placed<Str
     Some(Placed { value: text, at: table.at })
 }
 
-const CONTENTS: &[&str] =
-    &["text", "file", "tree", "pick", "concatenate", "input", "link"];
+const CONTENTS: &[&str] = &["text", "file", "tree", "pick", "concatenate", "input", "link"];
 
 fn file_entries(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Vec<FileEntry> {
     let at = section.at;
@@ -360,7 +362,11 @@ fn content(section: &mut Section<'_, '_>, notes: &mut Notes<'_>) -> Option<Place
 }
 
 /// A user's or group's number.
-fn id(section: &mut Section<'_, '_>, notes: &mut Notes<'_>, key: &'static str) -> Option<Placed<u32>> {
+fn id(
+    section: &mut Section<'_, '_>,
+    notes: &mut Notes<'_>,
+    key: &'static str,
+) -> Option<Placed<u32>> {
     let number = section.number(notes, key)?;
     // The last number means "nobody" to the kernel's calls.
     let id = u32::try_from(number.value).ok().filter(|id| *id < u32::MAX);

@@ -111,7 +111,12 @@ impl Package {
     }
 }
 
-pub fn write(directory: &Path, name: &str, version: &str, bytes: &[u8]) -> (LockedPackage, PathBuf) {
+pub fn write(
+    directory: &Path,
+    name: &str,
+    version: &str,
+    bytes: &[u8],
+) -> (LockedPackage, PathBuf) {
     let path = directory.join(format!("{name}.deb"));
     std::fs::write(&path, bytes).expect("a package file can be written");
     let mut package = LockedPackage::default();
