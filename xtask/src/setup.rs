@@ -56,6 +56,7 @@ const NEEDS: &[Need] = &[
     need("udhcpd", "udhcpd", "is a DHCP server", Purpose::Test),
     need("musl-gcc", "musl-tools", "makes programs for another loader", Purpose::Test),
     need("python3", "python3-minimal", "speaks sd_notify and runs the kernel's diffconfig", Purpose::Test),
+    need("openssl", "openssl", "judges the certificates of a cluster", Purpose::Test),
     need("xz", "xz-utils", "unpacks the kernel's source", Purpose::Test),
     need("setpriv", "util-linux", "runs a build as another user", Purpose::Test),
     need("dhclient", "isc-dhcp-client", "is measured beside our client", Purpose::Bench),

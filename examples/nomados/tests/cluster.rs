@@ -107,7 +107,10 @@ fn openssl_believes_the_certificates_and_their_uses() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let made = cluster::make(directory.path(), &options()?)?;
     for node in &made.nodes {
-        std::fs::write(directory.path().join(format!("{}.pem", node.name)), &node.files["node.pem"])?;
+        std::fs::write(
+            directory.path().join(format!("{}.pem", node.name)),
+            &node.files["node.pem"],
+        )?;
     }
     let verify = |arguments: &[&str]| -> Result<bool> {
         let mut openssl = Command::new("openssl");
@@ -119,7 +122,13 @@ fn openssl_believes_the_certificates_and_their_uses() -> Result<()> {
         println!("skipped: openssl");
         return Ok(());
     }
-    ensure!(verify(&["-purpose", "sslserver", "-verify_hostname", "server.global.nomad", "server-1.pem"])?);
+    ensure!(verify(&[
+        "-purpose",
+        "sslserver",
+        "-verify_hostname",
+        "server.global.nomad",
+        "server-1.pem"
+    ])?);
     ensure!(verify(&["-purpose", "sslclient", "-verify_ip", "127.0.0.1", "client-1.pem"])?);
     ensure!(verify(&["-purpose", "sslclient", "operator.pem"])?);
     ensure!(!verify(&["-purpose", "sslserver", "operator.pem"])?, "the operator is a server");
