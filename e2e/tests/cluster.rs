@@ -14,7 +14,7 @@ use nomados::cluster::{self, Network};
 use nomados::run::Options;
 use serde_json::{Value, json};
 
-const LONG: Duration = Duration::from_secs(600);
+const LONG: Duration = Duration::from_secs(1200);
 /// The first byte of a connection of Nomad's RPC without TLS (`helper/pool`, `RpcNomad`).
 const PLAIN_RPC: u8 = 1;
 

@@ -12,7 +12,7 @@ use nomados::artifact::{self, archive};
 use nomados::run::Options;
 use serde_json::{Value, json};
 
-const LONG: Duration = Duration::from_secs(600);
+const LONG: Duration = Duration::from_secs(1200);
 /// Where Podman's API listens.
 const API: u16 = 8181;
 

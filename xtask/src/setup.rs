@@ -57,6 +57,7 @@ const NEEDS: &[Need] = &[
     need("musl-gcc", "musl-tools", "makes programs for another loader", Purpose::Test),
     need("python3", "python3-minimal", "speaks sd_notify and runs the kernel's diffconfig", Purpose::Test),
     need("pip3", "python3-pip", "gets the validators of bills of materials", Purpose::Test),
+    need("openssl", "openssl", "judges the certificates of a cluster", Purpose::Test),
     need("xz", "xz-utils", "unpacks the kernel's source", Purpose::Test),
     need("gpg", "gpg", "signs archives that tests make", Purpose::Test),
     need("gpgv", "gpgv", "checks release files beside us", Purpose::Test),

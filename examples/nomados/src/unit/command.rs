@@ -102,8 +102,13 @@ impl Specifiers<'_> {
                     found => found.unwrap_or_default(),
                 };
                 match specifier {
-                    'f' => format!("/{}", if instance.is_empty() { prefix } else { instance }),
-                    'I' => instance.replace('-', "/"),
+                    'f' => {
+                        format!(
+                            "/{}",
+                            unescape_name(if instance.is_empty() { prefix } else { instance })
+                        )
+                    }
+                    'I' => unescape_name(instance),
                     _ => instance.into(),
                 }
             }
@@ -124,6 +129,25 @@ impl Specifiers<'_> {
             other => format!("%{other}"),
         })
     }
+}
+
+/// A part of a unit's name as what it was made of (systemd-escape(1)): `-` was `/`, `\xAB` any byte.
+fn unescape_name(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let digits = after.strip_prefix(b"x").and_then(|hex| hex.get(..2));
+        let byte = digits
+            .filter(|_| *first == b'\\')
+            .and_then(|hex| std::str::from_utf8(hex).ok())
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match byte {
+            Some(byte) => bytes.push(byte),
+            None => bytes.push(if *first == b'-' { b'/' } else { *first }),
+        }
+        rest = if byte.is_some() { after.get(3..).unwrap_or_default() } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The program whose output a specifier stands for.
@@ -457,6 +481,7 @@ mod tests {
         assert!(command.ignore_failure && command.privileged == Some("!!"));
         assert_eq!(command.name, Some(vec![Piece::Literal("name".into())]));
         assert_eq!(command.shell(), "/bin/x a-b c-d b c/d % \"$(hostname)\"/run \"$A\"x $B '$C'");
+        assert_eq!(unescape_name("dev-sd\\x2da"), "dev/sd-a");
         assert_eq!(parse(":/x $A ${B}", &NONE).unwrap()[0].shell(), "/x '$A' '$''{B}'");
         let template = Specifiers { name: "x@.service", instance: Some("") };
         assert!(parse("/x %i", &template).unwrap_err().contains("--instance"));

@@ -108,7 +108,7 @@ impl<'a> Converter<'a> {
                 self.notes.iter().map(|note| format!("\n{note}")).collect::<String>()
             );
         };
-        if !oneshot.is_some() && main.len() > 1 {
+        if oneshot.is_none() && main.len() > 1 {
             bail!("{}:{last}: only Type=oneshot may have several commands", self.unit.name);
         }
 
@@ -128,7 +128,7 @@ impl<'a> Converter<'a> {
         if !(pre.is_empty() && steps.is_empty()) {
             pre.extend(setup.iter().cloned());
             let mut task = base.clone();
-            task.name = "pre".into();
+            task.name = format!("{}-pre", self.stem());
             task.hook = Some("prestart");
             task.user = self.user_of(&steps, user.as_deref());
             (task.command, task.args) = self.program(&steps, &pre, true);
@@ -147,7 +147,7 @@ impl<'a> Converter<'a> {
         };
         tasks.push(task);
         for (key, name, hook) in
-            [("ExecStartPost", "post", "poststart"), ("ExecStopPost", "stopped", "poststop")]
+            [("ExecStartPost", "post", "poststart"), ("ExecStopPost", "stop-post", "poststop")]
         {
             let steps = self.commands(key);
             if steps.is_empty() {
@@ -155,7 +155,7 @@ impl<'a> Converter<'a> {
             }
             let mut task = base.clone();
             (task.cpu, task.memory) = (CPU, MEMORY);
-            task.name = name.into();
+            task.name = format!("{}-{name}", self.stem());
             task.hook = Some(hook);
             task.user = self.user_of(&steps, user.as_deref());
             (task.command, task.args) = self.program(&steps, &setup, true);
@@ -316,7 +316,7 @@ impl<'a> Converter<'a> {
                         self.note(found, true, "its content of now sets nothing");
                         continue;
                     }
-                    let name = path.rsplit('/').next().unwrap_or("environment");
+                    let name = path.trim_start_matches('/').replace('/', "-");
                     templates.push((format!("secrets/{name}.env"), template(&variables)));
                     known.extend(variables);
                     self.note(found, true, "its content of now is in the job, as a template");
@@ -577,17 +577,22 @@ impl<'a> Converter<'a> {
     /// The user of a task: root where every command asks for full rights.
     fn user_of(&mut self, steps: &[Step], user: Option<&str>) -> Option<String> {
         let privileged = steps.iter().filter(|step| step.command.privileged.is_some()).count();
-        if privileged == 0 || user.is_none() {
+        let exec = self.options.driver == Driver::Exec;
+        if privileged == 0 || (user.is_none() && !exec) {
             return user.map(str::to_owned);
         }
-        if privileged == steps.len() {
-            return Some("root".into());
+        let all = privileged == steps.len() && user.is_some();
+        for step in steps {
+            let Some(prefix) = step.command.privileged else { continue };
+            if !all {
+                self.step_note(step, &format!("{prefix}: it runs as its task does"));
+            } else if exec {
+                let text =
+                    "a client refuses root to exec unless its options.user.denylist is empty";
+                self.step_note(step, &format!("{prefix}: {text}"));
+            }
         }
-        for step in steps.iter().filter(|step| step.command.privileged.is_some()) {
-            let prefix = step.command.privileged.unwrap_or_default();
-            self.step_note(step, &format!("{prefix}: it runs as the user of its task"));
-        }
-        user.map(str::to_owned)
+        if all { Some("root".into()) } else { user.map(str::to_owned) }
     }
 
     fn resources(&mut self, task: &mut Task) {
