@@ -18,8 +18,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use kiln::definition::Format;
 use kiln::{Progress, cache};
-use nomados::build::{self, Format};
+use nomados::build;
 use nomados::run::{self, Running};
 
 /// NomadOS in every format, with `raw_exec` enabled by its configuration, in

@@ -107,8 +107,7 @@ pub fn insert(machine: &mut Machine, image: &Path, keep: bool, default: &str) ->
 /// When QEMU cannot be started, when the guest dies, when the text does not come in time.
 pub fn run(options: &Options, out: &mut dyn Write) -> Result<()> {
     let image = bootable(&options.image)?;
-    let mut machine = Machine::default();
-    machine.memory = options.memory;
+    let mut machine = Machine { memory: options.memory, ..Machine::default() };
     machine.interrupt.clone_from(&options.interrupt);
     machine.forwards = options
         .forwards
@@ -124,15 +123,13 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<()> {
         writeln!(out, "127.0.0.1:{host} leads to the guest's {kind} port {}", forward.guest)
             .map_err(io)?;
     }
-    watch(&mut vm, options, out).or_else(|error| match error {
-        Error::Interrupted => {
-            // A guest that is not far enough to hear the button is switched off.
-            let _ = vm.power_button();
-            let _ = vm.wait_exit(STOP);
-            Err(Error::Interrupted)
-        }
-        other => Err(other),
-    })
+    let watched = watch(&mut vm, options, out);
+    if matches!(watched, Err(Error::Interrupted)) {
+        // A guest that is not far enough to hear the button is switched off.
+        let _ = vm.power_button();
+        let _ = vm.wait_exit(STOP);
+    }
+    watched
 }
 
 fn watch(vm: &mut Vm, options: &Options, out: &mut dyn Write) -> Result<()> {

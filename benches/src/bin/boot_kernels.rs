@@ -10,12 +10,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use kiln::linux::Source;
+use kiln::definition::{Format, KernelSource};
 use kiln::{Progress, cache};
 use kiln_benches::arguments::Common;
 use kiln_benches::report::{Report, Unit};
-use kiln_kconfig::Requirements;
-use nomados::build::{self, Format, KernelChoice};
+use nomados::build;
 use nomados::run::{self, Options, Phase};
 
 /// NomadOS on a kernel from source, and on Debian's.
@@ -39,8 +38,8 @@ fn main() -> ExitCode {
 }
 
 fn measure(arguments: &Arguments) -> Result<Report> {
-    let source = KernelChoice::Source(Source::debian("linux-source-6.1"));
-    let package = |name: &str| KernelChoice::Package(name.into());
+    let source = KernelSource::Source("linux-source-6.1".into());
+    let package = |name: &str| KernelSource::Package(name.into());
     let mut contenders = [
         contender("from source", "source", source)?,
         contender("generic", "generic", package("linux-image-amd64"))?,
@@ -62,19 +61,13 @@ fn measure(arguments: &Arguments) -> Result<Report> {
     Ok(report(&contenders))
 }
 
-fn contender(who: &'static str, name: &str, kernel: KernelChoice) -> Result<Contender> {
+fn contender(who: &'static str, name: &str, kernel: KernelSource) -> Result<Contender> {
     let out = cache::workspace_root().join("target/bench/boot_kernels").join(name);
     let mut options = build::Options::new(&out);
     options.formats = vec![Format::Initramfs, Format::Raw];
-    options.kernel = kernel;
-    if who == "cloud" {
-        // It has no drivers for other machines than QEMU's with virtio, which is what is booted.
-        let all = build::requirements()?;
-        let some = all.as_slice().iter().filter(|requirement| {
-            requirement.group.as_deref() != Some("VirtualBox, VMware and plain QEMU")
-        });
-        options.requirements = Some(Requirements::new(some.cloned().collect(), all.origin()));
-    }
+    options.kernel = Some(kernel);
+    // The cloud kernel has no drivers for other machines than those with virtio, as is booted here.
+    options.virtio_only = who == "cloud";
     build::build(&options, &Progress::on_stderr())?;
     let size = |file: &str| {
         let path = out.join(file);

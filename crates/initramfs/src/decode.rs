@@ -40,7 +40,7 @@ enum Codec<R> {
     Gone,
     Plain(Input<R>),
     #[cfg(feature = "gzip")]
-    Gzip(BufReader<flate2::bufread::GzDecoder<Input<R>>>),
+    Gzip(Box<BufReader<flate2::bufread::GzDecoder<Input<R>>>>),
     #[cfg(feature = "zstd")]
     Zstd(BufReader<zstd::stream::read::Decoder<'static, Input<R>>>),
 }

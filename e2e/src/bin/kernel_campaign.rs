@@ -11,11 +11,12 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use kiln::debian::Kernel;
+use kiln::definition::{Format, KernelSource};
 use kiln::linux::{self, Source};
 use kiln::qemu::{Bus, Nic};
 use kiln::{Cache, Progress, cache, command, digest};
 use kiln_e2e::{jobs, with_raw_exec};
-use nomados::build::{self, Format, KernelChoice};
+use nomados::build;
 use nomados::run::{self, Options};
 
 const SOURCE: &str = "linux-source-6.1";
@@ -81,7 +82,7 @@ fn images(out: &Path, jobs: Option<NonZero<usize>>) -> Result<String> {
     let kernel = kernel(&Cache::of_workspace(), Source::debian(SOURCE), jobs)?;
     let mut options = with_raw_exec(out)?;
     options.formats = vec![Format::Raw, Format::Initramfs];
-    options.kernel = KernelChoice::Source(Source::debian(SOURCE));
+    options.kernel = Some(KernelSource::Source(SOURCE.into()));
     let report = build::build(&options, &Progress::on_stderr())?;
     let size = std::fs::metadata(&kernel.image).context("stat the kernel")?.len();
     Ok(format!(": Linux {}, {size} bytes\n{report}", kernel.release))

@@ -1,6 +1,7 @@
 //! The build of NomadOS: its definition file, `image.toml`, with what the command line says
 //! differently, and what is known about Nomad's configuration alone.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -15,6 +16,8 @@ use crate::config;
 /// What a kernel from source is made of, on top of `allnoconfig` and the kernel's own
 /// `kvm_guest.config`: files beside the definition.
 const FRAGMENTS: [&str; 2] = ["etc/linux/nomados.config", "etc/linux/hardening.config"];
+/// What the definition asks of kernels for machines without virtio.
+const OTHER_MACHINES: &str = "etc/machine-requirements.toml";
 /// Where the image has Nomad's configuration.
 const CONFIG: &str = "/etc/nomad/init.json";
 /// The word of the kernel's command line that brings a shell on the console.
@@ -34,6 +37,8 @@ pub struct Options {
     pub nomad: Option<PathBuf>,
     /// The kernel; the definition's without.
     pub kernel: Option<KernelSource>,
+    /// Whether drivers for machines without virtio may be missing.
+    pub virtio_only: bool,
     /// Nomad's configuration; ours without.
     pub config: Option<PathBuf>,
     /// Files of the host and their paths in the image.
@@ -64,6 +69,7 @@ impl Options {
             formats: Vec::new(),
             nomad: None,
             kernel: None,
+            virtio_only: false,
             config: None,
             add: Vec::new(),
             allow_secrets: false,
@@ -89,6 +95,10 @@ impl Options {
                 true => FRAGMENTS.map(|path| Placed::nowhere(PathBuf::from(path))).to_vec(),
                 false => Vec::new(),
             };
+        }
+        if self.virtio_only {
+            let others = Path::new(OTHER_MACHINES);
+            definition.kernel.requirements.retain(|path| path.value != others);
         }
         if let Some(init) = &self.init {
             definition.init.source = Placed::nowhere(InitSource::File(std::path::absolute(init)?));
@@ -142,12 +152,20 @@ fn absolute(kernel: &KernelSource) -> Result<KernelSource> {
 /// directory; then what the host refuses.
 pub fn build(options: &Options, progress: &Progress) -> Result<Report> {
     let definition = options.definition()?;
-    check_config(options, &definition)?;
     let mut how = build::Options::default();
+    how.found = check_config(options, &definition)?;
     how.formats.clone_from(&options.formats);
     if let Some(nomad) = &options.nomad {
-        std::fs::metadata(nomad).with_context(|| format!("--nomad: read {}", nomad.display()))?;
+        if !is_elf(nomad).with_context(|| format!("--nomad: read {}", nomad.display()))? {
+            how.found.push(format!("--nomad {}: it is no program (no ELF file)", nomad.display()));
+        }
         how.inputs.insert("nomad".into(), nomad.clone());
+    }
+    // A kernel of the user's choice is no part of what the definition's lock answers.
+    if matches!(options.kernel, Some(KernelSource::Package(_) | KernelSource::Source(_))) {
+        std::fs::create_dir_all(&options.out)
+            .with_context(|| format!("create directory {}", options.out.display()))?;
+        how.lock = Some(options.out.join("kiln.lock"));
     }
     how.locked = options.locked;
     how.offline = options.offline;
@@ -157,16 +175,21 @@ pub fn build(options: &Options, progress: &Progress) -> Result<Report> {
 }
 
 /// What Nomad itself would only say when it starts.
-fn check_config(options: &Options, definition: &Definition) -> Result<()> {
+fn check_config(options: &Options, definition: &Definition) -> Result<Vec<String>> {
     let Some(entry) = definition.files.iter().find(|entry| has(entry, CONFIG)) else {
-        return Ok(());
+        return Ok(Vec::new());
     };
-    let Content::File(path) = &entry.content.value else { return Ok(()) };
+    let Content::File(path) = &entry.content.value else { return Ok(Vec::new()) };
     let path = definition.host_path(path);
     let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
     let shown = options.config.as_ref().unwrap_or(&path).display().to_string();
-    let problems = config::problems(&shown, &text, options.allow_secrets);
-    if problems.is_empty() { Ok(()) } else { Err(Error::Plan(problems).into()) }
+    Ok(config::problems(&shown, &text, options.allow_secrets))
+}
+
+fn is_elf(path: &Path) -> std::io::Result<bool> {
+    let mut start = Vec::new();
+    std::fs::File::open(path)?.take(4).read_to_end(&mut start)?;
+    Ok(start == b"\x7fELF")
 }
 
 /// What NomadOS asks of a kernel.

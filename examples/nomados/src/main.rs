@@ -94,6 +94,9 @@ struct BuildArguments {
     /// Build a small kernel without modules from a source package such as linux-source-6.1
     #[arg(long, value_name = "NAME", conflicts_with_all = ["kernel", "kernel_package"])]
     kernel_source: Option<String>,
+    /// Do without drivers for machines that have no virtio, as a cloud kernel does
+    #[arg(long)]
+    virtio_only: bool,
     /// Nomad's configuration
     #[arg(long, value_name = "init.json")]
     config: Option<PathBuf>,
@@ -239,6 +242,7 @@ impl BuildArguments {
             (None, Some(source), _) => Some(KernelSource::Source(source.clone())),
             (None, None, package) => package.clone().map(KernelSource::Package),
         };
+        options.virtio_only = self.virtio_only;
         options.config.clone_from(&self.config);
         for add in &self.add {
             let (file, path) = add

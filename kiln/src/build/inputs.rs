@@ -215,7 +215,7 @@ fn hold_to_lock(
     new.sort_by(|a, b| a.name.cmp(&b.name));
     if new != *old {
         packages.lock.inputs = new;
-        packages::write(&packages::lock_file(&definition.file), &packages.lock)?;
+        packages::write(&options.lock_file(definition), &packages.lock)?;
     }
     Ok(())
 }

@@ -38,6 +38,10 @@ pub struct Options {
     pub locked: bool,
     /// Nothing is fetched.
     pub offline: bool,
+    /// The lock file, in place of the one beside the definition.
+    pub lock: Option<PathBuf>,
+    /// What the caller has found wrong already, to be told with everything else.
+    pub found: Vec<String>,
     /// Where what can be made again is kept.
     pub cache: Cache,
     /// How the initramfs is compressed (the kernel must be able to read it).
@@ -51,6 +55,8 @@ impl Default for Options {
             inputs: BTreeMap::new(),
             locked: false,
             offline: false,
+            lock: None,
+            found: Vec::new(),
             cache: Cache::of_workspace(),
             compression: Compression::ZSTD,
         }
@@ -58,6 +64,12 @@ impl Default for Options {
 }
 
 impl Options {
+    /// The lock file of a definition.
+    #[must_use]
+    pub fn lock_file(&self, definition: &Definition) -> PathBuf {
+        self.lock.clone().unwrap_or_else(|| packages::lock_file(&definition.file))
+    }
+
     /// What is made of a definition.
     #[must_use]
     pub fn formats(&self, definition: &Definition) -> Vec<Format> {

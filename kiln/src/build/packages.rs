@@ -37,7 +37,7 @@ struct Wanted {
     request: Request,
     /// The name that stands for a kernel, perhaps that of a meta-package.
     kernel: Option<String>,
-    /// What the lock is the answer to.
+    /// What the lock is the answer to, the kernel aside, which it has or has not.
     digest: String,
 }
 
@@ -73,14 +73,10 @@ impl Wanted {
         request.alone = LOADER.map(str::to_owned).to_vec();
         let kernel = match &definition.kernel.source.value {
             KernelSource::Package(name) => Some(name.clone()),
-            KernelSource::Source(name) => {
-                request.alone.push(name.clone());
-                None
-            }
+            KernelSource::Source(name) => Some(name.clone()),
             _ => None,
         };
-        let question = lock::request_digest(&archives, &request);
-        let digest = digest::of_bytes(format!("{question} {kernel:?}").as_bytes());
+        let digest = lock::request_digest(&archives, &request);
         Ok(Self { archives, request, kernel, digest })
     }
 
@@ -138,6 +134,13 @@ pub(super) fn holds_kernel(name: &str) -> bool {
         .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
+/// Whether a lock has a kernel's package, or that of its source.
+fn has_kernel(lock: &Lock, name: &str) -> bool {
+    let mut names = lock.packages.iter().map(|package| package.name.as_str());
+    lock.package(name).is_some()
+        && (holds_kernel(name) || name.starts_with("linux-source-") || names.any(holds_kernel))
+}
+
 /// A kernel's package, and the one that it stands for when it is a meta-package.
 fn kernel_packages(index: &Index, name: &str) -> Vec<String> {
     let mut names = vec![name.to_owned()];
@@ -182,7 +185,7 @@ pub(super) fn get(
     options: &Options,
     progress: &Progress,
 ) -> Result<Packages> {
-    let file = lock_file(&definition.file);
+    let file = options.lock_file(definition);
     let (mut lock, mut changes) = locked(definition, options, progress, &file)?;
     let step = progress.step("checking the packages");
     let mut fetched = fetch(&lock, options, &step);
@@ -256,6 +259,7 @@ fn locked(
     let old = read(file)?;
     if let Some(lock) = &old
         && lock.request == wanted.digest
+        && wanted.kernel.as_ref().is_none_or(|kernel| has_kernel(lock, kernel))
     {
         return Ok((lock.clone(), None));
     }

@@ -43,6 +43,7 @@ pub fn plan(definition: &Definition, options: &Options, progress: &Progress) -> 
     let mut packages = packages::get(definition, options, progress)?;
     let inputs = inputs::get(definition, options, &mut packages, progress)?;
     let mut problems = Problems::new(definition);
+    problems.list.extend(options.found.iter().cloned());
     let (tree, advice) = tree::make(definition, options, &packages, &inputs, &mut problems);
     if !problems.list.is_empty() {
         return Err(Error::Plan(problems.list));
@@ -50,13 +51,14 @@ pub fn plan(definition: &Definition, options: &Options, progress: &Progress) -> 
     let step = progress.step("reading the files");
     let records = manifest::files(&tree)?;
     step.done();
-    let manifest = describe(definition, &packages, &inputs, &records)?;
+    let manifest = describe(definition, options, &packages, &inputs, &records)?;
     let formats = options.formats(definition);
     Ok(Plan { tree, records, manifest, advice, packages, inputs, formats })
 }
 
 fn describe(
     definition: &Definition,
+    options: &Options,
     packages: &Packages,
     inputs: &Inputs,
     records: &[FileRecord],
@@ -66,10 +68,9 @@ fn describe(
         Manifest::new(&definition.name, &inputs.kernel.release, line, records.iter().cloned());
     manifest.version.clone_from(&definition.version);
     manifest.inputs.clone_from(&inputs.records);
-    for (name, path) in [
-        ("image.toml", definition.file.clone()),
-        ("kiln.lock", packages::lock_file(&definition.file)),
-    ] {
+    for (name, path) in
+        [("image.toml", definition.file.clone()), ("kiln.lock", options.lock_file(definition))]
+    {
         manifest.inputs.push(InputRecord {
             name: name.into(),
             version: None,

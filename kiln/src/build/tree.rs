@@ -422,7 +422,7 @@ fn services(tree: &mut Tree, definition: &Definition) -> Result<()> {
             if let Some(uid) = user.and_then(|name| definition.user_id(name)) {
                 spec.uid = Some(uid);
                 let own = definition.users.iter().find(|user| user.uid.value == uid);
-                spec.gid = spec.gid.or(Some(own.map_or(uid, |user| user.gid)));
+                spec.gid = spec.gid.or_else(|| Some(own.map_or(uid, |user| user.gid)));
             }
             if let Some(gid) = service.group.as_ref().and_then(|name| definition.group_id(name)) {
                 spec.gid = Some(gid);

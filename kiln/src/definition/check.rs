@@ -229,7 +229,8 @@ fn disk(definition: &Definition, problems: &mut Vec<Problem>) {
         .iter()
         .filter(|partition| partition.content.value == PartitionContent::Boot)
         .map(|partition| partition.content.at);
-    match boots.clone().count() {
+    let boots: Vec<_> = boots.collect();
+    match boots.len() {
         0 if !partitions.is_empty() => {
             let at = partitions.first().and_then(|partition| partition.name.at);
             let text = "no partition has boot = true: nothing could be started from the disk";
@@ -238,7 +239,7 @@ fn disk(definition: &Definition, problems: &mut Vec<Problem>) {
         0 | 1 => {}
         _ => {
             let text = "only one partition can have boot = true";
-            problems.push(Problem::new(boots.last().flatten(), text));
+            problems.push(Problem::new(boots.last().copied().flatten(), text));
         }
     }
     for (index, partition) in partitions.iter().enumerate() {

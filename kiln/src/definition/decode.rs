@@ -145,13 +145,13 @@ impl<'table, 'text> Section<'table, 'text> {
         &mut self,
         notes: &mut Notes<'_>,
         key: &'static str,
-    ) -> Option<Section<'table, 'text>> {
+    ) -> Option<Self> {
         let value = self.get(key)?;
         let Some(table) = value.get_ref().as_table() else {
             self.wrong(notes, value, key, "a table");
             return None;
         };
-        Some(Section::new(self.child(key), notes.place(&value.span()), table))
+        Some(Self::new(self.child(key), notes.place(&value.span()), table))
     }
 
     /// Tables by names that are the file's own: `[input.NAME]`.
@@ -159,7 +159,7 @@ impl<'table, 'text> Section<'table, 'text> {
         &mut self,
         notes: &mut Notes<'_>,
         key: &'static str,
-    ) -> Vec<(Placed<String>, Section<'table, 'text>)> {
+    ) -> Vec<(Placed<String>, Self)> {
         let Some(section) = self.table(notes, key) else { return Vec::new() };
         let mut found = Vec::new();
         for (name, value) in section.table {
@@ -168,7 +168,7 @@ impl<'table, 'text> Section<'table, 'text> {
                 Some(table) => {
                     let title = format!("[{key}.{}]", name.get_ref());
                     let name = Placed::new(name.get_ref().to_string(), at);
-                    found.push((name, Section::new(title, at, table)));
+                    found.push((name, Self::new(title, at, table)));
                 }
                 None => section.wrong(notes, value, name.get_ref(), "a table"),
             }
@@ -201,7 +201,7 @@ impl<'table, 'text> Section<'table, 'text> {
         &mut self,
         notes: &mut Notes<'_>,
         key: &'static str,
-    ) -> Vec<Section<'table, 'text>> {
+    ) -> Vec<Self> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let Some(items) = value.get_ref().as_array() else {
             let want = format!("an array of tables, each under [[{key}]]");
@@ -213,7 +213,7 @@ impl<'table, 'text> Section<'table, 'text> {
             match item.get_ref().as_table() {
                 Some(table) => {
                     let name = format!("[[{}]]", self.child(key).trim_matches(['[', ']']));
-                    found.push(Section::new(name, notes.place(&item.span()), table));
+                    found.push(Self::new(name, notes.place(&item.span()), table));
                 }
                 None => self.wrong(notes, item, key, "a table"),
             }
