@@ -141,11 +141,7 @@ impl<'table, 'text> Section<'table, 'text> {
     }
 
     /// A table of its own.
-    pub(super) fn table(
-        &mut self,
-        notes: &mut Notes<'_>,
-        key: &'static str,
-    ) -> Option<Self> {
+    pub(super) fn table(&mut self, notes: &mut Notes<'_>, key: &'static str) -> Option<Self> {
         let value = self.get(key)?;
         let Some(table) = value.get_ref().as_table() else {
             self.wrong(notes, value, key, "a table");
@@ -197,11 +193,7 @@ impl<'table, 'text> Section<'table, 'text> {
     }
 
     /// An array of tables: `[[file]]`.
-    pub(super) fn array(
-        &mut self,
-        notes: &mut Notes<'_>,
-        key: &'static str,
-    ) -> Vec<Self> {
+    pub(super) fn array(&mut self, notes: &mut Notes<'_>, key: &'static str) -> Vec<Self> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let Some(items) = value.get_ref().as_array() else {
             let want = format!("an array of tables, each under [[{key}]]");
