@@ -85,6 +85,7 @@ impl Wanted {
         mut self,
         definition: &Definition,
         options: &Options,
+        old: &Lock,
         progress: &Progress,
     ) -> Result<Lock> {
         command::require("/usr/lib/apt/apt-helper", "to get Debian packages", "apt")?;
@@ -94,8 +95,17 @@ impl Wanted {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let index = archive::read(&self.archives, now, &store, &AptHelper::default())?;
         step.done();
-        if let Some(kernel) = &self.kernel {
-            self.request.alone.extend(kernel_packages(&index, kernel));
+        match &self.kernel {
+            Some(kernel) => self.request.alone.extend(kernel_packages(&index, kernel)),
+            // A kernel of the user's own for once does not cost the usual one its place.
+            None => {
+                let kernels = old.packages.iter().map(|package| &package.name);
+                let kernels = kernels.filter(|name| {
+                    name.starts_with("linux-image-") || name.starts_with("linux-source-")
+                });
+                let kernels = kernels.filter(|name| index.newest(name).is_some());
+                self.request.alone.extend(kernels.cloned());
+            }
         }
         let mut problems: Vec<Problem> = Vec::new();
         let packages = &definition.packages;
@@ -193,7 +203,7 @@ pub(super) fn get(
     let is_gone = matches!(&fetched, Err(Error::Packages(kiln_debroot::Error::Fetch { .. })));
     if is_gone && changes.is_none() && !options.locked {
         let old = lock;
-        lock = Wanted::of(definition)?.resolve(definition, options, progress)?;
+        lock = Wanted::of(definition)?.resolve(definition, options, &old, progress)?;
         lock.inputs.clone_from(&old.inputs);
         write(&file, &lock)?;
         changes = Some(Lock::diff(&old, &lock));
@@ -225,7 +235,7 @@ pub fn update(
 ) -> Result<(Lock, Diff)> {
     let file = lock_file(&definition.file);
     let old = read(&file)?.unwrap_or_default();
-    let mut new = Wanted::of(definition)?.resolve(definition, options, progress)?;
+    let mut new = Wanted::of(definition)?.resolve(definition, options, &old, progress)?;
     new.inputs.clone_from(&old.inputs);
     let diff = Lock::diff(&old, &new);
     Ok((new, diff))
@@ -276,8 +286,8 @@ fn locked(
         };
         return Err(Error::input(shown, reason));
     }
-    let mut lock = wanted.resolve(definition, options, progress)?;
     let old = old.unwrap_or_default();
+    let mut lock = wanted.resolve(definition, options, &old, progress)?;
     lock.inputs.clone_from(&old.inputs);
     write(file, &lock)?;
     let diff = Lock::diff(&old, &lock);
