@@ -28,7 +28,9 @@ fn seconds_now() -> Result<u64> {
 
 /// The seconds that the time service says it has set, compared with the host's when the line came.
 fn assert_clock(vm: &mut Vm, verb: &str) -> Result<()> {
-    let line = vm.wait_for(&format!("time: the clock is {verb}"), LONG)?;
+    // Near the line's end: what stands before it is there too.
+    let line = vm.wait_for(", stratum", LONG)?;
+    assert!(line.text.contains(&format!("time: the clock is {verb}")), "{}", line.text);
     let age = line.at.elapsed().as_secs();
     let host = seconds_now()?.saturating_sub(age);
     let said = line.text.split('(').nth(1).and_then(|rest| rest.split(')').next());

@@ -197,6 +197,12 @@ fn is_elf(path: &Path) -> std::io::Result<bool> {
 /// # Errors
 /// None: the file is part of this program, and a test reads it.
 pub fn requirements() -> Result<Requirements> {
-    let text = include_str!("../etc/kernel-requirements.toml");
-    Ok(Requirements::parse(text, "etc/kernel-requirements.toml").map_err(Error::from)?)
+    let mut all = Vec::new();
+    for (name, text) in [
+        ("etc/kernel-requirements.toml", include_str!("../etc/kernel-requirements.toml")),
+        (OTHER_MACHINES, include_str!("../etc/machine-requirements.toml")),
+    ] {
+        all.extend_from_slice(Requirements::parse(text, name).map_err(Error::from)?.as_slice());
+    }
+    Ok(Requirements::new(all, "etc/*-requirements.toml"))
 }

@@ -275,6 +275,7 @@ fn built(
         recipe.fragments.push((fragment.display().to_string(), text));
     }
     // Minutes are not spent on a kernel that could not do what is asked of it.
-    recipe.requirements = requirements.first().cloned();
+    let all = requirements.iter().flat_map(|set| set.as_slice().iter().cloned());
+    recipe.requirements = Some(Requirements::new(all.collect(), "[kernel] requirements"));
     linux::build(&options.cache, &recipe, progress)
 }
