@@ -51,6 +51,8 @@ pub fn with_raw_exec(out: &Path) -> Result<build::Options> {
     let mut config: serde_json::Value =
         serde_json::from_str(include_str!("../../examples/nomados/etc/init.json"))?;
     config["plugin"] = serde_json::json!([{ "raw_exec": { "config": { "enabled": true } } }]);
+    // A host that has other work starves guests, and a node that is late is not a node that is lost.
+    config["server"]["heartbeat_grace"] = serde_json::json!("10m");
     let path = out.join("init.json");
     cache::write_file(&path, config.to_string().as_bytes())?;
     let mut options = build::Options::new(out);

@@ -182,7 +182,7 @@ fn check(options: &Options) -> Result<()> {
     if options.servers == 0 || options.servers > 7 {
         problems.push(format!("{} servers: a cluster has 1, 3, 5 or 7", options.servers));
     }
-    if options.servers % 2 == 0 && options.servers > 0 {
+    if options.servers.is_multiple_of(2) && options.servers > 0 {
         problems.push(format!(
             "{} servers: an even number bears no more failures than one less",
             options.servers
@@ -197,10 +197,10 @@ fn check(options: &Options) -> Result<()> {
     if options.days == 0 || options.days > 36_500 {
         problems.push(format!("{} days: certificates are good for 1 to 36500", options.days));
     }
-    if let Some(network) = &options.network {
-        if network.base.octets()[3] != 0 {
-            problems.push(format!("the network {} does not end in .0", network.base));
-        }
+    if let Some(network) = &options.network
+        && network.base.octets()[3] != 0
+    {
+        problems.push(format!("the network {} does not end in .0", network.base));
     }
     if !options.base.is_object() {
         problems.push("Nomad's configuration is no JSON object".into());

@@ -238,8 +238,7 @@ pub(super) fn parse(value: &str, specifiers: &Specifiers<'_>) -> Result<Vec<Comm
         let mut command = CommandLine::default();
         let (mut named, mut verbatim) = (false, false);
         let mut path = first.as_str();
-        loop {
-            let Some(prefix) = path.chars().next() else { break };
+        while let Some(prefix) = path.chars().next() {
             match prefix {
                 '-' => command.ignore_failure = true,
                 '@' => named = true,
@@ -271,10 +270,10 @@ pub(super) fn parse(value: &str, specifiers: &Specifiers<'_>) -> Result<Vec<Comm
 
 /// Finds the variables of a word.
 fn variables(pieces: Vec<Piece>) -> Word {
-    if let [Piece::Literal(text)] = pieces.as_slice() {
-        if let Some(name) = text.strip_prefix('$').filter(|name| is_name(name)) {
-            return Word::Split(name.to_owned());
-        }
+    if let [Piece::Literal(text)] = pieces.as_slice()
+        && let Some(name) = text.strip_prefix('$').filter(|name| is_name(name))
+    {
+        return Word::Split(name.to_owned());
     }
     let mut found = Vec::new();
     for piece in pieces {

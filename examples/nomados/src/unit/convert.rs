@@ -379,16 +379,15 @@ impl<'a> Converter<'a> {
     /// The program and arguments of a task that runs these commands one after the other. `ends`
     /// says that the task ends by itself.
     fn program(&mut self, steps: &[Step], setup: &[String], ends: bool) -> (String, Vec<String>) {
-        if let ([step], true) = (steps, setup.is_empty()) {
-            if let Some(words) = step.command.plain() {
-                if !(ends && step.command.ignore_failure) {
-                    if step.command.ignore_failure {
-                        self.step_note(step, "-: Nomad counts its failure as one");
-                    }
-                    let mut words = words.into_iter();
-                    return (words.next().unwrap_or_default(), words.collect());
-                }
+        if let ([step], true) = (steps, setup.is_empty())
+            && let Some(words) = step.command.plain()
+            && !(ends && step.command.ignore_failure)
+        {
+            if step.command.ignore_failure {
+                self.step_note(step, "-: Nomad counts its failure as one");
             }
+            let mut words = words.into_iter();
+            return (words.next().unwrap_or_default(), words.collect());
         }
         let mut lines = setup.to_vec();
         if steps.iter().any(|step| step.command.splits()) {
@@ -482,7 +481,7 @@ impl<'a> Converter<'a> {
             let Some(found) = self.last(key) else { continue };
             for (flag, limit) in limits(&found.value) {
                 match limit {
-                    Some(limit) if limit == "infinity" => {
+                    Some("infinity") => {
                         lines.push(format!("ulimit -{flag}{letter} unlimited"));
                     }
                     Some(limit) if value::size(limit).is_some() => {
