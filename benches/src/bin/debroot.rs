@@ -80,7 +80,10 @@ fn unpacking(
         Contender::new("kiln-debroot, in this process", || {
             let scratch = fresh()?;
             let root = scratch.path().join("root");
-            seconds(|| Ok(drop(Root::unpack(packages, &root, &Options::default())?)))
+            seconds(|| {
+                Root::unpack(packages, &root, &Options::default())?;
+                Ok(())
+            })
         }),
         Contender::new("dpkg-deb --extract, each package", || {
             let scratch = fresh()?;

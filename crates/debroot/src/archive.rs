@@ -209,9 +209,7 @@ mod read {
     fn unpack(path: &Path, name: &str) -> Result<String> {
         let file = BufReader::new(File::open(path).map_err(Error::io("open", path))?);
         let reader: Box<dyn Read> = match name.rsplit_once('.') {
-            Some((_, "xz")) => {
-                Box::new(lzma_rust2::XzReader::new_mem_limit(file, true, crate::XZ_MEMORY))
-            }
+            Some((_, "xz")) => Box::new(crate::xz::Reader::new(file)),
             Some((_, "gz")) => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
             _ => Box::new(file),
         };

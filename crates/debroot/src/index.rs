@@ -142,11 +142,14 @@ impl Index {
         let mut line_number = 0;
         let mut last: Option<(Field, usize)> = None;
         let mut at = 0;
-        // A line after the last ends the last paragraph.
-        for line in packages.split('\n').chain([""]) {
+        while at < packages.len() {
             line_number += 1;
             let start = at;
-            at += line.len() + 1;
+            let rest = packages.get(start..).unwrap_or_default();
+            // memchr is most of what reading an index comes to.
+            let length = memchr::memchr(b'\n', rest.as_bytes()).unwrap_or(rest.len());
+            let line = rest.get(..length).unwrap_or_default();
+            at += length + 1;
             match line.as_bytes().first() {
                 None => {
                     if started != 0 {
@@ -168,7 +171,10 @@ impl Index {
                     }
                 }
                 Some(_) => {
-                    let Some((name, value)) = line.split_once(':') else {
+                    let colon = memchr::memchr(b':', line.as_bytes());
+                    let Some((name, value)) =
+                        colon.and_then(|colon| Some((line.get(..colon)?, line.get(colon + 1..)?)))
+                    else {
                         let reason = "a field has the form 'Name: value'";
                         return Err(Error::syntax(origin, line_number, reason));
                     };
@@ -183,6 +189,9 @@ impl Index {
                     }
                 }
             }
+        }
+        if started != 0 {
+            self.push(archive, &paragraph, origin, started)?;
         }
         Ok(())
     }

@@ -58,6 +58,8 @@ pub mod resolve;
 #[cfg(feature = "unpack")]
 pub mod root;
 pub mod version;
+#[cfg(any(feature = "archive", feature = "unpack"))]
+mod xz;
 
 pub use archive::Archive;
 pub use error::Error;
@@ -69,10 +71,6 @@ pub use root::Root;
 
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// The most memory that unpacking xz may take, in KiB: what `xz -9` needs, four times.
-#[cfg(any(feature = "archive", feature = "unpack"))]
-const XZ_MEMORY: u32 = 256 << 10;
 
 #[cfg(all(doctest, feature = "apt", feature = "archive", feature = "lock", feature = "unpack"))]
 #[doc = include_str!("../README.md")]

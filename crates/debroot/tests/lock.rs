@@ -1,4 +1,5 @@
 //! The lock as text, what is refused of it, and what changed.
+#![expect(clippy::unwrap_used, reason = "in helpers of tests, where a panic is a failure")]
 #![cfg(feature = "lock")]
 
 use kiln_debroot::lock::Input;
@@ -32,8 +33,9 @@ fn text() {
 fn there_and_back() {
     let lock = lock("2.36-9+deb12u10");
     assert_eq!(Lock::parse(&lock.to_string(), "kiln.lock").unwrap(), lock);
-    let empty = Lock::parse(&Lock { request: lock.request, ..Lock::default() }.to_string(), "x");
-    assert!(empty.unwrap().packages.is_empty());
+    let mut empty = Lock::default();
+    empty.request = lock.request;
+    assert_eq!(Lock::parse(&empty.to_string(), "x").unwrap(), empty);
 }
 
 #[test]
@@ -108,7 +110,8 @@ proptest! {
 
     #[test]
     fn any_input_survives(name in ".*", version in ".*", what in ".*") {
-        let mut lock = Lock { request: format!("{:064x}", 3), ..Lock::default() };
+        let mut lock = Lock::default();
+        lock.request = format!("{:064x}", 3);
         lock.inputs.push(Input::new(name, version, format!("{:064x}", 7), what));
         prop_assert_eq!(Lock::parse(&lock.to_string(), "kiln.lock").unwrap(), lock);
     }

@@ -391,9 +391,11 @@ mod tests {
 
     #[test]
     fn cards_and_clock_as_qemu_takes_them() {
-        let mut machine = Machine::default();
-        machine.hostname = Some("from-dhcp".into());
-        machine.rtc = Some("2001-01-01".into());
+        let mut machine = Machine {
+            hostname: Some("from-dhcp".into()),
+            rtc: Some("2001-01-01".into()),
+            ..Machine::default()
+        };
         let network = Some("192.0.2.0/24".into());
         machine.cards = [
             Plugged::Bridge("br0".into()),

@@ -147,13 +147,13 @@ fn part(file: &File, member: &ar::Member) -> io::Result<io::Take<File>> {
 
 fn decompressed(file: &File, member: &ar::Member, limit: u64) -> Result<Box<dyn Read>, String> {
     let raw = part(file, member).map_err(|error| format!("it cannot be read: {error}"))?;
-    let raw = BufReader::with_capacity(1 << 16, raw);
+    let buffered = |raw| BufReader::with_capacity(1 << 16, raw);
     let inner: Box<dyn Read> = match member.name.split_once(".tar").map(|(_, suffix)| suffix) {
-        Some("") => Box::new(raw),
-        Some(".gz") => Box::new(flate2::bufread::MultiGzDecoder::new(raw)),
-        Some(".xz") => Box::new(lzma_rust2::XzReader::new_mem_limit(raw, true, crate::XZ_MEMORY)),
+        Some("") => Box::new(buffered(raw)),
+        Some(".gz") => Box::new(flate2::bufread::MultiGzDecoder::new(buffered(raw))),
+        Some(".xz") => Box::new(crate::xz::Reader::new(raw)),
         Some(".zst") => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(raw)
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(buffered(raw))
                 .map_err(|error| format!("{}: {error}", member.name))?;
             // 128 MiB, which is what dpkg-deb's highest levels ask for.
             decoder.window_log_max(27).map_err(|error| format!("{}: {error}", member.name))?;

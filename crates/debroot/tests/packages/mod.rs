@@ -8,31 +8,31 @@ use sha2::{Digest, Sha256};
 
 /// A package to be made.
 #[derive(Debug, Clone, Default)]
-pub struct Package {
-    pub name: String,
-    pub version: String,
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) version: String,
     /// Further lines of the control file.
-    pub control: String,
+    pub(crate) control: String,
     /// Other files of the control archive.
-    pub files: Vec<(String, String)>,
-    pub entries: Vec<Entry>,
+    pub(crate) files: Vec<(String, String)>,
+    pub(crate) entries: Vec<Entry>,
 }
 
 /// An entry of data.tar.
 #[derive(Debug, Clone)]
-pub struct Entry {
-    pub path: Vec<u8>,
-    pub kind: tar::EntryType,
-    pub mode: u32,
-    pub owner: (u64, u64),
-    pub mtime: u64,
-    pub link: Vec<u8>,
-    pub content: Vec<u8>,
+pub(crate) struct Entry {
+    pub(crate) path: Vec<u8>,
+    pub(crate) kind: tar::EntryType,
+    pub(crate) mode: u32,
+    pub(crate) owner: (u64, u64),
+    pub(crate) mtime: u64,
+    pub(crate) link: Vec<u8>,
+    pub(crate) content: Vec<u8>,
     /// What the header says, when that is a lie.
-    pub size: Option<u64>,
+    pub(crate) size: Option<u64>,
 }
 
-pub fn entry(path: &str, kind: tar::EntryType) -> Entry {
+pub(crate) fn entry(path: &str, kind: tar::EntryType) -> Entry {
     Entry {
         path: path.as_bytes().to_vec(),
         kind,
@@ -45,44 +45,44 @@ pub fn entry(path: &str, kind: tar::EntryType) -> Entry {
     }
 }
 
-pub fn directory(path: &str) -> Entry {
+pub(crate) fn directory(path: &str) -> Entry {
     entry(path, tar::EntryType::Directory)
 }
 
-pub fn file(path: &str, content: &str) -> Entry {
+pub(crate) fn file(path: &str, content: &str) -> Entry {
     Entry { content: content.into(), ..entry(path, tar::EntryType::Regular) }
 }
 
-pub fn symlink(path: &str, target: &str) -> Entry {
+pub(crate) fn symlink(path: &str, target: &str) -> Entry {
     Entry { link: target.into(), mode: 0o777, ..entry(path, tar::EntryType::Symlink) }
 }
 
-pub fn hardlink(path: &str, target: &str) -> Entry {
+pub(crate) fn hardlink(path: &str, target: &str) -> Entry {
     Entry { link: target.into(), ..entry(path, tar::EntryType::Link) }
 }
 
 impl Package {
-    pub fn new(name: &str, version: &str) -> Self {
+    pub(crate) fn new(name: &str, version: &str) -> Self {
         Self { name: name.into(), version: version.into(), ..Self::default() }
     }
 
-    pub fn with(mut self, entry: Entry) -> Self {
+    pub(crate) fn with(mut self, entry: Entry) -> Self {
         self.entries.push(entry);
         self
     }
 
-    pub fn with_control(mut self, line: &str) -> Self {
+    pub(crate) fn with_control(mut self, line: &str) -> Self {
         self.control.push_str(line);
         self.control.push('\n');
         self
     }
 
-    pub fn with_script(mut self, name: &str, text: &str) -> Self {
+    pub(crate) fn with_script(mut self, name: &str, text: &str) -> Self {
         self.files.push((name.into(), text.into()));
         self
     }
 
-    pub fn control_text(&self) -> String {
+    pub(crate) fn control_text(&self) -> String {
         format!(
             "Package: {}\nVersion: {}\nArchitecture: amd64\nMaintainer: Nobody <nobody@example.org>\n\
              Description: made by a test\n{}",
@@ -91,11 +91,15 @@ impl Package {
     }
 
     /// The file's bytes, nothing of it compressed.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         self.bytes_with("data.tar", |data| data)
     }
 
-    pub fn bytes_with(&self, data_name: &str, compress: impl Fn(Vec<u8>) -> Vec<u8>) -> Vec<u8> {
+    pub(crate) fn bytes_with(
+        &self,
+        data_name: &str,
+        compress: impl Fn(Vec<u8>) -> Vec<u8>,
+    ) -> Vec<u8> {
         let mut control = vec![file("./control", &self.control_text())];
         control.extend(self.files.iter().map(|(name, text)| file(&format!("./{name}"), text)));
         ar(&[
@@ -106,12 +110,12 @@ impl Package {
     }
 
     /// Writes the file and says what a lock would say of it.
-    pub fn write(&self, directory: &Path) -> (LockedPackage, PathBuf) {
+    pub(crate) fn write(&self, directory: &Path) -> (LockedPackage, PathBuf) {
         write(directory, &self.name, &self.version, &self.bytes())
     }
 }
 
-pub fn write(
+pub(crate) fn write(
     directory: &Path,
     name: &str,
     version: &str,
@@ -130,11 +134,11 @@ pub fn write(
     (package, path)
 }
 
-pub fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-pub fn tar_of(entries: &[Entry]) -> Vec<u8> {
+pub(crate) fn tar_of(entries: &[Entry]) -> Vec<u8> {
     let mut out = Vec::new();
     for entry in entries {
         let mut header = tar::Header::new_gnu();
@@ -175,7 +179,7 @@ fn padded(out: &mut Vec<u8>, content: &[u8]) {
     out.resize(out.len().next_multiple_of(512), 0);
 }
 
-pub fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut out = b"!<arch>\n".to_vec();
     for (name, content) in members {
         let header =
