@@ -91,12 +91,7 @@ mod read {
     /// # Errors
     /// [`Error::Signature`], [`Error::Release`], [`Error::Digest`], [`Error::Syntax`], those of
     /// `fetch`; [`Error::Release`] too for archives of different architectures.
-    pub fn read(
-        archives: &[Archive],
-        now: u64,
-        store: &Path,
-        fetch: &dyn Fetch,
-    ) -> Result<Index> {
+    pub fn read(archives: &[Archive], now: u64, store: &Path, fetch: &dyn Fetch) -> Result<Index> {
         let architecture = archives.first().map_or("", |archive| archive.architecture.as_str());
         let mut index = Index::new(architecture);
         for archive in archives {
@@ -219,10 +214,7 @@ mod read {
             _ => Box::new(file),
         };
         let mut text = Vec::new();
-        reader
-            .take(INDEX_LIMIT + 1)
-            .read_to_end(&mut text)
-            .map_err(Error::io("unpack", path))?;
+        reader.take(INDEX_LIMIT + 1).read_to_end(&mut text).map_err(Error::io("unpack", path))?;
         if text.len() as u64 > INDEX_LIMIT {
             let reason = format!("it unpacks to more than {INDEX_LIMIT} bytes");
             return Err(Error::Release { origin: path.display().to_string(), reason });

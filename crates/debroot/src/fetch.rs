@@ -25,7 +25,9 @@ impl Fetch for LocalFiles {
     fn fetch(&self, uri: &str, into: &Path, limit: u64) -> Result<()> {
         let path = match uri.strip_prefix("file://") {
             Some(path) if path.starts_with('/') => PathBuf::from(path),
-            _ => return Err(Error::fetch(uri, "only addresses that start with file:/// are files")),
+            _ => {
+                return Err(Error::fetch(uri, "only addresses that start with file:/// are files"));
+            }
         };
         let refused = |error: std::io::Error| Error::fetch(uri, error);
         let length = fs::metadata(&path).map_err(refused)?.len();

@@ -172,9 +172,9 @@ impl Index {
                 }
                 Some(_) => {
                     let colon = memchr::memchr(b':', line.as_bytes());
-                    let Some((name, value)) = colon.and_then(|colon| {
-                        Some((line.get(..colon)?, line.get(colon + 1..)?))
-                    }) else {
+                    let Some((name, value)) =
+                        colon.and_then(|colon| Some((line.get(..colon)?, line.get(colon + 1..)?)))
+                    else {
                         let reason = "a field has the form 'Name: value'";
                         return Err(Error::syntax(origin, line_number, reason));
                     };
@@ -209,9 +209,8 @@ impl Index {
             return Ok(());
         }
         let name = value(Field::Package);
-        let wrong = |reason: &str| {
-            Err(Error::syntax(origin, line, format!("package {name:?}: {reason}")))
-        };
+        let wrong =
+            |reason: &str| Err(Error::syntax(origin, line, format!("package {name:?}: {reason}")));
         if !dependency::is_name(name) {
             return wrong("that is no name of a package");
         }
@@ -276,7 +275,8 @@ impl Index {
 
     /// Every package in every version, in the order in which they were added.
     pub fn packages(&self) -> impl Iterator<Item = Package<'_>> {
-        (0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX)).map(|number| self.package(number))
+        (0..u32::try_from(self.entries.len()).unwrap_or(u32::MAX))
+            .map(|number| self.package(number))
     }
 
     /// Names of packages that look like this one, the nearest first; at most three.

@@ -158,9 +158,8 @@ impl Lock {
             lock.packages.iter().map(key).collect()
         };
         let inputs = |lock: &Self| {
-            let key = |input: &Input| {
-                (input.name.clone(), (input.version.clone(), input.sha256.clone()))
-            };
+            let key =
+                |input: &Input| (input.name.clone(), (input.version.clone(), input.sha256.clone()));
             lock.inputs.iter().map(key).collect()
         };
         let mut changes = compare(&packages(old), &packages(new));
@@ -187,7 +186,9 @@ fn compare(old: &Versions, new: &Versions) -> Vec<Change> {
                 (Some((version, _)), None) => {
                     Some(Change::Removed { name, version: version.clone() })
                 }
-                (None, Some((version, _))) => Some(Change::Added { name, version: version.clone() }),
+                (None, Some((version, _))) => {
+                    Some(Change::Added { name, version: version.clone() })
+                }
                 (None, None) => None,
             }
         })
@@ -313,9 +314,7 @@ mod text {
         /// [`Error::Syntax`] with the line: no TOML, an unknown or missing key, a name that is
         /// there twice, a digest or path that is none, another version of the format.
         pub fn parse(text: &str, origin: &str) -> Result<Self> {
-            let line = |at: usize| {
-                text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
-            };
+            let line = |at: usize| text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
             let wrong = |at: usize, reason: String| Error::syntax(origin, line(at), reason);
             let file: File = toml::from_str(text).map_err(|error| {
                 let at = error.span().map_or(0, |span| span.start);

@@ -114,13 +114,13 @@ fn judge(signature: &Signature, certificate: &SignedPublicKey, text: &str, now: 
             if bound.iter().any(|sig| sig.typ() == Some(SignatureType::SubkeyRevocation)) {
                 return Err("is revoked".into());
             }
-            let latest = latest(bound.into_iter().filter(|sig| {
-                sig.typ() == Some(SignatureType::SubkeyBinding)
-            }));
+            let latest = latest(
+                bound.into_iter().filter(|sig| sig.typ() == Some(SignatureType::SubkeyBinding)),
+            );
             let Some(binding) = latest else { return Err("is bound to no certificate".into()) };
-            let both_ways = binding.embedded_signature().is_some_and(|back| {
-                back.verify_primary_key_binding(&subkey.key, primary).is_ok()
-            });
+            let both_ways = binding
+                .embedded_signature()
+                .is_some_and(|back| back.verify_primary_key_binding(&subkey.key, primary).is_ok());
             if !binding.key_flags().sign() || !both_ways {
                 return Err("is not meant for signatures".into());
             }

@@ -97,10 +97,7 @@ fn wrong(origin: &str, reason: String) -> Error {
     Error::Release { origin: origin.into(), reason }
 }
 
-fn files(
-    paragraph: &Paragraph<'_>,
-    origin: &str,
-) -> Result<BTreeMap<String, (String, u64)>> {
+fn files(paragraph: &Paragraph<'_>, origin: &str) -> Result<BTreeMap<String, (String, u64)>> {
     let Some(field) = paragraph.field("SHA256") else {
         return Err(wrong(origin, "it has no SHA256 digests, and no others are trusted".into()));
     };
@@ -133,8 +130,7 @@ fn seconds(text: &str) -> Option<u64> {
     };
     let month = MONTHS.iter().position(|name| name == month)? as u64 + 1;
     let (day, year): (u64, u64) = (day.parse().ok()?, year.parse().ok()?);
-    let clock: Vec<u64> =
-        time.split(':').map(str::parse).collect::<Result<_, _>>().ok()?;
+    let clock: Vec<u64> = time.split(':').map(str::parse).collect::<Result<_, _>>().ok()?;
     let [hours, minutes, seconds] = clock.as_slice() else { return None };
     let possible = (1..=31).contains(&day) && *hours < 24 && *minutes < 60 && *seconds < 61;
     if !possible || !(1970..=9999).contains(&year) {

@@ -46,7 +46,9 @@ pub fn check(version: &str) -> Result<(), &'static str> {
         return Err("a version starts with a digit");
     }
     let letter = |more: &'static [u8]| {
-        move |byte: u8| byte.is_ascii_alphanumeric() || b".+~".contains(&byte) || more.contains(&byte)
+        move |byte: u8| {
+            byte.is_ascii_alphanumeric() || b".+~".contains(&byte) || more.contains(&byte)
+        }
     };
     if !upstream.bytes().all(letter(b"-:")) {
         return Err("a version has only letters, digits and . + - : ~");

@@ -67,11 +67,7 @@ fn debian() -> Option<&'static Debian> {
 
 fn output(command: &mut Command) -> String {
     let output = command.env("LC_ALL", "C").env("TZ", "UTC").output().expect("it runs");
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
 }
 
@@ -86,7 +82,8 @@ fn the_release_file_is_signed_as_gpgv_says() {
         let message = std::fs::read(&at).unwrap();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         let ours = openpgp::verify(&message, &archive.keyring, now, &uri).unwrap();
-        let status = output(Command::new("gpgv").args(["--status-fd", "1", "--keyring", KEYRING]).arg(&at));
+        let status =
+            output(Command::new("gpgv").args(["--status-fd", "1", "--keyring", KEYRING]).arg(&at));
         let mut theirs: Vec<&str> = status
             .lines()
             .filter_map(|line| line.strip_prefix("[GNUPG:] VALIDSIG ")?.split(' ').next())
@@ -175,7 +172,8 @@ fn the_same_packages_as_apt_takes() {
         for package in SETS {
             let theirs = apt.resolve(package, recommends);
             let request = Request::new([*package]).with_recommends(recommends);
-            let chosen = resolve(&debian.index, &request).unwrap_or_else(|e| panic!("{package}: {e}"));
+            let chosen =
+                resolve(&debian.index, &request).unwrap_or_else(|e| panic!("{package}: {e}"));
             let ours: BTreeSet<String> = chosen
                 .iter()
                 .map(|chosen| format!("{} {}", chosen.package.name(), chosen.package.version()))
@@ -206,8 +204,7 @@ fn unpacked(debian: &Debian, wanted: &[&str], work: &Path) -> (Lock, Vec<PathBuf
     let lock =
         Lock::new(&debian.archives, &request, &resolve(&debian.index, &request).expect("resolved"));
     let place = download::by_digest(cache().join("packages"));
-    let paths =
-        download::download(&lock, &place, Some(&AptHelper::default())).expect("downloaded");
+    let paths = download::download(&lock, &place, Some(&AptHelper::default())).expect("downloaded");
     let packages: Vec<_> = lock.packages.iter().cloned().zip(paths.clone()).collect();
     let root = Root::unpack(&packages, &work.join("root"), &Options::default())
         .unwrap_or_else(|error| panic!("{error}"));
@@ -302,7 +299,8 @@ fn compare(
     }
     let node = root.tree.get(&path).unwrap_or_else(|| panic!("{} is not there", named()));
     assert!(seen.insert(path.clone()) || node.is_directory() || line.mode.starts_with('-'));
-    let owner = root.owner_of(path.as_bytes()).unwrap_or_else(|| panic!("{} has no owner", named()));
+    let owner =
+        root.owner_of(path.as_bytes()).unwrap_or_else(|| panic!("{} has no owner", named()));
     if owner != package {
         // Directories and equal files that several packages have.
         assert!(node.is_directory() || matches!(node.kind, Kind::File(_)), "{}", named());

@@ -59,10 +59,10 @@ proptest! {
 
 #[cfg(feature = "unpack")]
 mod unpack {
+    use crate::packages::{self, Entry, Package, directory, file, hardlink, symlink};
     use kiln_debroot::Root;
     use kiln_debroot::deb::{Deb, Limits};
     use kiln_debroot::root::Options;
-    use crate::packages::{self, Entry, Package, directory, file, hardlink, symlink};
     use proptest::prelude::*;
 
     fn entries() -> impl Strategy<Value = Vec<Entry>> {

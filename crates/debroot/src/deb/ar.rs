@@ -39,8 +39,8 @@ pub(crate) fn members<R: Read + Seek>(file: &mut R, length: u64) -> Result<Vec<M
         let mut header = [0; HEADER];
         file.read_exact(&mut header)
             .map_err(|_| format!("it ends within the header of a member, at byte {at}"))?;
-        let (name, size) =
-            parse(&header).ok_or_else(|| format!("the header of a member is broken, at byte {at}"))?;
+        let (name, size) = parse(&header)
+            .ok_or_else(|| format!("the header of a member is broken, at byte {at}"))?;
         let offset = at + HEADER as u64;
         // Members start at even offsets.
         let end = offset.checked_add(size).filter(|end| *end <= length);

@@ -112,7 +112,11 @@ impl Deb {
     pub fn conffiles(&self) -> Vec<String> {
         let text = String::from_utf8_lossy(self.control_file("conffiles").unwrap_or_default());
         // A word before the path is a flag (`remove-on-upgrade`): not a file of this package.
-        text.lines().map(str::trim).filter(|line| line.starts_with('/')).map(str::to_owned).collect()
+        text.lines()
+            .map(str::trim)
+            .filter(|line| line.starts_with('/'))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Its files, in the order of the package. The stream ends with an error when the limits are

@@ -15,9 +15,9 @@ use kiln_tree::{Tree, TreePath};
 pub use alternatives::Alternative;
 pub use pattern::Filter;
 
+use crate::Result;
 use crate::deb::Limits;
 use crate::lock::LockedPackage;
-use crate::Result;
 
 /// The directories of old that are links to those below `/usr` since Debian 12.
 const ALIASES: &[&str] = &["bin", "sbin", "lib", "lib32", "lib64", "libo32", "libx32"];

@@ -67,7 +67,15 @@ impl Root {
             let LockedPackage { name, version, architecture, source, source_version, .. } = package;
             let LockedPackage { archive, path, sha256, .. } = package;
             let texts: [&str; 10] = [
-                name, version, architecture, source, source_version, archive, path, &size, sha256,
+                name,
+                version,
+                architecture,
+                source,
+                source_version,
+                archive,
+                path,
+                &size,
+                sha256,
                 needed_by,
             ];
             line(&[&[&b"package"[..]], texts.map(str::as_bytes).as_slice()].concat());
@@ -178,7 +186,8 @@ fn number<T: std::str::FromStr>(field: &[u8]) -> Option<T> {
 fn one(root: &mut Root, fields: &[&[u8]]) -> Option<()> {
     match fields {
         [b"package", texts @ ..] => {
-            let texts: Vec<String> = texts.iter().map(|field| text(field)).collect::<Option<_>>()?;
+            let texts: Vec<String> =
+                texts.iter().map(|field| text(field)).collect::<Option<_>>()?;
             let [name, version, architecture, source, source_version, rest @ ..] = texts.as_slice()
             else {
                 return None;

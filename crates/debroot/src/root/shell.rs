@@ -136,9 +136,7 @@ fn split(script: &str) -> Vec<Raw> {
                 Some(next) => word.get_or_insert_default().text(next),
                 None => {}
             },
-            '#' if word.is_none() => {
-                while characters.next_if(|next| *next != '\n').is_some() {}
-            }
+            '#' if word.is_none() => while characters.next_if(|next| *next != '\n').is_some() {},
             '\'' => {
                 let word = word.get_or_insert_default();
                 word.quoted = true;
@@ -228,11 +226,7 @@ fn dollar(characters: &mut Characters<'_>, line: &mut usize) -> Part {
         Some('{') => {
             characters.next();
             let inside = skip_until(characters, '}', line);
-            if inside.chars().all(|c| letters(&c)) {
-                Part::Variable(inside)
-            } else {
-                Part::Unknown
-            }
+            if inside.chars().all(|c| letters(&c)) { Part::Variable(inside) } else { Part::Unknown }
         }
         Some(first) if letters(first) => {
             let mut name = String::new();

@@ -88,7 +88,8 @@ pub(super) fn unpack(
     conffiles.sort();
     // Private only while it was made.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(beside.path(), mode).map_err(Error::io("set the mode of", beside.path()))?;
+    fs::set_permissions(beside.path(), mode)
+        .map_err(Error::io("set the mode of", beside.path()))?;
     fs::rename(beside.path(), directory).map_err(Error::io("rename to", directory))?;
     // It is gone from there, and must not be looked for.
     let _ = beside.keep();
@@ -220,7 +221,8 @@ impl Work<'_> {
         if let Some(alias) = alias_of(&path) {
             self.merge(alias)?;
         }
-        if kind == EntryType::Symlink && ALIASES.iter().any(|name| name.as_bytes() == path.as_bytes())
+        if kind == EntryType::Symlink
+            && ALIASES.iter().any(|name| name.as_bytes() == path.as_bytes())
         {
             // Since Debian 13 base-files has these links itself.
             let target = entry.link_name_bytes().unwrap_or_default();
@@ -379,10 +381,8 @@ impl Work<'_> {
             }
         }
         let len = entry.size();
-        let source = Source::File {
-            path: self.directory.join(OsStr::from_bytes(path.as_bytes())),
-            len,
-        };
+        let source =
+            Source::File { path: self.directory.join(OsStr::from_bytes(path.as_bytes())), len };
         let at = self.prepared(path)?;
         // Whoever unpacks must be able to read and remove it, whatever the image says.
         let mode = u32::from(meta.mode & 0o777) | 0o600;
@@ -503,9 +503,11 @@ impl Work<'_> {
         else {
             return false;
         };
-        dependency::parse(field).unwrap_or_default().iter().flatten().any(|relation| {
-            relation.name == package.name && relation.admits(&package.version)
-        })
+        dependency::parse(field)
+            .unwrap_or_default()
+            .iter()
+            .flatten()
+            .any(|relation| relation.name == package.name && relation.admits(&package.version))
     }
 
     fn remove(&mut self, path: &TreePath) -> Result<()> {

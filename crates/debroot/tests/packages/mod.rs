@@ -95,7 +95,11 @@ impl Package {
         self.bytes_with("data.tar", |data| data)
     }
 
-    pub(crate) fn bytes_with(&self, data_name: &str, compress: impl Fn(Vec<u8>) -> Vec<u8>) -> Vec<u8> {
+    pub(crate) fn bytes_with(
+        &self,
+        data_name: &str,
+        compress: impl Fn(Vec<u8>) -> Vec<u8>,
+    ) -> Vec<u8> {
         let mut control = vec![file("./control", &self.control_text())];
         control.extend(self.files.iter().map(|(name, text)| file(&format!("./{name}"), text)));
         ar(&[
@@ -111,7 +115,12 @@ impl Package {
     }
 }
 
-pub(crate) fn write(directory: &Path, name: &str, version: &str, bytes: &[u8]) -> (LockedPackage, PathBuf) {
+pub(crate) fn write(
+    directory: &Path,
+    name: &str,
+    version: &str,
+    bytes: &[u8],
+) -> (LockedPackage, PathBuf) {
     let path = directory.join(format!("{name}.deb"));
     std::fs::write(&path, bytes).expect("a package file can be written");
     let mut package = LockedPackage::default();
