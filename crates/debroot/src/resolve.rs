@@ -453,11 +453,21 @@ impl<'index> Solver<'index> {
     }
 
     fn unmet(&self, package: Package<'_>, kind: Kind, group: &[Relation<'_>]) -> Problem {
-        let found: Vec<String> = group
+        let mut found: Vec<String> = group
             .iter()
             .filter_map(|relation| self.candidate(relation.name))
-            .map(|package| format!("{} {}", package.name(), package.version()))
+            .map(|package| full_name(&package))
             .collect();
+        for relation in group {
+            for provider in self.index.providers(relation.name) {
+                let provided = provider.provides().into_iter();
+                found.extend(
+                    provided
+                        .filter(|provided| provided.name == relation.name)
+                        .map(|provided| format!("{provided} of {}", full_name(&provider))),
+                );
+            }
+        }
         let relation: Vec<String> = group.iter().map(ToString::to_string).collect();
         Problem::Unmet {
             package: full_name(&package),

@@ -26,7 +26,42 @@ fn lock(version: &str) -> Lock {
 
 #[test]
 fn text() {
-    insta::assert_snapshot!(lock("2.36-9+deb12u10"), @"");
+    insta::assert_snapshot!(lock("2.36-9+deb12u10"), @r#"
+    # What goes into the image, to the byte. Made by kiln, not by hand.
+    version = 1
+    request = "8059401c3b287b117ad6b423f07da6acf5a45642baeb0fef0dfbe48f7043da72"
+
+    [[package]]
+    name = "app"
+    version = "1:2.0-1"
+    architecture = "all"
+    source = "app"
+    source_version = "1:2.0-1"
+    archive = "http://archive.example/debian"
+    path = "pool/main/a/app.deb"
+    size = 10
+    sha256 = "0000000000000000000000000000000000000000000000000000000000000001"
+
+    [[package]]
+    name = "libc6"
+    version = "2.36-9+deb12u10"
+    architecture = "amd64"
+    source = "glibc"
+    source_version = "2.36-9"
+    archive = "http://archive.example/debian"
+    path = "pool/main/g/glibc/libc6.deb"
+    size = 2757
+    sha256 = "000000000000000000000000000000000000000000000000000000000000000f"
+    needed_by = "app"
+
+    [[input]]
+    name = "nomad"
+    version = "1.9"
+    sha256 = "0000000000000000000000000000000000000000000000000000000000000007"
+    what = """
+    a "module"
+    in Go"""
+    "#);
 }
 
 #[test]
@@ -45,8 +80,16 @@ fn differences() {
     new.inputs.clear();
     new.packages.remove(0);
     assert_eq!(Lock::diff(&old, &old).to_string(), "nothing changes\n");
-    insta::assert_snapshot!(Lock::diff(&old, &new), @"");
-    insta::assert_snapshot!(Lock::diff(&new, &old), @"");
+    insta::assert_snapshot!(Lock::diff(&old, &new), @r"
+    app 1:2.0-1 removed
+    libc6 2.36-9+deb12u10 → 2.36-9+deb12u11
+    nomad 1.9 removed
+    ");
+    insta::assert_snapshot!(Lock::diff(&new, &old), @r"
+    app 1:2.0-1 added
+    libc6 2.36-9+deb12u11 → 2.36-9+deb12u10
+    nomad 1.9 added
+    ");
     let mut rebuilt = old.clone();
     rebuilt.packages[1].sha256 = format!("{:064x}", 99);
     assert_eq!(Lock::diff(&old, &rebuilt).to_string(), "libc6 2.36-9+deb12u10 has other bytes\n");
@@ -89,7 +132,21 @@ fn mistakes_are_named_with_their_line() {
         let error = Lock::parse(&text, "kiln.lock").unwrap_err();
         messages.push_str(&format!("{error}\n"));
     }
-    insta::assert_snapshot!(messages, @"");
+    insta::assert_snapshot!(messages, @r#"
+    kiln.lock:2: this lock is of version 9, and version 1 is understood here
+    kiln.lock:3: "zz8059401c3b287b117ad6b423f07da6acf5a45642baeb0fef0dfbe48f7043da72" is no SHA-256 of 64 lower-case hexadecimal digits
+    kiln.lock:13: invalid value: integer `-10`, expected u64
+    kiln.lock:14: unknown field `siez`, expected one of `name`, `version`, `architecture`, `source`, `source_version`, `archive`, `path`, `size`, `sha256`, `needed_by`
+    kiln.lock:17: "libc6" is in the lock already, at line 6
+    kiln.lock:6: "../app" is no name of a package
+    kiln.lock:12: "/etc/app.deb" is no path below an archive
+    kiln.lock:7: "new" is no version of a package
+    kiln.lock:5: missing field `architecture`
+    kiln.lock:11: "archive" is no address of an archive
+    kiln.lock:14: "000000000000000000000000000000000000000000000000000000000000001" is no SHA-256 of 64 lower-case hexadecimal digits
+    kiln.lock:28: unknown field `inputs`, expected one of `version`, `request`, `package`, `input`
+    kiln.lock:28: unclosed array table, expected `]]`
+    "#);
 }
 
 proptest! {

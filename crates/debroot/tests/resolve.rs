@@ -100,7 +100,10 @@ fn virtual_packages() {
     assert_eq!(names(&index, &["app", "extra"]).unwrap(), "app 1, extra 1");
     assert_eq!(names(&index, &["wants-abi"]).unwrap(), "versioned 1, wants-abi 1");
     assert_eq!(names(&index, &["abi"]).unwrap(), "versioned 1");
-    insta::assert_snapshot!(names(&index, &["mta", "wants-more"]).unwrap_err(), @"");
+    insta::assert_snapshot!(names(&index, &["mta", "wants-more"]).unwrap_err(), @r"
+    mta: several packages provide this; ask for one of them: extra, important
+    wants-more 1: Depends: abi (>= 6): there is only abi (= 5) of versioned 1
+    ");
 }
 
 #[test]
@@ -165,9 +168,19 @@ fn everything_that_is_wrong_is_said_at_once() {
         Breaks: one (<< 1.5)",
     );
     let wanted = ["ngnix", "nginx=2", "nginx", "one:i386", "a b", "one", "two", "zzzzzz"];
-    insta::assert_snapshot!(names(&index, &wanted).unwrap_err(), @"");
+    insta::assert_snapshot!(names(&index, &wanted).unwrap_err(), @r"
+    ngnix: no archive has a package of this name; did you mean nginx?
+    nginx=2: no archive has this version; there is 1.22
+    one:i386: only packages of the archive's own architecture can be asked for, without a colon
+    a b: that is no name of a package
+    zzzzzz: no archive has a package of this name
+    nginx 1.22: Depends: gone (>= 1) | lib (>= 3): there is only lib 2
+    nginx 1.22: Depends: lost: no archive has such a package
+    one 1: Conflicts: two: excludes two 1 (asked for)
+    two 1: Breaks: one (<< 1.5): excludes one 1 (asked for)
+    ");
     let twice = ["lib=2", "lib=3"];
-    insta::assert_snapshot!(names(&index, &twice).unwrap_err(), @"");
+    insta::assert_snapshot!(names(&index, &twice).unwrap_err(), @"lib=3: no archive has this version; there is 2");
 }
 
 #[test]

@@ -63,7 +63,22 @@ fn shell() -> Package {
 #[test]
 fn merged_usr_links_and_owners() {
     let (_work, root) = ok(&[shell()], &Options::default());
-    insta::assert_snapshot!(listing(&root), @"");
+    insta::assert_snapshot!(listing(&root), @r"
+    0777 0:0 bin -> usr/bin [shell]
+    0755 0:0 etc/ [shell]
+    0644 0:0 etc/shell.conf 4 bytes [shell]
+    0777 0:0 lib -> usr/lib [-]
+    0777 0:0 lib64 -> usr/lib64 [-]
+    0777 0:0 sbin -> usr/sbin [-]
+    0755 0:0 usr/ [shell]
+    0755 0:0 usr/bin/ [shell]
+    4755 0:42 usr/bin/ash = usr/bin/sh [shell]
+    0777 0:0 usr/bin/link -> sh [shell]
+    4755 0:42 usr/bin/sh 2 bytes [shell]
+    0755 0:0 usr/lib/ [-]
+    0755 0:0 usr/lib64/ [-]
+    0755 0:0 usr/sbin/ [-]
+    ");
     assert_eq!(root.conffiles, [TreePath::new("etc/shell.conf").unwrap()]);
     for path in ["/bin/sh", "usr/bin/sh", "/usr/bin/link", "/bin/ash", "/bin/link"] {
         assert_eq!(root.owner_of(path).map(|package| package.name.as_str()), Some("shell"));
@@ -182,7 +197,7 @@ fn two_packages_with_one_path() {
     let one = || Package::new("one", "1").with(file("./usr/share/x", "1"));
     let other = || Package::new("other", "2").with(file("./usr/share/x", "2"));
     let (_work, root) = unpack(&[one(), other()], &Options::default());
-    insta::assert_snapshot!(root.unwrap_err().to_string(), @"");
+    insta::assert_snapshot!(root.unwrap_err().to_string(), @"usr/share/x: one 1 and other 2 both have it, with different content, and neither replaces the other");
     // The same file may be in both, and belongs to the first.
     let same = Package::new("other", "2").with(file("./usr/share/x", "1"));
     let (_work, root) = ok(&[one(), same], &Options::default());
@@ -264,7 +279,10 @@ fn alternatives_are_read_from_scripts() {
     assert_eq!(content("/usr/share/man/man1/editor.1.gz"), "nano");
     assert_eq!(root.owner_of("/usr/bin/editor").unwrap().name, "nano");
     let notes: Vec<String> = root.notes.iter().map(ToString::to_string).collect();
-    insta::assert_snapshot!(notes.join("\n"), @"");
+    insta::assert_snapshot!(notes.join("\n"), @r"
+    odd: postinst:2: alternative not understood: --install … … /usr/bin/odd 1
+    odd: postinst:4: not run: adduser --system --group odd
+    ");
 
     let mut options = Options::default();
     options.choices.insert("editor".into(), "/usr/bin/vi".into());
@@ -272,5 +290,5 @@ fn alternatives_are_read_from_scripts() {
     assert_eq!(root.alternatives[0].path, "/usr/bin/vi");
     options.choices.insert("editor".into(), "/usr/bin/none".into());
     let (_work, root) = unpack(&all, &options);
-    insta::assert_snapshot!(root.unwrap_err().to_string(), @"");
+    insta::assert_snapshot!(root.unwrap_err().to_string(), @"alternative editor: /usr/bin/none was chosen, and there is only /usr/bin/nano and /usr/bin/ed and /usr/bin/vi");
 }
