@@ -29,7 +29,7 @@ fn text() {
     insta::assert_snapshot!(lock("2.36-9+deb12u10"), @r#"
     # What goes into the image, to the byte. Made by kiln, not by hand.
     version = 1
-    request = "8059401c3b287b117ad6b423f07da6acf5a45642baeb0fef0dfbe48f7043da72"
+    request = "7ff90774cddd5d42db8330302dde78955208a43dba8f6434cd6d4bc7f0d32569"
 
     [[package]]
     name = "app"
@@ -41,6 +41,7 @@ fn text() {
     path = "pool/main/a/app.deb"
     size = 10
     sha256 = "0000000000000000000000000000000000000000000000000000000000000001"
+    depends = ["libc6"]
 
     [[package]]
     name = "libc6"
@@ -134,18 +135,18 @@ fn mistakes_are_named_with_their_line() {
     }
     insta::assert_snapshot!(messages, @r#"
     kiln.lock:2: this lock is of version 9, and version 1 is understood here
-    kiln.lock:3: "zz8059401c3b287b117ad6b423f07da6acf5a45642baeb0fef0dfbe48f7043da72" is no SHA-256 of 64 lower-case hexadecimal digits
+    kiln.lock:3: "zz7ff90774cddd5d42db8330302dde78955208a43dba8f6434cd6d4bc7f0d32569" is no SHA-256 of 64 lower-case hexadecimal digits
     kiln.lock:13: invalid value: integer `-10`, expected u64
-    kiln.lock:14: unknown field `siez`, expected one of `name`, `version`, `architecture`, `source`, `source_version`, `archive`, `path`, `size`, `sha256`, `needed_by`
-    kiln.lock:17: "libc6" is in the lock already, at line 6
+    kiln.lock:14: unknown field `siez`, expected one of `name`, `version`, `architecture`, `source`, `source_version`, `archive`, `path`, `size`, `sha256`, `needed_by`, `depends`
+    kiln.lock:18: "libc6" is in the lock already, at line 6
     kiln.lock:6: "../app" is no name of a package
     kiln.lock:12: "/etc/app.deb" is no path below an archive
     kiln.lock:7: "new" is no version of a package
     kiln.lock:5: missing field `architecture`
     kiln.lock:11: "archive" is no address of an archive
     kiln.lock:14: "000000000000000000000000000000000000000000000000000000000000001" is no SHA-256 of 64 lower-case hexadecimal digits
-    kiln.lock:28: unknown field `inputs`, expected one of `version`, `request`, `package`, `input`
-    kiln.lock:28: unclosed array table, expected `]]`
+    kiln.lock:29: unknown field `inputs`, expected one of `version`, `request`, `package`, `input`
+    kiln.lock:29: unclosed array table, expected `]]`
     "#);
 }
 
