@@ -134,7 +134,9 @@ impl Root {
 fn without_alias(path: &TreePath) -> TreePath {
     match alias_of(path) {
         // Six bytes more than a path that is no longer than any path may be.
-        Some(_) => TreePath::new([b"usr/", path.as_bytes()].concat()).unwrap_or(path.clone()),
+        Some(_) => {
+            TreePath::new([b"usr/", path.as_bytes()].concat()).unwrap_or_else(|_| path.clone())
+        }
         None => path.clone(),
     }
 }

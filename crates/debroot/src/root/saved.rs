@@ -170,7 +170,8 @@ fn parse(bytes: &[u8], directory: &Path) -> Result<Root, (usize, String)> {
         complete = false;
         let fields: Vec<Vec<u8>> = line.split(|byte| *byte == b'\t').map(unescape).collect();
         let fields: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
-        one(&mut root, &fields).ok_or((number + 1, "a line that no root has".to_owned()))?;
+        one(&mut root, &fields)
+            .ok_or_else(|| (number + 1, "a line that no root has".to_owned()))?;
     }
     if complete { Ok(root) } else { Err((1, "it was cut off".to_owned())) }
 }

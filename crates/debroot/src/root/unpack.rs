@@ -2,6 +2,7 @@
 //! no link, of this package or another, ever decides where a file lands.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -212,8 +213,8 @@ impl Work<'_> {
             if kind != EntryType::Directory {
                 return Err(Refused::Because("its root is no directory".into()));
             }
-            if !self.owners.contains_key(&path) {
-                self.owners.insert(path, number);
+            if let Entry::Vacant(place) = self.owners.entry(path) {
+                place.insert(number);
                 self.tree.set_root(meta);
             }
             return Ok(());
