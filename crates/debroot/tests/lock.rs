@@ -16,10 +16,10 @@ fn lock(version: &str) -> Lock {
          Filename: pool/main/a/app.deb\nSize: 10\nSHA256: {:064x}\n",
         1
     );
-    index.add("http://archive.example/debian", &packages, "Packages").unwrap();
+    index.add("http://archive.example/debian", &packages, "Packages").expect("an index");
     let request = Request::new(["app"]);
     let archives = [Archive::new("http://archive.example/debian", "stable", "amd64", *b"key")];
-    let mut lock = Lock::new(&archives, &request, &resolve(&index, &request).unwrap());
+    let mut lock = Lock::new(&archives, &request, &resolve(&index, &request).expect("resolved"));
     lock.inputs.push(Input::new("nomad", "1.9", format!("{:064x}", 7), "a \"module\"\nin Go"));
     lock
 }

@@ -9,14 +9,14 @@ fn index(paragraphs: &str) -> Index {
     let mut text = String::new();
     for (number, paragraph) in paragraphs.trim().split("\n\n").enumerate() {
         let lines: Vec<&str> = paragraph.lines().map(str::trim).collect();
-        let (name, version) = lines[0].split_once(' ').unwrap();
+        let (name, version) = lines[0].split_once(' ').expect("name and version");
         text.push_str(&format!(
             "Package: {name}\nVersion: {version}\nArchitecture: amd64\nFilename: pool/{number}.deb\n\
              Size: 1\nSHA256: {number:064x}\n{}\n\n",
             lines[1..].join("\n")
         ));
     }
-    index.add("http://archive", &text, "Packages").unwrap();
+    index.add("http://archive", &text, "Packages").expect("an index");
     index
 }
 

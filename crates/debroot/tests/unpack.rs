@@ -14,7 +14,7 @@ use kiln_tree::{Kind, TreePath};
 use packages::{Entry, Package, directory, entry, file, hardlink, symlink};
 
 fn unpack(packages: &[Package], options: &Options) -> (tempfile::TempDir, Result<Root, Error>) {
-    let work = tempfile::tempdir().unwrap();
+    let work = tempfile::tempdir().expect("a directory");
     let files: Vec<_> = packages.iter().map(|package| package.write(work.path())).collect();
     let root = Root::unpack(&files, &work.path().join("root"), options);
     (work, root)
@@ -22,8 +22,7 @@ fn unpack(packages: &[Package], options: &Options) -> (tempfile::TempDir, Result
 
 fn ok(packages: &[Package], options: &Options) -> (tempfile::TempDir, Root) {
     let (work, root) = unpack(packages, options);
-    let root = root.unwrap_or_else(|error| panic!("{error}"));
-    (work, root)
+    (work, root.expect("packages that unpack"))
 }
 
 /// The tree as text for people.

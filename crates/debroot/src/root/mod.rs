@@ -80,9 +80,10 @@ impl Root {
     /// checked against its digest once more. No script of a package is run.
     ///
     /// # Errors
-    /// [`Error::Digest`]; [`Error::Deb`] for a package that is broken, or that would write anywhere
-    /// but below its own root; [`Error::Root`] with all the files for which two packages fight;
-    /// [`Error::Io`], also when the directory is there already and not empty.
+    /// [`Digest`](crate::Error::Digest); [`Deb`](crate::Error::Deb) for a package that is broken, or
+    /// that would write anywhere but below its own root; [`Root`](crate::Error::Root) with all the
+    /// files for which two packages fight; [`Io`](crate::Error::Io), also when the directory is there
+    /// already and not empty.
     pub fn unpack(
         packages: &[(LockedPackage, PathBuf)],
         directory: &Path,

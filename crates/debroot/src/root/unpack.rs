@@ -213,8 +213,8 @@ impl Work<'_> {
             if kind != EntryType::Directory {
                 return Err(Refused::Because("its root is no directory".into()));
             }
-            if let Entry::Vacant(vacant) = self.owners.entry(path) {
-                vacant.insert(number);
+            if let Entry::Vacant(place) = self.owners.entry(path) {
+                place.insert(number);
                 self.tree.set_root(meta);
             }
             return Ok(());

@@ -29,7 +29,7 @@ pub(super) fn write_file(tree: &Tree, path: &Path) -> Result<()> {
 /// Writes a tree as an archive.
 ///
 /// # Errors
-/// As [`write_file`].
+/// As `write_file`.
 pub fn write<W: Write>(tree: &Tree, writer: W) -> Result<W> {
     let mut archive = Builder::new(writer);
     for (path, node) in tree {
