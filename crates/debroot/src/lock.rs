@@ -9,6 +9,7 @@ use crate::resolve::{Chosen, Request};
 use crate::{Error, Result};
 
 /// The form of the file that this version of the crate writes and reads.
+#[cfg(feature = "lock")]
 const VERSION: u32 = 1;
 
 /// Everything that goes into an image and comes from elsewhere.

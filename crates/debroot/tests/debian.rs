@@ -1,7 +1,6 @@
 //! Debian's own archive beside the tools that Debian has for it: gpgv, apt, dpkg-deb, dpkg.
 //!
 //! What is downloaded is kept in the workspace's cache.
-#![expect(clippy::panic, reason = "in helpers of tests, where a panic is a failure")]
 #![cfg(all(feature = "apt", feature = "archive", feature = "unpack"))]
 
 use std::collections::{BTreeMap, BTreeSet};

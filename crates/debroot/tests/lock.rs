@@ -1,5 +1,4 @@
 //! The lock as text, what is refused of it, and what changed.
-#![expect(clippy::unwrap_used, reason = "in helpers of tests, where a panic is a failure")]
 #![cfg(feature = "lock")]
 
 use kiln_debroot::lock::Input;

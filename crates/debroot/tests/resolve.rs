@@ -1,5 +1,4 @@
 //! Which packages are chosen, and what is said when they cannot be.
-#![expect(clippy::unwrap_used, reason = "in helpers of tests, where a panic is a failure")]
 
 use kiln_debroot::{Error, Index, Request, resolve};
 

@@ -1,9 +1,4 @@
 //! Packages into a root: what is taken, what is refused and by which name.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "in helpers of tests, where a panic is a failure"
-)]
 #![cfg(feature = "unpack")]
 
 mod packages;
