@@ -70,7 +70,7 @@ fn nomados_with_nginx_serves_a_page_and_is_built_again_from_lock_and_cache() -> 
     ensure!(first == second, "{}", kiln::diff::manifests(&first, &second));
     let nginx = first.files.iter().find(|file| file.path == "usr/sbin/nginx");
     let nginx = nginx.context("nginx is not in the manifest")?;
-    ensure!(nginx.package.as_deref() == Some("nginx-light"), "{nginx:?}");
+    ensure!(nginx.package.as_deref() == Some("nginx"), "{nginx:?}");
 
     // A package that is another than the lock says is refused by its name.
     let lock = std::fs::read_to_string(elsewhere.join("kiln.lock"))?;
