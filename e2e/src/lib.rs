@@ -1,16 +1,26 @@
-//! What the tests that boot images share: the images, built once a run, and a small HTTP server.
+//! What the tests that boot images share: the images, built once a run, variants of them, and small
+//! servers.
+
+mod chrony;
+mod variant;
+
+pub use chrony::Chrony;
+pub use variant::{LONG, Variant, report, said, tool};
+
+pub mod jobs;
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use kiln::definition::Format;
 use kiln::{Progress, cache};
-use nomados::build::{self, Format};
+use nomados::build;
 use nomados::run::{self, Running};
 
 /// NomadOS in every format, with `raw_exec` enabled by its configuration, in
@@ -26,17 +36,28 @@ pub fn images() -> Result<&'static Path> {
 
 fn build_images() -> Result<PathBuf> {
     let out = cache::workspace_root().join("target/e2e/nomados");
-    std::fs::create_dir_all(&out).context("make target/e2e/nomados")?;
+    let mut options = with_raw_exec(&out)?;
+    options.formats = vec![Format::Initramfs, Format::Raw, Format::Qcow2, Format::Vmdk];
+    build::build(&options, &Progress::on_stderr())?;
+    Ok(out)
+}
+
+/// What builds a NomadOS into `out`, with `raw_exec` enabled by its configuration.
+///
+/// # Errors
+/// When the configuration cannot be written.
+pub fn with_raw_exec(out: &Path) -> Result<build::Options> {
+    std::fs::create_dir_all(out).with_context(|| format!("make {}", out.display()))?;
     let mut config: serde_json::Value =
         serde_json::from_str(include_str!("../../examples/nomados/etc/init.json"))?;
     config["plugin"] = serde_json::json!([{ "raw_exec": { "config": { "enabled": true } } }]);
+    // A host that has other work starves guests, and a node that is late is not a node that is lost.
+    config["server"]["heartbeat_grace"] = serde_json::json!("10m");
     let path = out.join("init.json");
     cache::write_file(&path, config.to_string().as_bytes())?;
-    let mut options = build::Options::new(&out);
-    options.formats = vec![Format::Initramfs, Format::Raw, Format::Qcow2, Format::Vmdk];
+    let mut options = build::Options::new(out);
     options.config = Some(path);
-    build::build(&options, &Progress::on_stderr())?;
-    Ok(out)
+    Ok(options)
 }
 
 /// Starts a NomadOS, and prints its console if the test fails from here on.
@@ -70,6 +91,43 @@ impl Drop for Guest {
     }
 }
 
+/// Asks a server at a port of 127.0.0.1 for a path until it answers with success, and gives the
+/// body.
+///
+/// # Errors
+/// After `limit`, with the last answer.
+pub fn get_until(port: u16, path: &str, limit: Duration) -> Result<String> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let last = answer_of(port, path);
+        match last {
+            Ok(answer)
+                if answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200") =>
+            {
+                let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+                return body.context("the answer has no end of its head");
+            }
+            last if Instant::now() >= deadline => {
+                bail!("GET {path} of port {port} after {} s: {last:?}", limit.as_secs());
+            }
+            _ => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+/// What a server at a port of 127.0.0.1 answers, head and body.
+///
+/// # Errors
+/// When it cannot be reached or hangs up without an answer.
+pub fn answer_of(port: u16, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(1 << 20).read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
 /// An HTTP server on a free port of 127.0.0.1 (which a guest reaches as 10.0.2.2) that gives the
 /// same answer to everything. It ends with the value.
 #[derive(Debug)]
@@ -85,7 +143,8 @@ impl Server {
     ///
     /// # Errors
     /// When no port can be had.
-    pub fn start(body: &'static str) -> Result<Self> {
+    pub fn start(body: impl Into<Vec<u8>>) -> Result<Self> {
+        let body = body.into();
         let listener = TcpListener::bind("127.0.0.1:0").context("listen on 127.0.0.1")?;
         let port = listener.local_addr()?.port();
         let (stop, requests) =
@@ -108,11 +167,13 @@ impl Server {
                 }
                 let answer = format!(
                     "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nContent-Type: text/plain\r\n\
-                     Connection: close\r\n\r\n{}",
+                     Connection: close\r\n\r\n",
                     body.len(),
-                    if head { "" } else { body }
                 );
                 let _ = stream.write_all(answer.as_bytes());
+                if !head {
+                    let _ = stream.write_all(&body);
+                }
             }
         });
         Ok(Self { port, stop, requests })
@@ -129,6 +190,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         // Wakes the thread, which then sees that it is over.
-        let _ = std::net::TcpStream::connect(("127.0.0.1", self.port));
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }

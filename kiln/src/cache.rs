@@ -11,6 +11,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone)]
 pub struct Cache {
     root: PathBuf,
+    explain: bool,
 }
 
 impl Cache {
@@ -19,13 +20,21 @@ impl Cache {
     pub fn of_workspace() -> Self {
         let root = std::env::var_os("KILN_CACHE")
             .map_or_else(|| workspace_root().join("target/cache"), PathBuf::from);
-        Self { root }
+        Self { root, explain: false }
     }
 
     /// A cache in this directory.
     #[must_use]
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), explain: false }
+    }
+
+    /// The same cache, which says on standard error what it had and what it had to make. The names
+    /// are those below its directory: each holds the digest of what the thing is made of.
+    #[must_use]
+    pub fn explained(mut self) -> Self {
+        self.explain = true;
+        self
     }
 
     /// The directory.
@@ -46,6 +55,16 @@ impl Cache {
         Ok(path)
     }
 
+    /// A directory inside the cache, which exists afterwards.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn directory(&self, name: impl AsRef<Path>) -> Result<PathBuf> {
+        let path = self.root.join(name);
+        std::fs::create_dir_all(&path).map_err(Error::io("create directory", &path))?;
+        Ok(path)
+    }
+
     /// The thing at `name`, made by `make` if it is not there. `make` gets a path to make a file or
     /// directory at, which is renamed into place when it is whole.
     ///
@@ -56,10 +75,13 @@ impl Cache {
         name: impl AsRef<Path>,
         make: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<PathBuf> {
+        let name = name.as_ref();
         let path = self.path(name)?;
         if path.exists() {
+            self.say("there", name);
             return Ok(path);
         }
+        self.say("made", name);
         let parent = path.parent().unwrap_or(&self.root);
         let beside = tempfile::Builder::new()
             .prefix(".making-")
@@ -72,6 +94,12 @@ impl Cache {
             // Another process made the same thing first: the address says that it is the same.
             Err(_) if path.exists() => Ok(path),
             Err(error) => Err(Error::io("rename into", &path)(error)),
+        }
+    }
+
+    fn say(&self, what: &str, name: &Path) {
+        if self.explain {
+            eprintln!("cache: {what}: {}", name.display());
         }
     }
 }

@@ -167,19 +167,19 @@ fn unpack(deb: &Path, into: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A kernel as a Debian package has it.
+/// A kernel and what belongs to it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Kernel {
     /// The bootable image.
     pub image: PathBuf,
-    /// `lib/modules/RELEASE`.
-    pub modules: PathBuf,
+    /// `lib/modules/RELEASE`; nothing for a kernel of the user's own that needs none.
+    pub modules: Option<PathBuf>,
     /// Its configuration.
     pub config: PathBuf,
     /// Its release, as `uname -r` says it.
     pub release: String,
-    /// The package it is from.
+    /// The package it is from, or the source that it was built from.
     pub package: String,
 }
 
@@ -211,7 +211,7 @@ pub fn kernel(cache: &Cache, package: &str) -> Result<Kernel> {
         })?;
     Ok(Kernel {
         image: boot.join(format!("vmlinuz-{release}")),
-        modules: root.join("lib/modules").join(&release),
+        modules: Some(root.join("lib/modules").join(&release)),
         config: boot.join(format!("config-{release}")),
         release,
         package: name,

@@ -90,6 +90,9 @@ pub enum Error {
     /// Something of the file tree.
     #[error(transparent)]
     Tree(#[from] kiln_tree::Error),
+    /// Something of the packages.
+    #[error(transparent)]
+    Packages(#[from] kiln_debroot::Error),
     /// Something of the initramfs.
     #[error(transparent)]
     Initramfs(#[from] kiln_initramfs::Error),

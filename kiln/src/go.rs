@@ -44,14 +44,35 @@ pub const NOMAD: Program = Program {
     cgo: true,
 };
 
+/// The programs that there are recipes for.
+pub const PROGRAMS: &[Program] = &[NOMAD];
+
+impl Program {
+    /// The SHA-256 of everything that decides what is built: our main package, and the checksums
+    /// of all modules.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        digest::of_parts([self.main, self.module, self.sums].map(str::as_bytes))
+    }
+
+    fn kept(&self) -> String {
+        let key = self.digest();
+        format!("go/{}-{}-{}", self.name, self.version, key.get(..16).unwrap_or(&key))
+    }
+}
+
+/// Whether the cache has a program.
+#[must_use]
+pub fn is_built(cache: &Cache, program: &Program) -> bool {
+    cache.root().join(program.kept()).exists()
+}
+
 /// Builds a program, unless the cache has it.
 ///
 /// # Errors
 /// [`Error::MissingTool`] without a toolchain, [`Error::Command`].
 pub fn build(cache: &Cache, program: &Program, progress: &Progress) -> Result<PathBuf> {
-    let key = digest::of_parts([program.main, program.module, program.sums].map(str::as_bytes));
-    let name = format!("go/{}-{}-{}", program.name, program.version, key.get(..16).unwrap_or(&key));
-    let directory = cache.get_or_make(name, |made| {
+    let directory = cache.get_or_make(program.kept(), |made| {
         let go = toolchain(cache)?;
         let step = progress.step(format!(
             "building {} {} from the Go module registry (once; minutes)",

@@ -1,15 +1,10 @@
-//! From a file tree to an initramfs, and from that to a disk that a BIOS starts.
+//! From a file tree to an initramfs.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use kiln_diskimg::boot::syslinux::Loader;
-use kiln_diskimg::fat::{self, Volume, VolumeSize};
-use kiln_diskimg::gpt::PartitionType;
-use kiln_diskimg::{ByteLen, DiskPlan, Layout, Partition, Seed, Table};
 use kiln_initramfs::manifest::FileRecord;
 use kiln_initramfs::{Compression, write_image};
-use kiln_tree::{Kind, Node, Source, Tree, TreePath};
+use kiln_tree::{Kind, Tree, TreePath};
 
 use crate::{Cache, Error, Progress, Result, digest};
 
@@ -103,79 +98,10 @@ fn key(tree: &Tree, records: &[FileRecord], compression: Compression) -> String 
     digest::of_parts(parts.iter().map(Vec::as_slice))
 }
 
-/// What a disk that a BIOS starts is made of.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct BiosDisk<'a> {
-    /// The partition's name and, in capitals, the volume's label (at most 11 letters).
-    pub name: &'a str,
-    /// The kernel.
-    pub kernel: Source,
-    /// The initramfs.
-    pub initramfs: Arc<[u8]>,
-    /// The kernel's command line.
-    pub command_line: &'a str,
-    /// The loader's parts.
-    pub loader: &'a Loader,
-    /// What identifiers are derived from.
-    pub seed: Seed,
-    /// Bytes of the volume that stay free, for a second kernel or a changed configuration.
-    pub headroom: ByteLen,
-}
-
-impl<'a> BiosDisk<'a> {
-    /// A disk with little room beyond what is on it.
-    #[must_use]
-    pub fn new(
-        name: &'a str,
-        kernel: Source,
-        initramfs: Arc<[u8]>,
-        command_line: &'a str,
-        loader: &'a Loader,
-    ) -> Self {
-        let seed = Seed::new(name);
-        let headroom = ByteLen::mib(4);
-        Self { name, kernel, initramfs, command_line, loader, seed, headroom }
-    }
-
-    /// Finds a place for everything: a GPT with one FAT32 volume that SYSLINUX starts from.
-    ///
-    /// # Errors
-    /// Those of `kiln_diskimg`, all problems at once.
-    pub fn layout(&self) -> Result<Layout> {
-        let mut tree = Tree::new();
-        tree.insert("vmlinuz", Node::file(self.kernel.clone()))?;
-        tree.insert("initramfs", Node::file(Source::Bytes(Arc::clone(&self.initramfs))))?;
-        tree.insert("syslinux/syslinux.cfg", Node::file(self.loader_config()))?;
-        let mut options = fat::Options::default();
-        options.label = Some(self.name.to_uppercase());
-        options.volume_id = self.seed.number("volume");
-        options.size = VolumeSize::FromContent { headroom: self.headroom };
-        // The time that FAT counts from: it has none before.
-        options.mtime = Some(FAT_EPOCH);
-        let volume = Volume::plan(&tree, &options)?;
-        let volume = self.loader.install(volume, "syslinux")?;
-        let mut plan = DiskPlan::new(Table::Gpt, self.seed)
-            .with(Partition::new(self.name, PartitionType::EFI_SYSTEM, volume).bootable());
-        plan.boot_code = Some(self.loader.mbr_code(Table::Gpt));
-        Ok(plan.layout()?)
-    }
-
-    fn loader_config(&self) -> String {
-        format!(
-            "SERIAL 0 115200\nPROMPT 0\nDEFAULT {name}\nLABEL {name}\n  LINUX /vmlinuz\n  \
-             INITRD /initramfs\n  APPEND {}\n",
-            self.command_line,
-            name = self.name
-        )
-    }
-}
-
-/// 1980-01-01 00:00:00 UTC.
-const FAT_EPOCH: u32 = 315_532_800;
-
 #[cfg(test)]
 mod tests {
+    use kiln_tree::Node;
+
     use super::*;
     use kiln_initramfs::cpio::{Limits, unpack};
 

@@ -1,6 +1,7 @@
 //! What the README's two commands and CI call: `cargo xtask nomados` and `cargo xtask test`.
 
 mod bench;
+mod campaign;
 mod deps;
 mod nomados;
 mod program;
@@ -28,6 +29,8 @@ enum Verb {
     E2e(test::E2eArguments),
     /// Measure ours and the peers in one run, all crates or one
     Bench(bench::Arguments),
+    /// Run one of the long runs of docs/campaigns.md
+    Campaign(campaign::Arguments),
     /// Check that no crate depends on a sibling
     Deps,
     /// Install the programs of the host that the other commands use
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Verb::Test(arguments) => test::run(&arguments),
         Verb::E2e(arguments) => test::e2e(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
+        Verb::Campaign(arguments) => campaign::run(&arguments),
         Verb::Deps => deps::check(),
         Verb::Setup(arguments) => setup::run(&arguments),
     };

@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
-use kiln::image::BiosDisk;
+use kiln::definition::Format;
+use kiln::disk::Boot;
 use kiln::{Cache, Progress, cache, debian};
 use kiln_benches::arguments::Common;
 use kiln_benches::report::{Report, Unit};
@@ -17,7 +18,7 @@ use kiln_diskimg::boot::syslinux::Loader;
 use kiln_diskimg::container;
 use kiln_initramfs::{Compression, cpio, write_image};
 use kiln_tree::{Node, Source};
-use nomados::build::{self, Format};
+use nomados::build;
 use nomados::run::{self, Options, Phase};
 
 /// The peer's process 1: what images made by hand do, with the modules that this machine needs
@@ -141,8 +142,8 @@ fn images() -> Result<(PathBuf, PathBuf)> {
     let loader = debian::sysroot(&Cache::of_workspace(), &["syslinux", "syslinux-common"])?;
     let loader = Loader::from_package(loader)?;
     let kernel = Source::from(kernel);
-    let disk = BiosDisk::new("nomados", kernel, initramfs, nomados::COMMAND_LINE, &loader);
-    container::write_file(container::Format::Raw, &disk.layout()?, peer.join("nomados.raw"))?;
+    let disk = Boot::new("nomados", kernel, initramfs, nomados::COMMAND_LINE, &loader);
+    container::write_file(container::Format::Raw, &disk.only()?, peer.join("nomados.raw"))?;
     Ok((ours, peer))
 }
 

@@ -91,6 +91,7 @@
 pub mod boot;
 pub mod container;
 mod content;
+mod device;
 pub mod dump;
 mod error;
 pub mod fat;
@@ -103,6 +104,7 @@ mod plan;
 mod units;
 
 pub use content::{Content, Sink, Zeroes};
+pub use device::Device;
 pub use error::{Error, Problems};
 pub use guid::{Guid, ParseGuidError, Seed};
 pub use limits::Limits;

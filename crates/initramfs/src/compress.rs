@@ -94,9 +94,44 @@ impl FromStr for Compression {
 enum Codec<W: Write> {
     Plain(W),
     #[cfg(feature = "gzip")]
-    Gzip(flate2::write::GzEncoder<W>),
+    Gzip(Evenly<flate2::write::GzEncoder<W>>),
     #[cfg(feature = "zstd")]
     Zstd(zstd::stream::write::Encoder<'static, W>),
+}
+
+/// How much an [`Evenly`] hands on at once, in bytes.
+#[cfg(feature = "gzip")]
+const EVENLY: usize = 64 * 1024;
+
+/// Hands on what is written to it in pieces of one length. What an encoder of gzip makes of its input
+/// depends, with some of flate2's backends, on how the writes were cut; and which backend there is
+/// is decided by whoever else uses flate2.
+#[cfg(feature = "gzip")]
+struct Evenly<W> {
+    out: W,
+    waiting: Vec<u8>,
+}
+
+#[cfg(feature = "gzip")]
+impl<W: Write> Evenly<W> {
+    fn new(out: W) -> Self {
+        Self { out, waiting: Vec::with_capacity(EVENLY) }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (now, _) = bytes.split_at(bytes.len().min(EVENLY.saturating_sub(self.waiting.len())));
+        self.waiting.extend_from_slice(now);
+        if self.waiting.len() >= EVENLY {
+            self.out.write_all(&self.waiting)?;
+            self.waiting.clear();
+        }
+        Ok(now.len())
+    }
+
+    fn finish(mut self) -> io::Result<W> {
+        self.out.write_all(&self.waiting)?;
+        Ok(self.out)
+    }
 }
 
 /// Compresses what is written to it into one frame in `W`: the same bytes for the same input,
@@ -122,7 +157,7 @@ impl<W: Write> Encoder<W> {
             Compression::Gzip { level } => {
                 // No name and no time; 3 is Unix (RFC 1952 section 2.3.1).
                 let header = flate2::GzBuilder::new().mtime(0).operating_system(3);
-                Codec::Gzip(header.write(out, flate2::Compression::new(level)))
+                Codec::Gzip(Evenly::new(header.write(out, flate2::Compression::new(level))))
             }
             #[cfg(feature = "zstd")]
             Compression::Zstd { level } => {
@@ -147,7 +182,10 @@ impl<W: Write> Encoder<W> {
         match self.0 {
             Codec::Plain(out) => Ok(out),
             #[cfg(feature = "gzip")]
-            Codec::Gzip(encoder) => encoder.finish().map_err(Error::io("write the archive")),
+            Codec::Gzip(encoder) => {
+                let ended = encoder.finish().and_then(flate2::write::GzEncoder::finish);
+                ended.map_err(Error::io("write the archive"))
+            }
             #[cfg(feature = "zstd")]
             Codec::Zstd(encoder) => encoder.finish().map_err(Error::io("write the archive")),
         }
@@ -171,7 +209,7 @@ impl<W: Write> Write for Encoder<W> {
         match &mut self.0 {
             Codec::Plain(out) => out.flush(),
             #[cfg(feature = "gzip")]
-            Codec::Gzip(encoder) => encoder.get_mut().flush(),
+            Codec::Gzip(encoder) => encoder.out.get_mut().flush(),
             #[cfg(feature = "zstd")]
             Codec::Zstd(encoder) => encoder.get_mut().flush(),
         }

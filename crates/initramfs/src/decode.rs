@@ -40,7 +40,7 @@ enum Codec<R> {
     Gone,
     Plain(Input<R>),
     #[cfg(feature = "gzip")]
-    Gzip(BufReader<flate2::bufread::GzDecoder<Input<R>>>),
+    Gzip(Box<BufReader<flate2::bufread::GzDecoder<Input<R>>>>),
     #[cfg(feature = "zstd")]
     Zstd(BufReader<zstd::stream::read::Decoder<'static, Input<R>>>),
 }
@@ -51,7 +51,7 @@ impl<R: Read> Codec<R> {
             Self::Gone => None,
             Self::Plain(input) => Some(input),
             #[cfg(feature = "gzip")]
-            Self::Gzip(decoder) => Some(decoder),
+            Self::Gzip(decoder) => Some(decoder.as_mut()),
             #[cfg(feature = "zstd")]
             Self::Zstd(decoder) => Some(decoder),
         }
@@ -195,7 +195,7 @@ impl<R: Read> Decoder<R> {
         self.codec = match std::mem::replace(&mut self.codec, Codec::Gone) {
             #[cfg(feature = "gzip")]
             Codec::Plain(input) if compression == "gzip" => {
-                Codec::Gzip(BufReader::new(flate2::bufread::GzDecoder::new(input)))
+                Codec::Gzip(Box::new(BufReader::new(flate2::bufread::GzDecoder::new(input))))
             }
             #[cfg(feature = "zstd")]
             Codec::Plain(input) if compression == "zstd" => {

@@ -101,15 +101,19 @@
 
 mod diff;
 mod dotconfig;
+mod dropped;
 mod error;
 mod fragment;
+mod lang;
 mod requirement;
 mod value;
 
 pub use diff::{Change, Diff, diff};
 pub use dotconfig::{DotConfig, Limits, Setting};
+pub use dropped::{Cause, Dropped, dropped};
 pub use error::{Error, Problem, Result, Site};
 pub use fragment::{Assignment, LostLine, MergeOptions, Merged, Override, Provenance, merge};
+pub use lang::{Declarations, Kind};
 pub use requirement::{
     Finding, ModuleWanted, Need, OptionState, Report, Requirement, Requirements, Severity, State,
     Want, check,

@@ -11,7 +11,9 @@ use kiln_kconfig::{DotConfig, Requirements, Severity, Value};
 
 fn requirements() -> Requirements {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/nomados/etc");
-    Requirements::read(folder.join("kernel-requirements.toml")).unwrap()
+    let mut all = Requirements::read(folder.join("kernel-requirements.toml")).unwrap();
+    all.extend(Requirements::read(folder.join("machine-requirements.toml")).unwrap());
+    all
 }
 
 #[test]

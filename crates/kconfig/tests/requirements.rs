@@ -146,3 +146,18 @@ fn a_report_is_data_too() {
     assert_eq!(devtmpfs["options"][0]["state"]["site"]["line"], 1);
     assert_eq!(devtmpfs["declared"]["file"], "needs.toml");
 }
+
+#[test]
+fn a_condition_decides_whether_a_requirement_is_asked_at_all() {
+    let set = "[[requirement]]\noption = \"MODPROBE_PATH\"\nvalue = \"/sbin/modprobe\"\n\
+               when = { option = \"MODULES\", need = \"y\" }\nreason = \"drivers on demand\"\n";
+    let set = Requirements::parse(set, "set").unwrap();
+    let check = |text: &str| set.check(&DotConfig::parse(text.as_bytes(), "config"));
+    assert!(check("# CONFIG_MODULES is not set\n").is_satisfied());
+    assert!(check("CONFIG_MODULES=y\nCONFIG_MODPROBE_PATH=\"/sbin/modprobe\"\n").is_satisfied());
+    assert!(!check("CONFIG_MODULES=y\nCONFIG_MODPROBE_PATH=\"/bin/x\"\n").is_satisfied());
+
+    let wrong = "[[requirement]]\noption = \"A\"\nneed = \"y\"\nreason = \"r\"\nwhen = 5\n";
+    let error = Requirements::parse(wrong, "set").unwrap_err().to_string();
+    assert!(error.contains("set:1: 'when': expected a table"), "{error}");
+}

@@ -1,12 +1,15 @@
 //! Nomad's HTTP API, as much of it as running a job and looking at its result takes
 //! (the "HTTP API" chapters of Nomad's documentation: nodes, jobs, allocations, client).
 
+use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
 /// How long one answer may take. A guest without acceleration is slow when it is busy.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -21,6 +24,53 @@ pub struct Agent {
     interrupt: Option<Arc<AtomicBool>>,
 }
 
+/// How an agent is spoken to over mutual TLS, all as PEM.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Credentials {
+    /// The authority that certified the agent.
+    pub ca: Vec<u8>,
+    /// Our certificate and key; without, we do not say who we are.
+    pub own: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Credentials").field("own", &self.own.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl Credentials {
+    /// Those of the operator, from the directory of a cluster.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn read(directory: &Path) -> Result<Self> {
+        let read = |name: &str| {
+            let path = directory.join(name);
+            std::fs::read(&path).with_context(|| format!("read {}", path.display()))
+        };
+        let own = Some((read("operator.pem")?, read("operator-key.pem")?));
+        Ok(Self { ca: read("ca.pem")?, own })
+    }
+
+    fn tls(&self) -> Result<TlsConfig> {
+        let certificate = |pem: &[u8]| Certificate::from_pem(pem).context("read a certificate");
+        let own = match &self.own {
+            None => None,
+            Some((pem, key)) => {
+                let key = PrivateKey::from_pem(key).context("read a key")?;
+                Some(ClientCert::new_with_certs(&[certificate(pem)?], key))
+            }
+        };
+        Ok(TlsConfig::builder()
+            .root_certs(RootCerts::new_with_certs(&[certificate(&self.ca)?]))
+            .client_cert(own)
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .build())
+    }
+}
+
 /// A job's allocation, as far as we look.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -29,6 +79,8 @@ pub struct Allocation {
     pub id: String,
     /// `pending`, `running`, `complete`, `failed`, `lost`.
     pub status: String,
+    /// The name of the node that it is on.
+    pub node: String,
     /// What happened to its tasks, in order, for people.
     pub events: Vec<String>,
 }
@@ -47,6 +99,16 @@ impl Agent {
     pub fn at_port(port: u16) -> Self {
         let client = ureq::Agent::config_builder().timeout_global(Some(ANSWER)).build().into();
         Self { base: format!("http://127.0.0.1:{port}/v1"), client, interrupt: None }
+    }
+
+    /// The agent at this port of 127.0.0.1, over TLS: its certificate must be for that address.
+    ///
+    /// # Errors
+    /// When the credentials are no PEM.
+    pub fn over_tls(port: u16, credentials: &Credentials) -> Result<Self> {
+        let config = ureq::Agent::config_builder().timeout_global(Some(ANSWER));
+        let client = config.tls_config(credentials.tls()?).build().into();
+        Ok(Self { base: format!("https://127.0.0.1:{port}/v1"), client, interrupt: None })
     }
 
     /// The same, whose waits end when this becomes true.
@@ -116,22 +178,42 @@ impl Agent {
         Ok(id)
     }
 
+    /// Stops a job.
+    ///
+    /// # Errors
+    /// When the agent does not answer or does not know it.
+    pub fn stop(&self, job: &str) -> Result<()> {
+        let path = format!("/job/{job}");
+        let call = self.client.delete(format!("{}{path}", self.base)).call();
+        call.map(drop).with_context(|| format!("DELETE {path}"))
+    }
+
     /// The newest allocation of a job, if there is one yet.
     ///
     /// # Errors
     /// When the agent does not answer.
     pub fn allocation(&self, job: &str) -> Result<Option<Allocation>> {
-        let allocations = self.get(&format!("/job/{job}/allocations"))?;
-        let newest = allocations
-            .as_array()
+        Ok(self.allocations(job)?.pop())
+    }
+
+    /// All allocations of a job, the newest last.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub fn allocations(&self, job: &str) -> Result<Vec<Allocation>> {
+        let answer = self.get(&format!("/job/{job}/allocations"))?;
+        let mut all: Vec<&Value> = answer.as_array().into_iter().flatten().collect();
+        all.sort_by_key(|allocation| allocation["CreateIndex"].as_u64());
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Ok(all
             .into_iter()
-            .flatten()
-            .max_by_key(|allocation| allocation["CreateIndex"].as_u64());
-        Ok(newest.map(|allocation| Allocation {
-            id: allocation["ID"].as_str().unwrap_or_default().into(),
-            status: allocation["ClientStatus"].as_str().unwrap_or_default().into(),
-            events: events(&allocation["TaskStates"]),
-        }))
+            .map(|allocation| Allocation {
+                id: text(&allocation["ID"]),
+                status: text(&allocation["ClientStatus"]),
+                node: text(&allocation["NodeName"]),
+                events: events(&allocation["TaskStates"]),
+            })
+            .collect())
     }
 
     /// Waits until a job's allocation is in one of these states or has ended.

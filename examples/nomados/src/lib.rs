@@ -4,10 +4,14 @@
 //! Nomad is talked to. How an image is made of them is `kiln`'s affair.
 
 pub mod agent;
+pub mod artifact;
+pub mod bridge;
 pub mod build;
+pub mod cluster;
 pub mod config;
-pub mod inspect;
+pub mod linux;
 pub mod run;
+pub mod unit;
 
 /// The kernel's command line: the console on the first serial port, few words of its own, and a
 /// restart five seconds after a panic.

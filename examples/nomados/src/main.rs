@@ -1,5 +1,7 @@
 //! `nomados`: build an image of NomadOS, look into it, run it.
 
+mod cli;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,10 +10,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
+use kiln::definition::{Format, KernelSource};
 use kiln::qemu::{Bus, Nic};
-use kiln::{Progress, cache};
+use kiln::{Progress, cache, inspect};
+use nomados::agent::Credentials;
+use nomados::build;
 use nomados::run::{self, Phase, Running};
-use nomados::{build, inspect};
 use serde_json::json;
 
 #[derive(Parser)]
@@ -45,6 +49,12 @@ enum Verb {
         #[command(flatten)]
         run: RunArguments,
     },
+    /// Make a Nomad job of a systemd service unit; what is lost is told on standard error
+    Convert(cli::convert::Arguments),
+    /// Make a cluster's certificates and keys, and a disk for each node that tells it who it is
+    Cluster(cli::cluster::Arguments),
+    /// Make an archive of software, and the job that downloads and runs it
+    Artifact(cli::artifact::Arguments),
     /// Say what is in an image or an initramfs
     Inspect {
         /// The image
@@ -60,24 +70,33 @@ struct BuildArguments {
     /// Where the images go
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// What to make
-    #[arg(long, value_delimiter = ',', default_value = "raw")]
-    format: Vec<build::Format>,
+    /// What to make, in place of what the definition says: initramfs, raw, qcow2, vmdk
+    #[arg(long, value_delimiter = ',', value_parser = format)]
+    format: Vec<Format>,
+    /// The definition, in place of NomadOS's own
+    #[arg(long, value_name = "image.toml")]
+    definition: Option<PathBuf>,
     /// A Nomad in place of the one that $NOMAD names, that is on PATH, or that is built
     #[arg(long, value_name = "PATH")]
     nomad: Option<PathBuf>,
     /// A kernel of your own
-    #[arg(long, value_name = "PATH", requires = "modules")]
+    #[arg(long, value_name = "PATH")]
     kernel: Option<PathBuf>,
-    /// Its modules (lib/modules/RELEASE)
+    /// Its modules (lib/modules/RELEASE), when it has any
     #[arg(long, value_name = "DIR", requires = "kernel")]
     modules: Option<PathBuf>,
     /// Its configuration, to be checked; found as config-RELEASE beside the kernel otherwise
     #[arg(long, value_name = "PATH", requires = "kernel")]
     kernel_config: Option<PathBuf>,
     /// The Debian package of the kernel
-    #[arg(long, value_name = "NAME", default_value = build::KERNEL_PACKAGE, conflicts_with = "kernel")]
-    kernel_package: String,
+    #[arg(long, value_name = "NAME", conflicts_with = "kernel")]
+    kernel_package: Option<String>,
+    /// Build a small kernel without modules from a source package such as linux-source-6.1
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["kernel", "kernel_package"])]
+    kernel_source: Option<String>,
+    /// Do without drivers for machines that have no virtio, as a cloud kernel does
+    #[arg(long)]
+    virtio_only: bool,
     /// Nomad's configuration
     #[arg(long, value_name = "init.json")]
     config: Option<PathBuf>,
@@ -93,12 +112,17 @@ struct BuildArguments {
     /// An /init in place of the one that is built
     #[arg(long, value_name = "PATH")]
     init: Option<PathBuf>,
-    /// Debian's root directory to take libraries and busybox from, in place of packages
-    #[arg(long, value_name = "DIR")]
-    sysroot: Option<PathBuf>,
-    /// Where syslinux is unpacked, in place of packages
-    #[arg(long, value_name = "DIR")]
-    loader: Option<PathBuf>,
+    /// Take exactly what kiln.lock says, and do not change it
+    #[arg(long)]
+    locked: bool,
+    /// Fetch nothing
+    #[arg(long)]
+    offline: bool,
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    let known = Format::ALL.map(Format::name).join(", ");
+    Format::parse(text).ok_or_else(|| format!("known formats are {known}"))
 }
 
 #[derive(clap::Args)]
@@ -112,12 +136,23 @@ struct RunArguments {
     /// A disk for Nomad's data (a file system labelled nomad-data)
     #[arg(long, value_name = "DISK")]
     data: Option<PathBuf>,
+    /// A disk with the node's own configuration and keys (of `nomados cluster`)
+    #[arg(long, value_name = "DISK")]
+    config_disk: Option<PathBuf>,
+    /// The directory of the cluster that the node belongs to: its API takes TLS and the operator's
+    /// certificate
+    #[arg(long, value_name = "DIR")]
+    cluster: Option<PathBuf>,
     /// Memory in MiB
     #[arg(long, default_value_t = 2048)]
     memory: u32,
     /// The network card
     #[arg(long, value_enum, default_value = "virtio")]
     nic: NicChoice,
+    /// A further card on a bridge of the host, after the one that the ports lead to; the image's
+    /// network.toml says what is done with it
+    #[arg(long, value_name = "BRIDGE")]
+    bridge: Vec<String>,
     /// The disk's controller
     #[arg(long, value_enum, default_value = "virtio")]
     bus: BusChoice,
@@ -179,6 +214,9 @@ fn act(verb: Verb) -> Result<()> {
             }
             boot(&image, &run, Some(started.elapsed()))
         }
+        Verb::Convert(arguments) => arguments.run(),
+        Verb::Cluster(arguments) => arguments.run(),
+        Verb::Artifact(arguments) => arguments.run(),
         Verb::Inspect { image, json } => {
             let text = if json { inspect::json(&image)? } else { inspect::text(&image)? };
             print!("{text}");
@@ -190,16 +228,21 @@ fn act(verb: Verb) -> Result<()> {
 impl BuildArguments {
     fn options(&self) -> Result<build::Options> {
         let mut options = build::Options::new(&self.out);
+        if let Some(definition) = &self.definition {
+            options.definition.clone_from(definition);
+        }
         options.formats.clone_from(&self.format);
         options.nomad.clone_from(&self.nomad);
-        options.kernel = match (&self.kernel, &self.modules) {
-            (Some(image), Some(modules)) => build::KernelChoice::Files {
+        options.kernel = match (&self.kernel, &self.kernel_source, &self.kernel_package) {
+            (Some(image), ..) => Some(KernelSource::Files {
                 image: image.clone(),
-                modules: modules.clone(),
+                modules: self.modules.clone(),
                 config: self.kernel_config.clone(),
-            },
-            _ => build::KernelChoice::Package(self.kernel_package.clone()),
+            }),
+            (None, Some(source), _) => Some(KernelSource::Source(source.clone())),
+            (None, None, package) => package.clone().map(KernelSource::Package),
         };
+        options.virtio_only = self.virtio_only;
         options.config.clone_from(&self.config);
         for add in &self.add {
             let (file, path) = add
@@ -210,8 +253,8 @@ impl BuildArguments {
         options.allow_secrets = self.allow_secrets;
         options.dev = self.dev;
         options.init.clone_from(&self.init);
-        options.sysroot.clone_from(&self.sysroot);
-        options.loader.clone_from(&self.loader);
+        options.locked = self.locked;
+        options.offline = self.offline;
         Ok(options)
     }
 }
@@ -236,6 +279,9 @@ fn boot(image: &std::path::Path, arguments: &RunArguments, built: Option<Duratio
     let interrupt = interrupt()?;
     let mut options = run::Options::new(image);
     options.data.clone_from(&arguments.data);
+    options.config.clone_from(&arguments.config_disk);
+    let credentials = arguments.cluster.as_deref().map(Credentials::read);
+    options.credentials = credentials.transpose()?;
     options.memory = arguments.memory;
     options.nic = match arguments.nic {
         NicChoice::Virtio => Nic::Virtio,
@@ -245,6 +291,7 @@ fn boot(image: &std::path::Path, arguments: &RunArguments, built: Option<Duratio
         BusChoice::Virtio => Bus::Virtio,
         BusChoice::Ide => Bus::Ide,
     };
+    options.bridges.clone_from(&arguments.bridge);
     options.nomads_ports = arguments.stay;
     options.interrupt = Some(Arc::clone(&interrupt));
 

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use kiln::Progress;
-use kiln::qemu::{Bus, DirectKernel, Disk, Format, Forward, Machine, Nic, Vm, format_of};
+use kiln::qemu::{
+    Bus, Card, DirectKernel, Disk, Format, Forward, Link, Machine, Nic, Plugged, Vm, format_of,
+};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Credentials};
 use crate::{COMMAND_LINE, agent};
 
 /// How long a guest may take to have Nomad ready. A machine without acceleration that is busy with
@@ -32,6 +34,14 @@ pub struct Options {
     pub image: PathBuf,
     /// A disk whose label says that Nomad's data belongs on it; written to.
     pub data: Option<PathBuf>,
+    /// A disk with the node's own configuration and keys ([`crate::cluster`]); never written to.
+    pub config: Option<PathBuf>,
+    /// How Nomad is spoken to, if over TLS.
+    pub credentials: Option<Credentials>,
+    /// Networks between guests that a further card each is plugged into.
+    pub links: Vec<Link>,
+    /// Words for the kernel's command line, after those that an initramfs was built for.
+    pub command_line: Vec<String>,
     /// Memory in MiB.
     pub memory: u32,
     /// The network card.
@@ -40,8 +50,13 @@ pub struct Options {
     pub bus: Bus,
     /// Whether the host's ports are Nomad's own (4646–4648); else free ones are chosen.
     pub nomads_ports: bool,
+    /// TCP ports of the guest, beside Nomad's, that free ports of the host lead to
+    /// ([`Vm::forwarded`] says which).
+    pub ports: Vec<u16>,
     /// Whether the guest has a network to ask for an address.
     pub network: bool,
+    /// Bridges of the host that the machine has a further card on each, of the same model.
+    pub bridges: Vec<String>,
     /// Set when the user wants to stop.
     pub interrupt: Option<Arc<AtomicBool>>,
 }
@@ -53,11 +68,17 @@ impl Options {
         Self {
             image: image.into(),
             data: None,
+            config: None,
+            credentials: None,
+            links: Vec::new(),
+            command_line: Vec::new(),
             memory: 2048,
             nic: Nic::Virtio,
             bus: Bus::Virtio,
             nomads_ports: false,
+            ports: Vec::new(),
             network: true,
+            bridges: Vec::new(),
             interrupt: None,
         }
     }
@@ -92,14 +113,25 @@ pub fn start(options: &Options) -> Result<Running> {
     machine.memory = options.memory;
     machine.nic = Some(options.nic);
     machine.network = options.network;
+    for bridge in &options.bridges {
+        let mut card = Card::new(Plugged::Bridge(bridge.clone()));
+        card.model = options.nic;
+        machine.cards.push(card);
+    }
     machine.interrupt.clone_from(&options.interrupt);
     if options.network {
         let host = |port| if options.nomads_ports { port } else { 0 };
         machine.forwards =
             PORTS.map(|port| Forward { udp: false, host: host(port), guest: port }).to_vec();
         machine.forwards.push(Forward { udp: true, host: host(PORTS[2]), guest: PORTS[2] });
+        let more = options.ports.iter();
+        machine.forwards.extend(more.map(|port| Forward { udp: false, host: 0, guest: *port }));
     }
+    machine.links.clone_from(&options.links);
     if let Some(format) = format_of(&options.image) {
+        if !options.command_line.is_empty() {
+            bail!("{}: a disk has its command line in it", options.image.display());
+        }
         let mut disk = Disk::new(&options.image, format);
         disk.bus = options.bus;
         machine.disks.push(disk);
@@ -115,7 +147,9 @@ pub fn start(options: &Options) -> Result<Running> {
         machine.kernel = Some(DirectKernel {
             kernel,
             initramfs: options.image.clone(),
-            command_line: command_line(&options.image),
+            command_line: [&[command_line(&options.image)], options.command_line.as_slice()]
+                .concat()
+                .join(" "),
         });
     }
     if let Some(data) = &options.data {
@@ -124,9 +158,18 @@ pub fn start(options: &Options) -> Result<Running> {
         disk.snapshot = false;
         machine.disks.push(disk);
     }
+    if let Some(config) = &options.config {
+        let mut disk = Disk::new(config, Format::Raw);
+        disk.bus = options.bus;
+        machine.disks.push(disk);
+    }
     let vm = machine.start()?;
     let port = vm.forwarded(PORTS[0]).unwrap_or(PORTS[0]);
-    let agent = Agent::at_port(port).interrupted_by(options.interrupt.clone());
+    let agent = match &options.credentials {
+        Some(credentials) => Agent::over_tls(port, credentials)?,
+        None => Agent::at_port(port),
+    };
+    let agent = agent.interrupted_by(options.interrupt.clone());
     let times = vec![("start", vm.started())];
     Ok(Running { vm, agent, image: options.image.clone(), times })
 }

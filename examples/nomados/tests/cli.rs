@@ -12,8 +12,6 @@ use tempfile::TempDir;
 struct Inputs {
     nomad: PathBuf,
     init: PathBuf,
-    sysroot: PathBuf,
-    loader: PathBuf,
     kernel: debian::Kernel,
 }
 
@@ -21,12 +19,9 @@ fn inputs() -> &'static Inputs {
     static INPUTS: OnceLock<Inputs> = OnceLock::new();
     INPUTS.get_or_init(|| {
         let (cache, progress) = (Cache::of_workspace(), Progress::quiet());
-        let sysroot = |names: &[&str]| debian::sysroot(&cache, names).expect("packages");
         Inputs {
             nomad: go::build(&cache, &go::NOMAD, &progress).expect("a Nomad"),
             init: guest::build("nomados-init", "nomados-init", &progress).expect("an init"),
-            sysroot: sysroot(&["libc6", "busybox-static", "ca-certificates"]),
-            loader: sysroot(&["syslinux", "syslinux-common"]),
             kernel: debian::kernel(&cache, "linux-image-amd64").expect("a kernel"),
         }
     })
@@ -42,9 +37,8 @@ fn build(out: &Path) -> Command {
     let mut command = nomados();
     command.arg("build").arg("--out").arg(out);
     command.arg("--nomad").arg(&inputs.nomad).arg("--init").arg(&inputs.init);
-    command.arg("--sysroot").arg(&inputs.sysroot).arg("--loader").arg(&inputs.loader);
     command.arg("--kernel").arg(&inputs.kernel.image);
-    command.arg("--modules").arg(&inputs.kernel.modules);
+    command.arg("--modules").arg(inputs.kernel.modules.as_ref().expect("modules"));
     command.arg("--kernel-config").arg(&inputs.kernel.config);
     command
 }
@@ -75,7 +69,11 @@ fn temporary() -> (TempDir, PathBuf) {
 fn the_same_build_anywhere_by_anybody_at_any_time_gives_the_same_bytes() {
     let formats = ["--format", "initramfs,raw,qcow2,vmdk"];
     let (_first, here) = temporary();
-    let output = build(&here).args(formats).env("KILN_CACHE", here.join("cache")).output().unwrap();
+    let output = build(&here)
+        .args(formats)
+        .env("KILN_CACHE", with_packages(&here.join("cache")))
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
 
     // Another user, directory, umask, time zone and cache; inputs copied with other times.
@@ -107,18 +105,34 @@ fn the_same_build_anywhere_by_anybody_at_any_time_gives_the_same_bytes() {
     };
     command.arg("umask 077; exec \"$@\"").arg("sh").arg(&program).arg("build");
     command.arg("--out").arg(&there).args(formats).arg("--nomad").arg(&nomad);
-    command.arg("--init").arg(&init).arg("--sysroot").arg(&inputs.sysroot);
-    command.arg("--loader").arg(&inputs.loader).arg("--kernel").arg(&inputs.kernel.image);
-    command.arg("--modules").arg(&inputs.kernel.modules);
+    command.arg("--init").arg(&init).arg("--kernel").arg(&inputs.kernel.image);
+    command.arg("--modules").arg(inputs.kernel.modules.as_ref().expect("modules"));
     command.arg("--kernel-config").arg(&inputs.kernel.config);
     command.current_dir("/").env("TZ", "Pacific/Kiritimati").env("HOME", "/nonexistent");
-    command.env("KILN_CACHE", there.join("cache")).env("SOURCE_DATE_EPOCH", "1");
+    let cache = with_packages(&there.join("cache"));
+    open_to_all(&cache);
+    command.env("KILN_CACHE", cache).env("SOURCE_DATE_EPOCH", "1");
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
 
     let (ours, theirs) = (digests(&here), digests(&there));
     assert_eq!(ours.len(), 6, "{ours:?}");
     assert_eq!(ours, theirs);
+}
+
+/// A cache that has nothing but the downloaded packages.
+fn with_packages(cache: &Path) -> PathBuf {
+    // Whoever comes first downloads them.
+    static DOWNLOADED: OnceLock<()> = OnceLock::new();
+    DOWNLOADED.get_or_init(|| {
+        let (_directory, out) = temporary();
+        let output = build(&out).args(["--format", "initramfs"]).output().expect("nomados starts");
+        assert!(output.status.success(), "{}", stderr(&output));
+    });
+    std::fs::create_dir_all(cache).expect("a cache");
+    let packages = Cache::of_workspace().root().join("debian");
+    std::os::unix::fs::symlink(packages, cache.join("debian")).expect("a link");
+    cache.to_path_buf()
 }
 
 fn open_to_all(directory: &Path) {
@@ -202,6 +216,18 @@ fn a_kernel_without_what_is_needed_is_told_with_reason_and_all_other_problems() 
 }
 
 #[test]
+fn a_kernel_that_needs_modules_is_refused_without_them() {
+    let (directory, out) = temporary();
+    let inputs = inputs();
+    // The configuration is beside the kernel, whose release is read from itself.
+    let mut command = nomados();
+    command.arg("build").arg("--out").arg(&out).arg("--kernel").arg(&inputs.kernel.image);
+    command.arg("--nomad").arg(&inputs.nomad).arg("--init").arg(&inputs.init);
+    refuses(&mut command, &out, &["virtio_net is a module", "e1000 is a module", "--modules"]);
+    drop(directory);
+}
+
+#[test]
 fn a_configuration_that_does_not_parse_or_holds_secrets_is_refused() {
     let (directory, out) = temporary();
     let config = directory.path().join("init.json");
@@ -225,7 +251,7 @@ fn files_are_added_and_those_that_cannot_be_are_named() {
     let add = |path: &str| format!("{}={path}", file.display());
     refuses(build(&out).args(["--add", "/no/such=/x"]), &out, &["/no/such"]);
     refuses(build(&out).args(["--add", "nonsense"]), &out, &["FILE=PATH"]);
-    refuses(build(&out).args(["--add", &add("/etc/passwd")]), &out, &["etc/passwd", "--add"]);
+    refuses(build(&out).args(["--add", &add("/etc/nomad")]), &out, &["/etc/nomad", "directory"]);
     let mut command = build(&out);
     command.args(["--add", &add("/bin/hello"), "--format", "initramfs", "--json"]);
     let output = command.output().unwrap();

@@ -15,11 +15,13 @@
 
 mod accel;
 mod console;
+mod lan;
 mod qmp;
 mod vm;
 
 pub use accel::Accel;
 pub use console::{Console, Line};
+pub use lan::Lan;
 pub use vm::Vm;
 
 use std::net::{TcpListener, UdpSocket};
@@ -94,6 +96,62 @@ impl Nic {
     }
 }
 
+/// What a network card is plugged into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Plugged {
+    /// Nothing: it has carrier, and nobody answers.
+    Nowhere,
+    /// A network of its own in QEMU, with a DHCP server, a gateway (address 2 of the network) and the
+    /// host's loopback behind it.
+    User {
+        /// The network (`192.0.2.0/24`). Default: QEMU's, 10.0.2.0/24.
+        network: Option<String>,
+        /// The name that the DHCP server gives to the guest.
+        hostname: Option<String>,
+    },
+    /// A bridge of the host, by `qemu-bridge-helper`: root, or allowed by /etc/qemu/bridge.conf.
+    Bridge(String),
+}
+
+impl Plugged {
+    fn netdev(&self, number: usize) -> String {
+        match self {
+            Self::Nowhere => format!("hubport,id=net{number},hubid={number}"),
+            Self::User { network, hostname } => {
+                let mut text = format!("user,id=net{number}");
+                for (key, value) in [("net", network), ("hostname", hostname)] {
+                    if let Some(value) = value {
+                        text += &format!(",{key}={}", value.replace(',', ",,"));
+                    }
+                }
+                text
+            }
+            Self::Bridge(bridge) => {
+                format!("bridge,id=net{number},br={}", bridge.replace(',', ",,"))
+            }
+        }
+    }
+}
+
+/// A network card beyond the first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Card {
+    /// Its model. Default: virtio.
+    pub model: Nic,
+    /// What it is plugged into.
+    pub plugged: Plugged,
+}
+
+impl Card {
+    /// A virtio card.
+    #[must_use]
+    pub fn new(plugged: Plugged) -> Self {
+        Self { model: Nic::Virtio, plugged }
+    }
+}
+
 /// A port of the host's loopback interface that leads to a port of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forward {
@@ -103,6 +161,26 @@ pub struct Forward {
     pub host: u16,
     /// The port of the guest.
     pub guest: u16,
+}
+
+/// A further network card, plugged into a network between guests.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Link {
+    /// The network.
+    pub lan: Lan,
+    /// The card's model.
+    pub nic: Nic,
+    /// The card's address, by which it differs from those of all other guests on the network.
+    pub mac: [u8; 6],
+}
+
+impl Link {
+    /// A virtio card with the address 52:54:00:4b:49:NUMBER (the prefix is QEMU's own).
+    #[must_use]
+    pub fn new(lan: &Lan, number: u8) -> Self {
+        Self { lan: lan.clone(), nic: Nic::Virtio, mac: [0x52, 0x54, 0, 0x4b, 0x49, number] }
+    }
 }
 
 /// A kernel that QEMU loads itself, without firmware reading a disk.
@@ -129,8 +207,17 @@ pub struct Machine {
     /// Whether the network has QEMU's DHCP server, gateway and forwards. Default: yes; without, the
     /// card is plugged into nothing.
     pub network: bool,
+    /// The name that QEMU's DHCP server gives to the guest on the first card. Default: none.
+    pub hostname: Option<String>,
+    /// Further network cards, in order.
+    pub cards: Vec<Card>,
+    /// What the hardware clock shows at the start, as QEMU takes it (`2001-01-01`). Default: the
+    /// host's time.
+    pub rtc: Option<String>,
     /// Ports of the host that lead into the guest.
     pub forwards: Vec<Forward>,
+    /// Further network cards, after the first, on networks between guests.
+    pub links: Vec<Link>,
     /// Disks, in the order in which the firmware tries them.
     pub disks: Vec<Disk>,
     /// A kernel to start in place of what is on the disks.
@@ -153,7 +240,11 @@ impl Default for Machine {
             processors: 2,
             nic: Some(Nic::Virtio),
             network: true,
+            hostname: None,
+            cards: Vec::new(),
+            rtc: None,
             forwards: Vec::new(),
+            links: Vec::new(),
             disks: Vec::new(),
             kernel: None,
             accel: None,
@@ -228,7 +319,8 @@ impl Machine {
         }
         if let Some(nic) = self.nic {
             if self.network {
-                let mut netdev = "user,id=net0".to_owned();
+                let user = Plugged::User { network: None, hostname: self.hostname.clone() };
+                let mut netdev = user.netdev(0);
                 for forward in &self.forwards {
                     let protocol = if forward.udp { "udp" } else { "tcp" };
                     netdev += &format!(
@@ -238,9 +330,29 @@ impl Machine {
                 }
                 command.args(["-netdev", &netdev]);
             } else {
-                command.args(["-netdev", "hubport,id=net0,hubid=0"]);
+                command.args(["-netdev", &Plugged::Nowhere.netdev(0)]);
             }
             command.args(["-device", &format!("{},netdev=net0,romfile=", nic.device())]);
+        }
+        for (index, link) in self.links.iter().enumerate() {
+            let id = format!("lan{index}");
+            let [a, b, c, d, e, f] = link.mac;
+            command.args(["-netdev", &link.lan.netdev(&id)]);
+            command.args([
+                "-device",
+                &format!(
+                    "{},netdev={id},romfile=,mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}",
+                    link.nic.device()
+                ),
+            ]);
+        }
+        for (number, card) in (1..).zip(&self.cards) {
+            command.args(["-netdev", &card.plugged.netdev(number)]);
+            let device = card.model.device();
+            command.args(["-device", &format!("{device},netdev=net{number},romfile=")]);
+        }
+        if let Some(rtc) = &self.rtc {
+            command.args(["-rtc", &format!("base={rtc}")]);
         }
         if let Some(direct) = &self.kernel {
             command.arg("-kernel").arg(&direct.kernel);
@@ -275,6 +387,36 @@ mod tests {
         let host = taken.local_addr().unwrap().port();
         let error = free_port(Forward { udp: false, host, guest: 1 }).unwrap_err().to_string();
         assert!(error.contains(&host.to_string()), "{error}");
+    }
+
+    #[test]
+    fn cards_and_clock_as_qemu_takes_them() {
+        let mut machine = Machine {
+            hostname: Some("from-dhcp".into()),
+            rtc: Some("2001-01-01".into()),
+            ..Machine::default()
+        };
+        let network = Some("192.0.2.0/24".into());
+        machine.cards = [
+            Plugged::Bridge("br0".into()),
+            Plugged::User { network, hostname: None },
+            Plugged::Nowhere,
+        ]
+        .map(Card::new)
+        .into();
+        let mut command = Command::new("qemu");
+        machine.arguments(&mut command, Accel::Tcg, Path::new("/run"));
+        let text = command::describe(&command);
+        for part in [
+            "user,id=net0,hostname=from-dhcp",
+            "bridge,id=net1,br=br0",
+            "user,id=net2,net=192.0.2.0/24",
+            "hubport,id=net3,hubid=3",
+            "virtio-net-pci,netdev=net3,romfile=",
+            "base=2001-01-01",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use interface::{Interface, interfaces, wait_for_interface};
+pub use netlink::{Address, Link, LinkMonitor, LinkNews, Netlink, Origin, RouteTo};
 pub use run::{Notice, Outcome, RunOptions, run};
 
 use crate::client::ConfigError;

@@ -1,11 +1,12 @@
-//! As much rtnetlink as a lease needs: links, addresses, routes (rtnetlink(7), linux/rtnetlink.h).
+//! As much rtnetlink as links need that are configured by a lease or by hand: links, addresses,
+//! routes (rtnetlink(7), linux/rtnetlink.h).
 //!
 //! A message is `nlmsghdr` (16 bytes: length, type, flags, sequence, port), a fixed header by type,
 //! and attributes (length, type, data, padded to 4 bytes), all in the host's byte order but for
 //! addresses.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -53,6 +54,7 @@ const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
 const RTA_PREFSRC: u16 = 7;
 
+const RTPROT_STATIC: u8 = 4;
 const RTPROT_DHCP: u8 = 16;
 const RT_TABLE_MAIN: u8 = 254;
 const RT_SCOPE_UNIVERSE: u8 = 0;
@@ -67,41 +69,123 @@ const BUFFER_LEN: usize = 32 * 1024;
 
 /// A link as the kernel describes it.
 #[derive(Clone, Debug)]
-pub(super) struct Link {
-    pub(super) index: u32,
-    pub(super) name: String,
-    pub(super) mac: Option<HardwareAddr>,
-    pub(super) mtu: u32,
-    pub(super) max_mtu: u32,
+#[non_exhaustive]
+pub struct Link {
+    /// Its index, by which everything else names it.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its hardware address, where it has one of six bytes.
+    pub mac: Option<HardwareAddr>,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// The greatest MTU that its driver takes; 0 where it does not say.
+    pub max_mtu: u32,
     flags: u32,
     hardware: u16,
     /// Made by software (bridge, veth, VLAN …): the kernel names its kind.
-    pub(super) is_virtual: bool,
+    pub is_virtual: bool,
 }
 
 impl Link {
-    pub(super) const fn is_up(&self) -> bool {
+    /// Whether it is administratively up.
+    #[must_use]
+    pub const fn is_up(&self) -> bool {
         self.flags & IFF_UP != 0
     }
 
     /// Carrier, and the kernel's queues know of it: `IFF_LOWER_UP` alone can be seen a moment before
     /// frames stop being dropped, `IFF_RUNNING` is set once they are not.
-    pub(super) const fn has_carrier(&self) -> bool {
+    #[must_use]
+    pub const fn has_carrier(&self) -> bool {
         self.flags & (IFF_LOWER_UP | IFF_RUNNING) == IFF_LOWER_UP | IFF_RUNNING
     }
 
-    pub(super) const fn is_ethernet(&self) -> bool {
+    /// Whether it is Ethernet, and not the loopback.
+    #[must_use]
+    pub const fn is_ethernet(&self) -> bool {
         self.hardware == ARPHRD_ETHER && self.flags & IFF_LOOPBACK == 0
     }
 }
 
 /// News about a link.
 #[derive(Debug)]
-pub(super) enum LinkNews {
+pub enum LinkNews {
     /// The link of this index changed.
     Changed(u32),
     /// The link of this index was removed.
     Gone(u32),
+}
+
+/// An address to put on a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The address.
+    pub address: IpAddr,
+    /// Length of its network's prefix in bits.
+    pub prefix_len: u8,
+    /// The broadcast address of an IPv4 network.
+    pub broadcast: Option<Ipv4Addr>,
+    /// After so long the kernel takes it away by itself; `None` is never.
+    pub lifetime: Option<Duration>,
+}
+
+impl Address {
+    pub(super) fn of(lease: &Lease, lifetime: Option<Duration>) -> Self {
+        Self {
+            address: lease.address.into(),
+            prefix_len: lease.prefix_len,
+            broadcast: lease.broadcast,
+            lifetime,
+        }
+    }
+}
+
+/// Who a route comes from (rtnetlink's `rtm_protocol`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Somebody's configuration.
+    Static,
+    /// A DHCP server.
+    Dhcp,
+}
+
+/// A route over a link, in the main table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteTo {
+    /// The first address of the destination; unspecified with prefix 0 is the default route.
+    pub destination: IpAddr,
+    /// Length of the destination's prefix in bits.
+    pub prefix_len: u8,
+    /// The next hop; `None` when the destination is on the link.
+    pub gateway: Option<IpAddr>,
+    /// The address that packets are sent from, when it matters.
+    pub source: Option<IpAddr>,
+    /// Among routes to one destination the least wins.
+    pub metric: u32,
+    /// Who it comes from.
+    pub origin: Origin,
+}
+
+impl RouteTo {
+    pub(super) fn of(route: &Route, source: Ipv4Addr, metric: u32) -> Self {
+        Self {
+            destination: route.destination.into(),
+            prefix_len: route.prefix_len,
+            gateway: route.gateway.map(IpAddr::from),
+            source: Some(source.into()),
+            metric,
+            origin: Origin::Dhcp,
+        }
+    }
+}
+
+/// A family's number, and an address's bytes.
+fn family(address: IpAddr) -> (u8, Vec<u8>) {
+    match address {
+        IpAddr::V4(v4) => (AF_INET, v4.octets().to_vec()),
+        IpAddr::V6(v6) => (AF_INET6, v6.octets().to_vec()),
+    }
 }
 
 /// A request under construction.
@@ -209,14 +293,18 @@ fn open(groups: u32, flags: SocketFlags) -> io::Result<OwnedFd> {
 
 /// A socket for requests. The kernel answers within the call, so reading never waits for long.
 #[derive(Debug)]
-pub(super) struct Netlink {
+pub struct Netlink {
     socket: OwnedFd,
     sequence: u32,
     buffer: Vec<u8>,
 }
 
 impl Netlink {
-    pub(super) fn open() -> io::Result<Self> {
+    /// Opens one.
+    ///
+    /// # Errors
+    /// What the kernel says; so for all methods.
+    pub fn open() -> io::Result<Self> {
         Ok(Self {
             socket: open(0, SocketFlags::empty())?,
             sequence: 0,
@@ -252,7 +340,10 @@ impl Netlink {
     }
 
     /// All links.
-    pub(super) fn links(&mut self) -> io::Result<Vec<Link>> {
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn links(&mut self) -> io::Result<Vec<Link>> {
         let mut links = Vec::new();
         self.ask(Request::new(GETLINK, F_DUMP, &[0; 16]), |kind, body| {
             if kind == NEWLINK {
@@ -263,7 +354,10 @@ impl Netlink {
     }
 
     /// One link by name.
-    pub(super) fn link(&mut self, name: &str) -> io::Result<Link> {
+    ///
+    /// # Errors
+    /// `ENODEV` when there is none.
+    pub fn link(&mut self, name: &str) -> io::Result<Link> {
         let mut found = None;
         let mut name_with_nul = name.as_bytes().to_vec();
         name_with_nul.push(0);
@@ -288,72 +382,81 @@ impl Netlink {
         self.ask(request, |_, _| {})
     }
 
-    pub(super) fn set_up(&mut self, index: u32) -> io::Result<()> {
+    /// Brings a link up.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_up(&mut self, index: u32) -> io::Result<()> {
         self.change_link(index, IFF_UP, None)
     }
 
-    pub(super) fn set_mtu(&mut self, index: u32, mtu: u32) -> io::Result<()> {
+    /// Sets the MTU in bytes.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_mtu(&mut self, index: u32, mtu: u32) -> io::Result<()> {
         self.change_link(index, 0, Some(mtu))
     }
 
-    fn address(kind: u16, flags: u16, index: u32, lease: &Lease) -> Request {
+    fn address(kind: u16, flags: u16, index: u32, address: &Address) -> Request {
         // struct ifaddrmsg: family, prefix length, flags, scope, index (4).
         let [a, b, c, d] = index.to_ne_bytes();
-        let fixed = [AF_INET, lease.prefix_len, 0, RT_SCOPE_UNIVERSE, a, b, c, d];
-        let address = lease.address.octets();
+        let (family, bytes) = family(address.address);
+        let fixed = [family, address.prefix_len, 0, RT_SCOPE_UNIVERSE, a, b, c, d];
         Request::new(kind, flags, &fixed)
-            .attribute(IFA_LOCAL, &address)
-            .attribute(IFA_ADDRESS, &address)
+            .attribute(IFA_LOCAL, &bytes)
+            .attribute(IFA_ADDRESS, &bytes)
     }
 
-    /// Adds the address, or refreshes its lifetimes: the kernel takes it away after `left` even when
-    /// this process is gone by then. `None` is for ever.
-    pub(super) fn set_address(
-        &mut self,
-        index: u32,
-        lease: &Lease,
-        left: Option<Duration>,
-    ) -> io::Result<()> {
-        let seconds =
-            left.map_or(u32::MAX, |left| u32::try_from(left.as_secs()).unwrap_or(u32::MAX).max(1));
+    /// Adds an address, or refreshes its lifetime: the kernel takes it away in the end even when this
+    /// process is gone by then.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_address(&mut self, index: u32, address: &Address) -> io::Result<()> {
+        let seconds = address
+            .lifetime
+            .map_or(u32::MAX, |left| u32::try_from(left.as_secs()).unwrap_or(u32::MAX).max(1));
         // struct ifa_cacheinfo: preferred, valid, created, updated.
         let mut lifetimes = [0; 16];
         lifetimes[0..4].copy_from_slice(&seconds.to_ne_bytes());
         lifetimes[4..8].copy_from_slice(&seconds.to_ne_bytes());
-        let mut request = Self::address(NEWADDR, F_ACK | F_CREATE | F_REPLACE, index, lease)
+        let mut request = Self::address(NEWADDR, F_ACK | F_CREATE | F_REPLACE, index, address)
             .attribute(IFA_CACHEINFO, &lifetimes);
-        if let Some(broadcast) = lease.broadcast {
+        if let Some(broadcast) = address.broadcast {
             request = request.attribute(IFA_BROADCAST, &broadcast.octets());
         }
         self.ask(request, |_, _| {})
     }
 
-    pub(super) fn remove_address(&mut self, index: u32, lease: &Lease) -> io::Result<()> {
-        self.ask(Self::address(DELADDR, F_ACK, index, lease), |_, _| {})
+    /// Takes an address off.
+    ///
+    /// # Errors
+    /// `EADDRNOTAVAIL` when it is not there.
+    pub fn remove_address(&mut self, index: u32, address: &Address) -> io::Result<()> {
+        self.ask(Self::address(DELADDR, F_ACK, index, address), |_, _| {})
     }
 
-    fn route(
-        kind: u16,
-        flags: u16,
-        index: u32,
-        route: &Route,
-        source: Ipv4Addr,
-        metric: u32,
-    ) -> Request {
+    fn route(kind: u16, flags: u16, index: u32, route: &RouteTo) -> Request {
         // struct rtmsg: family, destination and source length, TOS, table, protocol, scope, type,
         // flags (4).
+        let (family_number, destination) = family(route.destination);
         let scope = match (kind, route.gateway) {
             (DELROUTE, _) => RT_SCOPE_NOWHERE,
-            (_, None) => RT_SCOPE_LINK,
-            (_, Some(_)) => RT_SCOPE_UNIVERSE,
+            (_, None) if family_number == AF_INET => RT_SCOPE_LINK,
+            _ => RT_SCOPE_UNIVERSE,
+        };
+        let origin = match route.origin {
+            Origin::Static => RTPROT_STATIC,
+            Origin::Dhcp => RTPROT_DHCP,
         };
         let fixed = [
-            AF_INET,
+            family_number,
             route.prefix_len,
             0,
             0,
             RT_TABLE_MAIN,
-            RTPROT_DHCP,
+            origin,
             scope,
             RTN_UNICAST,
             0,
@@ -363,61 +466,66 @@ impl Netlink {
         ];
         let mut request = Request::new(kind, flags, &fixed)
             .attribute(RTA_OIF, &index.to_ne_bytes())
-            .attribute(RTA_PRIORITY, &metric.to_ne_bytes())
-            .attribute(RTA_PREFSRC, &source.octets());
+            .attribute(RTA_PRIORITY, &route.metric.to_ne_bytes());
+        if let Some(source) = route.source {
+            request = request.attribute(RTA_PREFSRC, &family(source).1);
+        }
         if route.prefix_len > 0 {
-            request = request.attribute(RTA_DST, &route.destination.octets());
+            request = request.attribute(RTA_DST, &destination);
         }
         if let Some(gateway) = route.gateway {
-            request = request.attribute(RTA_GATEWAY, &gateway.octets());
+            request = request.attribute(RTA_GATEWAY, &family(gateway).1);
         }
         request
     }
 
     /// Adds a route beside whatever routes there are to the same destination; one that is there
     /// already is fine.
-    pub(super) fn add_route(
-        &mut self,
-        index: u32,
-        route: &Route,
-        source: Ipv4Addr,
-        metric: u32,
-    ) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// `ENETUNREACH` when the gateway is on no network of the link, or what else the kernel says.
+    pub fn add_route(&mut self, index: u32, route: &RouteTo) -> io::Result<()> {
         let flags = F_ACK | F_CREATE | F_APPEND;
-        match self.ask(Self::route(NEWROUTE, flags, index, route, source, metric), |_, _| {}) {
+        match self.ask(Self::route(NEWROUTE, flags, index, route), |_, _| {}) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
         }
     }
 
-    pub(super) fn remove_route(
-        &mut self,
-        index: u32,
-        route: &Route,
-        source: Ipv4Addr,
-        metric: u32,
-    ) -> io::Result<()> {
-        self.ask(Self::route(DELROUTE, F_ACK, index, route, source, metric), |_, _| {})
+    /// Removes a route.
+    ///
+    /// # Errors
+    /// `ESRCH` when it is not there.
+    pub fn remove_route(&mut self, index: u32, route: &RouteTo) -> io::Result<()> {
+        self.ask(Self::route(DELROUTE, F_ACK, index, route), |_, _| {})
     }
 }
 
 const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 
 /// A socket that hears of changes of links.
 #[derive(Debug)]
-pub(super) struct LinkMonitor {
+pub struct LinkMonitor {
     socket: OwnedFd,
     buffer: Vec<u8>,
 }
 
 impl LinkMonitor {
-    pub(super) fn open() -> io::Result<Self> {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn open() -> io::Result<Self> {
         Ok(Self { socket: open(RTMGRP_LINK, SocketFlags::NONBLOCK)?, buffer: vec![0; BUFFER_LEN] })
     }
 
     /// All news there is now; `None` when the kernel dropped some (ENOBUFS), so that the caller must
     /// look for itself.
-    pub(super) fn drain(&mut self) -> io::Result<Option<Vec<LinkNews>>> {
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn drain(&mut self) -> io::Result<Option<Vec<LinkNews>>> {
         let mut news = Vec::new();
         let mut lost = false;
         // Bounded, so that a storm of news does not hold up the rest.

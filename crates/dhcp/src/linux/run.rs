@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
-use super::netlink::{Link, LinkMonitor, LinkNews, Netlink};
+use super::netlink::{Address, Link, LinkMonitor, LinkNews, Netlink, RouteTo};
 use super::packet_socket::PacketSocket;
 use super::resolv::ResolvConf;
 use super::{Error, Result, now, sys, system};
@@ -544,7 +544,9 @@ impl Shell<'_> {
             return Ok(());
         }
         let left = lease.expires_at().map(|end| end.saturating_sub(now()));
-        self.netlink.set_address(self.index, lease, left).map_err(self.failed("set address"))?;
+        self.netlink
+            .set_address(self.index, &Address::of(lease, left))
+            .map_err(self.failed("set address"))?;
         let before = self.applied.replace(lease.clone());
         self.add_routes(lease);
         if let Some(before) = before {
@@ -569,8 +571,8 @@ impl Shell<'_> {
 
     fn add_routes(&mut self, lease: &Lease) {
         for route in &lease.routes {
-            let added =
-                self.netlink.add_route(self.index, route, lease.address, self.options.metric);
+            let route = RouteTo::of(route, lease.address, self.options.metric);
+            let added = self.netlink.add_route(self.index, &route);
             if let Err(error) = added {
                 self.problem("add route", error);
             }
@@ -582,10 +584,12 @@ impl Shell<'_> {
         let gone = |route: &&Route| moved || !lease.routes.contains(route);
         for route in before.routes.iter().filter(gone) {
             // Missing is as good as removed.
-            let _ =
-                self.netlink.remove_route(self.index, route, before.address, self.options.metric);
+            let route = RouteTo::of(route, before.address, self.options.metric);
+            let _ = self.netlink.remove_route(self.index, &route);
         }
-        if moved && let Err(error) = self.netlink.remove_address(self.index, before) {
+        if moved
+            && let Err(error) = self.netlink.remove_address(self.index, &Address::of(before, None))
+        {
             self.problem("remove address", error);
         }
     }
@@ -615,10 +619,10 @@ impl Shell<'_> {
         let Some(lease) = self.applied.take() else { return };
         for route in lease.routes.iter().rev() {
             // Missing is as good as removed, here and below.
-            let _ =
-                self.netlink.remove_route(self.index, route, lease.address, self.options.metric);
+            let route = RouteTo::of(route, lease.address, self.options.metric);
+            let _ = self.netlink.remove_route(self.index, &route);
         }
-        if let Err(error) = self.netlink.remove_address(self.index, &lease)
+        if let Err(error) = self.netlink.remove_address(self.index, &Address::of(&lease, None))
             && error.raw_os_error() != Some(libc::EADDRNOTAVAIL)
         {
             self.problem("remove address", error);

@@ -37,6 +37,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use blocks::Blocks;
+pub(crate) use source::check_range;
 pub use source::{BlockSource, Window, convert};
 
 use crate::content::Content;

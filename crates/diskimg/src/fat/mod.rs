@@ -16,6 +16,7 @@ mod geometry;
 mod names;
 mod reader;
 mod volume;
+mod volume_id;
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -23,6 +24,7 @@ use std::ops::RangeInclusive;
 pub use geometry::Geometry;
 pub use reader::{Found, Reader};
 pub use volume::{Extent, Options, Volume, VolumeSize};
+pub use volume_id::set_volume_id;
 
 pub(crate) use boot_sector::BootCode;
 

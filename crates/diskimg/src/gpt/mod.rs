@@ -15,11 +15,13 @@
 
 mod header;
 mod reader;
+mod rename;
 mod types;
 mod writer;
 
 pub use header::{Entry, Header, LEGACY_BIOS_BOOTABLE, REQUIRED};
 pub use reader::{Gpt, read};
+pub use rename::{Renamed, primary_disk_guid, read_device, rename};
 pub use types::PartitionType;
 pub use writer::{Tables, emit};
 

@@ -90,6 +90,22 @@ fn read_at(
     source.read_at(offset, &mut sector)?;
     let header = Header::parse(&sector)
         .map_err(|reason| Error::malformed("gpt", offset, format!("LBA {lba}: {reason}")))?;
+    let bytes = entries(source, &header, limits)?;
+    let len = index(u64::from(header.entry_len));
+    let entries = (1..)
+        .zip(bytes.chunks_exact(len))
+        .filter_map(|(number, bytes)| Some((number, Entry::parse(bytes)?)))
+        .collect();
+    Ok((header, entries))
+}
+
+/// The bytes of all entries that a header speaks of, their checksum verified.
+pub(super) fn entries(
+    source: &mut dyn BlockSource,
+    header: &Header,
+    limits: &Limits,
+) -> Result<Vec<u8>> {
+    let (lba, offset) = (header.own_lba, header.own_lba.saturating_mul(SECTOR));
     // UEFI: 128 × 2ⁿ bytes. Nobody uses another size; a bound keeps the table small.
     let len = u64::from(header.entry_len);
     if !(128..=4096).contains(&len) || !len.is_power_of_two() {
@@ -110,9 +126,5 @@ fn read_at(
         );
         return Err(Error::malformed("gpt", offset.saturating_add(88), reason));
     }
-    let entries = (1..)
-        .zip(bytes.chunks_exact(index(len)))
-        .filter_map(|(number, bytes)| Some((number, Entry::parse(bytes)?)))
-        .collect();
-    Ok((header, entries))
+    Ok(bytes)
 }

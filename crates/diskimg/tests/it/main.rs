@@ -7,6 +7,7 @@ mod dumps;
 mod fat;
 mod hostile;
 mod properties;
+mod rename;
 mod syslinux;
 mod tables;
 mod tools;

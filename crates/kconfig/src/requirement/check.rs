@@ -16,6 +16,9 @@ pub fn check(config: &DotConfig, requirements: &[Requirement]) -> Report {
         modules: Vec::new(),
     };
     for requirement in requirements {
+        if requirement.when.as_ref().is_some_and(|want| !accepts(config, want)) {
+            continue;
+        }
         let accepted: Vec<&Want> =
             requirement.any_of.iter().filter(|want| accepts(config, want)).collect();
         if accepted.is_empty() {

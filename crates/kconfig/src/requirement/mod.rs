@@ -148,6 +148,8 @@ pub struct Requirement {
     pub severity: Severity,
     /// What it belongs to, such as "virtio" or "exec driver".
     pub group: Option<String>,
+    /// Where it makes sense at all: without this it is neither met nor missing.
+    pub when: Option<Want>,
     /// Where it is declared, if in a file.
     pub declared: Option<Site>,
 }
@@ -168,6 +170,7 @@ impl Requirement {
             remedy: None,
             severity: Severity::Required,
             group: None,
+            when: None,
             declared: None,
         }
     }
@@ -183,6 +186,13 @@ impl Requirement {
     #[must_use]
     pub fn recommended(mut self) -> Self {
         self.severity = Severity::Recommended;
+        self
+    }
+
+    /// Only where a kernel has `condition`: what modules need makes no sense without modules.
+    #[must_use]
+    pub fn when(mut self, condition: Want) -> Self {
+        self.when = Some(condition);
         self
     }
 

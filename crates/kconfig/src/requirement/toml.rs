@@ -19,6 +19,12 @@
 //! [[requirement]]
 //! any_of = [{ option = "RD_ZSTD", need = "y" }, { option = "RD_GZIP", need = "y" }]
 //! reason = "the kernel must unpack the initrd"
+//!
+//! [[requirement]]
+//! option = "MODPROBE_PATH"
+//! value = "/sbin/modprobe"
+//! when = { option = "MODULES", need = "y" }   # of no other kernel is it asked
+//! reason = "the kernel asks for drivers there"
 //! ```
 
 use std::collections::BTreeMap;
@@ -107,6 +113,10 @@ impl Requirements {
 fn contradictions(list: &[Requirement], problems: &mut Vec<Problem>) {
     let mut first: BTreeMap<&str, (&Need, &Requirement)> = BTreeMap::new();
     for requirement in list {
+        // A condition may keep the two apart.
+        if requirement.when.is_some() {
+            continue;
+        }
         let [Want { option, need, .. }] = &*requirement.any_of else { continue };
         let Some((other, earlier)) = first.get(&**option) else {
             first.insert(option, (need, requirement));
@@ -168,6 +178,17 @@ impl Table<'_> {
         if reason.is_none() {
             self.messages.push("expected a 'reason': what does not work without it".to_owned());
         }
+        let when = match self.fields.remove("when") {
+            None => None,
+            Some(Toml::Table(table)) => {
+                let fields = table.into_iter().collect();
+                Table { fields, messages: &mut *self.messages }.alternative()
+            }
+            Some(_) => {
+                self.messages.push("'when': expected a table with 'option'".to_owned());
+                None
+            }
+        };
         let any_of = match alternatives {
             None => self.want().into_iter().collect(),
             Some(Toml::Array(entries)) if !entries.is_empty() => {
@@ -199,6 +220,7 @@ impl Table<'_> {
             remedy,
             severity,
             group,
+            when,
             declared: Some(declared),
         })
     }

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 /// Bytes from the start of a device within which all superblocks are that are looked at.
 const HEAD: usize = 2048;
@@ -54,8 +54,15 @@ fn superblock(head: &[u8]) -> Option<(&'static str, &[u8])> {
     if at(1024 + 0x38, 2) == [0x53, 0xef] {
         return Some(("ext4", until_nul(at(1024 + 0x78, 16))));
     }
-    if at(0x52, 5) == b"FAT32" && at(510, 2) == [0x55, 0xaa] {
+    if at(510, 2) != [0x55, 0xaa] {
+        return None;
+    }
+    if at(0x52, 5) == b"FAT32" {
         return Some(("vfat", at(0x47, 11).trim_ascii_end()));
+    }
+    // FAT12 and FAT16 have their shorter record where FAT32 has further fields.
+    if at(0x36, 5) == b"FAT12" || at(0x36, 5) == b"FAT16" {
+        return Some(("vfat", at(0x2b, 11).trim_ascii_end()));
     }
     None
 }
@@ -81,6 +88,29 @@ pub fn mount_labelled_or_tmpfs(label: &str, target: &Path) -> Result<(), String>
         None => mount("tmpfs", target, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"")
             .map_err(|error| format!("mount a tmpfs on {}: {error}", target.display())),
     }
+}
+
+/// Looks into a file system: it is mounted read-only at `target`, which is made and removed, while
+/// `look` runs.
+///
+/// # Errors
+/// A sentence.
+pub fn look_into<T>(
+    found: &Found,
+    target: &Path,
+    look: impl FnOnce(&Path) -> Result<T, String>,
+) -> Result<T, String> {
+    let at = target.display();
+    std::fs::create_dir_all(target).map_err(|error| format!("make {at}: {error}"))?;
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount(&found.device, target, found.fstype, flags, c"").map_err(|error| {
+        format!("mount {} ({}) on {at}: {error}", found.device.display(), found.fstype)
+    })?;
+    let seen = look(target);
+    unmount(target, UnmountFlags::empty()).map_err(|error| format!("unmount {at}: {error}"))?;
+    // It was made for this; left behind it would be an empty directory.
+    let _ = std::fs::remove_dir(target);
+    seen
 }
 
 #[cfg(test)]
@@ -120,8 +150,10 @@ mod tests {
         for (make, fstype) in [
             (&["mkfs.ext4", "-q", "-L", "nomad-data"][..], "ext4"),
             (&["mkfs.vfat", "-F", "32", "-n", "nomad-data"][..], "vfat"),
+            (&["mkfs.vfat", "-F", "16", "-n", "nomad-data"][..], "vfat"),
+            (&["mkfs.vfat", "-F", "12", "-s", "64", "-n", "nomad-data"][..], "vfat"),
         ] {
-            let image = dir.path().join(fstype);
+            let image = dir.path().join("image");
             File::create(&image).unwrap().set_len(64 << 20).unwrap();
             let (program, arguments) = make.split_first().unwrap();
             let done = std::process::Command::new(program).args(arguments).arg(&image).output();

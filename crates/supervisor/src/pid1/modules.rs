@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use kiln_kmod::Index;
 use rustix::fs::{Mode, OFlags};
 
-/// Bounds of the walk through `/sys/devices`: so deep, so many directories.
-const MAX_DEPTH: usize = 32;
-const MAX_DIRECTORIES: usize = 200_000;
+/// So many buses, and so many devices of each, are looked at.
+const MAX_ENTRIES: usize = 10_000;
 /// `MODULE_INIT_COMPRESSED_FILE` of `include/uapi/linux/module.h`.
 const COMPRESSED: i32 = 4;
+
+/// A module that took so long is named.
+const WORTH_TELLING: Duration = Duration::from_millis(50);
 
 /// What a [`Loader`] did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +37,10 @@ impl fmt::Display for Report {
         if self.rounds > 0 {
             write!(f, " in {} rounds", self.rounds)?;
         }
+        // A driver that probes its devices while it is loaded is where a boot's time goes.
+        for (name, took) in self.loaded.iter().filter(|(_, took)| *took >= WORTH_TELLING) {
+            write!(f, ", {name} in {took:.1?}")?;
+        }
         for (name, why) in &self.failed {
             write!(f, "; {name}: {why}")?;
         }
@@ -52,7 +58,7 @@ fn is_network(alias: &str) -> bool {
 }
 
 /// Loads modules of one directory, each once.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Loader {
     index: Index,
     dir: PathBuf,
@@ -93,27 +99,65 @@ impl Loader {
         report
     }
 
-    /// Loads what the devices in `/sys/devices` ask for, until a round finds no device that was
-    /// not there before (a bus's driver brings up the devices on it), at most `max_rounds` times.
+    /// Loads what the devices below `/sys` ask for, until there is none that was not there before
+    /// (a bus's driver brings up the devices on it), in at most `max_rounds` rounds.
+    ///
+    /// An address takes a network's answer to get, so whoever waits for one waits longest: drivers
+    /// of network cards are loaded first, and beside them, on another processor, those that have
+    /// nothing to do with them.
     pub fn cold_plug(&mut self, max_rounds: u32) -> Report {
         let mut report = Report::default();
-        while report.rounds < max_rounds {
+        let mut cards = self.clone();
+        let (network, others): (Vec<String>, Vec<String>) =
+            modaliases(Path::new("/sys")).into_iter().partition(|alias| is_network(alias));
+        let shared: BTreeSet<String> = self.paths(&network).collect();
+        let apart: Vec<String> = others
+            .into_iter()
+            .filter(|alias| !self.paths(&[alias]).any(|path| shared.contains(&path)))
+            .collect();
+        let beside = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new();
+            let cards = thread.spawn_scoped(scope, || cards.rounds(max_rounds, is_network));
+            let _ = self.insert(&apart, &mut report);
+            self.seen.extend(apart);
+            cards.ok().and_then(|cards| cards.join().ok())
+        });
+        if let Some(beside) = beside {
+            report.loaded.extend(beside.loaded);
+            report.failed.extend(beside.failed);
+            report.rounds += beside.rounds;
+            self.tried.append(&mut cards.tried);
+            self.seen.append(&mut cards.seen);
+        }
+        let last = self.rounds(max_rounds, |_| true);
+        report.loaded.extend(last.loaded);
+        report.failed.extend(last.failed);
+        report.rounds += last.rounds;
+        report
+    }
+
+    /// Loads for the devices whose aliases are `wanted`, until no new one appears.
+    fn rounds(&mut self, max: u32, wanted: impl Fn(&str) -> bool) -> Report {
+        let mut report = Report::default();
+        while report.rounds < max {
             report.rounds += 1;
-            let mut new: Vec<String> =
-                modaliases(Path::new("/sys/devices")).difference(&self.seen).cloned().collect();
+            let new: Vec<String> = modaliases(Path::new("/sys"))
+                .into_iter()
+                .filter(|alias| wanted(alias) && !self.seen.contains(alias))
+                .collect();
             if new.is_empty() {
                 break;
-            }
-            // An address takes a network's answer to get, so whoever waits for one waits longest:
-            // network cards have a round of their own, and then one for what is behind them.
-            if new.iter().any(|alias| is_network(alias)) {
-                new.retain(|alias| is_network(alias));
             }
             // devices without a module are the rule, not worth a word
             let _ = self.insert(&new, &mut report);
             self.seen.extend(new);
         }
         report
+    }
+
+    /// The files of the modules that names or aliases stand for, with those that they need.
+    fn paths<S: AsRef<str>>(&self, wanted: &[S]) -> impl Iterator<Item = String> + use<S> {
+        self.index.resolve(wanted).load.into_iter().map(|module| module.path)
     }
 
     fn insert<S: AsRef<str>>(&mut self, wanted: &[S], report: &mut Report) -> Vec<String> {
@@ -159,27 +203,22 @@ fn parameters(command_line: &str, module: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// What the devices below `root` say they are.
-fn modaliases(root: &Path) -> BTreeSet<String> {
+/// What the devices of a sysfs say they are: each bus lists its devices, as does each class (input
+/// devices have a modalias and are on no bus), and the processors have one for all of them.
+fn modaliases(sysfs: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    let mut todo = vec![(root.to_owned(), 0)];
-    let mut visited = 0;
-    while let Some((dir, depth)) = todo.pop() {
-        visited += 1;
-        if visited > MAX_DIRECTORIES {
-            break;
-        }
-        let Ok(entries) = std::fs::read_dir(&dir) else { continue };
-        for entry in entries.flatten() {
-            let Ok(kind) = entry.file_type() else { continue };
-            if kind.is_dir() && depth < MAX_DEPTH {
-                todo.push((entry.path(), depth + 1));
-            } else if kind.is_file() && entry.file_name() == "modalias" {
-                let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
-                let text = text.trim();
-                if !text.is_empty() {
-                    found.insert(text.to_owned());
-                }
+    let children = |directory: PathBuf| {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.take(MAX_ENTRIES).map(|entry| entry.path())
+    };
+    let buses = children(sysfs.join("bus")).map(|bus| bus.join("devices"));
+    let system = std::iter::once(sysfs.join("devices/system"));
+    for devices in buses.chain(children(sysfs.join("class"))).chain(system) {
+        for device in children(devices) {
+            let text = std::fs::read_to_string(device.join("modalias")).unwrap_or_default();
+            let text = text.trim();
+            if !text.is_empty() {
+                found.insert(text.to_owned());
             }
         }
     }
@@ -206,14 +245,29 @@ mod tests {
     }
 
     #[test]
-    fn modaliases_are_found_at_any_depth_without_following_links() {
+    fn modaliases_of_buses_and_classes_are_found() {
         let dir = tempfile::tempdir().unwrap();
-        let deep = dir.path().join("pci0/0:1/virtio0");
-        std::fs::create_dir_all(&deep).unwrap();
-        std::fs::write(deep.join("modalias"), "virtio:d00000001v00001AF4\n").unwrap();
-        std::fs::write(dir.path().join("pci0/modalias"), "\n").unwrap();
-        std::os::unix::fs::symlink(dir.path(), deep.join("subsystem")).unwrap();
+        let device = dir.path().join("devices/pci0/virtio0");
+        let input = dir.path().join("devices/input0");
+        let processors = dir.path().join("devices/system/cpu");
+        let aliases = [
+            (&device, "virtio:d00000001v00001AF4\n"),
+            (&input, "input:b0019\n"),
+            (&processors, "cpu:type:x86\n"),
+        ];
+        for (of, alias) in aliases {
+            std::fs::create_dir_all(of).unwrap();
+            std::fs::write(of.join("modalias"), alias).unwrap();
+        }
+        let list = |path: &str, device: &Path| {
+            let list = dir.path().join(path);
+            std::fs::create_dir_all(&list).unwrap();
+            std::os::unix::fs::symlink(device, list.join("it")).unwrap();
+        };
+        list("bus/virtio/devices", &device);
+        list("class/input", &input);
+        list("class/tty", dir.path());
         let found: Vec<_> = modaliases(dir.path()).into_iter().collect();
-        assert_eq!(found, ["virtio:d00000001v00001AF4"]);
+        assert_eq!(found, ["cpu:type:x86", "input:b0019", "virtio:d00000001v00001AF4"]);
     }
 }

@@ -1,0 +1,169 @@
+//! Where files come from.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// Something that gets files by their address. What it brings is never trusted: its size and
+/// digest are checked by who asked for it.
+pub trait Fetch: Sync {
+    /// Gets the file at `uri` into a new file at `into`, or an error as soon as it has more than
+    /// `limit` bytes. Every wait must be bounded. What is left at `into` after an error is removed
+    /// by the caller.
+    ///
+    /// # Errors
+    /// [`Error::Fetch`], made with [`Error::fetch`].
+    fn fetch(&self, uri: &str, into: &Path, limit: u64) -> Result<()>;
+}
+
+/// Archives that are directories of the host: addresses `file:///DIRECTORY/…`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LocalFiles;
+
+impl Fetch for LocalFiles {
+    fn fetch(&self, uri: &str, into: &Path, limit: u64) -> Result<()> {
+        let path = match uri.strip_prefix("file://") {
+            Some(path) if path.starts_with('/') => PathBuf::from(path),
+            _ => {
+                return Err(Error::fetch(uri, "only addresses that start with file:/// are files"));
+            }
+        };
+        let refused = |error: std::io::Error| Error::fetch(uri, error);
+        let length = fs::metadata(&path).map_err(refused)?.len();
+        if length > limit {
+            return Err(Error::fetch(uri, too_long(limit)));
+        }
+        fs::copy(&path, into).map(drop).map_err(Error::io("copy a file to", into))
+    }
+}
+
+/// Why a file is not fetched to its end.
+pub(crate) fn too_long(limit: u64) -> String {
+    format!("it is longer than the {limit} bytes that it may have")
+}
+
+#[cfg(feature = "apt")]
+pub use apt::AptHelper;
+
+#[cfg(feature = "apt")]
+mod apt {
+    use std::fs::{self, File};
+    use std::io::Read;
+    use std::path::{Path, PathBuf};
+    use std::process::{Child, Command, ExitStatus, Stdio};
+    use std::time::{Duration, Instant};
+
+    use super::{Fetch, too_long};
+    use crate::{Error, Result};
+
+    /// How often a running helper is looked at.
+    const GLANCE: Duration = Duration::from_millis(5);
+
+    /// Files fetched by apt's own helper, which takes the proxy and the methods from the host's
+    /// configuration of apt.
+    #[derive(Debug, Clone)]
+    #[non_exhaustive]
+    pub struct AptHelper {
+        /// The helper. Default: `/usr/lib/apt/apt-helper`.
+        pub program: PathBuf,
+        /// How often a file is tried. Default: 3.
+        pub tries: u32,
+        /// How long one try may take. Default: 10 minutes.
+        pub timeout: Duration,
+    }
+
+    impl Default for AptHelper {
+        fn default() -> Self {
+            Self {
+                program: "/usr/lib/apt/apt-helper".into(),
+                tries: 3,
+                timeout: Duration::from_secs(600),
+            }
+        }
+    }
+
+    impl Fetch for AptHelper {
+        fn fetch(&self, uri: &str, into: &Path, limit: u64) -> Result<()> {
+            let mut last = Error::fetch(uri, "it was never tried");
+            for _ in 0..self.tries {
+                match self.once(uri, into, limit) {
+                    Ok(()) => return Ok(()),
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
+        }
+    }
+
+    impl AptHelper {
+        fn once(&self, uri: &str, into: &Path, limit: u64) -> Result<()> {
+            // The helper takes what is there already for the start of the file.
+            match fs::remove_file(into) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io("remove", into)(error));
+                }
+                _ => {}
+            }
+            let log = tempfile::tempfile().map_err(Error::io("make a file in", "/tmp"))?;
+            let errors = log.try_clone().map_err(Error::io("open again", "/tmp"))?;
+            let mut child = Command::new(&self.program)
+                .arg("-qq")
+                // The tries are counted here.
+                .args(["-o", "Acquire::Retries=0", "download-file", uri])
+                .arg(into)
+                .env("LC_ALL", "C")
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(errors)
+                .spawn()
+                .map_err(Error::io("start", &self.program))?;
+            let ended = self.wait(&mut child, into, limit);
+            if ended.is_err() {
+                // It may have ended by itself in the meantime, which is as well.
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            match ended {
+                Err(reason) => Err(Error::fetch(uri, reason)),
+                Ok(status) if status.success() => Ok(()),
+                Ok(status) => Err(Error::fetch(uri, complaint(log, status))),
+            }
+        }
+
+        fn wait(&self, child: &mut Child, into: &Path, limit: u64) -> Result<ExitStatus, String> {
+            let start = Instant::now();
+            loop {
+                let length = fs::metadata(into).map_or(0, |found| found.len());
+                if length > limit {
+                    return Err(too_long(limit));
+                }
+                match child.try_wait() {
+                    Ok(Some(status)) => return Ok(status),
+                    Ok(None) if start.elapsed() > self.timeout => {
+                        return Err(format!("no answer within {} s", self.timeout.as_secs()));
+                    }
+                    Ok(None) => std::thread::sleep(GLANCE),
+                    Err(error) => return Err(error.to_string()),
+                }
+            }
+        }
+    }
+
+    /// What the helper said, in one line.
+    fn complaint(mut log: File, status: ExitStatus) -> String {
+        use std::io::Seek;
+        let mut said = Vec::new();
+        let read = log.rewind().and_then(|()| log.take(1 << 16).read_to_end(&mut said));
+        let said = String::from_utf8_lossy(&said);
+        let errors: Vec<&str> = said
+            .lines()
+            .filter_map(|line| line.strip_prefix("E: "))
+            .filter(|line| *line != "Download Failed")
+            .collect();
+        match (read, errors.is_empty()) {
+            (Ok(_), false) => errors.join("; "),
+            _ => format!("apt-helper: {status}"),
+        }
+    }
+}

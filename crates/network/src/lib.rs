@@ -1,0 +1,79 @@
+//! Network links by declaration: what each link should be like, as a function of a configuration,
+//! of the kernel's command line and of the links that are there.
+//!
+//! Nothing here touches an interface. [`Config`] is what an image says, [`CommandLine`] what
+//! whoever boots it says (`ip=` and `BOOTIF=`), and [`plan`] joins the two: for each link the first
+//! rule that fits it counts, those of the command line first, then those of the configuration, then
+//! the default (the first physical link, by DHCP).
+//!
+//! # Example: what a configuration means for the links of a machine
+//!
+//! ```
+//! use kiln_network::{CommandLine, Config, Interface, Link, plan};
+//!
+//! let mut office = Interface::matching("eth1".parse()?);
+//! office.addresses = vec!["192.0.2.5/24".parse()?];
+//! office.gateway = Some("192.0.2.1".parse()?);
+//! let mut config = Config::default();
+//! config.interfaces = vec![Interface::dhcp("eth0".parse()?), office];
+//! assert!(config.check().is_empty());
+//!
+//! let links = [
+//!     Link::physical("eth0", "52:54:00:00:00:01".parse()?),
+//!     Link::physical("eth1", "52:54:00:00:00:02".parse()?),
+//! ];
+//! let plan = plan(&config, &CommandLine::default(), &links);
+//! assert_eq!(plan.links.len(), 2);
+//! assert!(plan.links[0].dhcp.is_some());
+//! assert_eq!(plan.links[1].gateways, ["192.0.2.1".parse::<std::net::IpAddr>()?]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Example: the command line decides
+//!
+//! ```
+//! use kiln_network::{CommandLine, Config, Link, plan};
+//!
+//! let text = "quiet ip=192.0.2.5::192.0.2.1:255.255.255.0:node-1:eth0:none:192.0.2.53";
+//! let (command_line, problems) = CommandLine::parse(text);
+//! assert!(problems.is_empty());
+//! let links = [Link::physical("eth0", "52:54:00:00:00:01".parse()?)];
+//! let plan = plan(&Config::default(), &command_line, &links);
+//! assert_eq!(plan.links[0].addresses[0].to_string(), "192.0.2.5/24");
+//! assert_eq!(plan.hostname.as_deref(), Some("node-1"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod command_line;
+mod config;
+mod mac;
+mod names;
+mod plan;
+mod resolver;
+
+pub use command_line::{Argument, CommandLine};
+pub use config::{Config, Interface, Problem, Selector};
+#[cfg(feature = "toml")]
+pub use config::{ReadError, from_toml, to_toml};
+pub use ipnet::IpNet;
+pub use mac::Mac;
+pub use names::is_host_name;
+pub use plan::{Dhcp, Link, LinkPlan, Plan, plan};
+pub use resolver::{hosts, resolv_conf};
+
+/// Text that is not what it should be: says what was expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseError(pub(crate) String);
+
+impl std::fmt::Display for ParseError {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,76 @@
+//! What Nomad's bridge networking takes: CNI's plugins, an iptables that they call, and the
+//! extensions which that loads by dlopen (so no closure finds them).
+
+use anyhow::Result;
+use kiln_initramfs::elf::Root;
+use kiln_tree::{Node, Tree};
+
+/// The packages with all of it.
+pub const PACKAGES: &[&str] =
+    &["containernetworking-plugins", "iptables", "libmnl0", "libnftnl11", "libxtables12"];
+/// Where Debian has CNI's plugins (`client.cni_path` of Nomad's configuration).
+pub const CNI_PATH: &str = "/usr/lib/cni";
+/// The plugins that Nomad's bridge network is made of (`nomadCNIConfigTemplate` in its sources).
+pub const PLUGINS: &[&str] = &["bridge", "firewall", "host-local", "loopback", "portmap"];
+/// The nft variant of iptables, whose rules live in nf_tables.
+pub const IPTABLES: &str = "/usr/sbin/xtables-nft-multi";
+/// What it is called by. Debian makes these links when the package is configured.
+pub const IPTABLES_NAMES: &[&str] = &[
+    "ip6tables",
+    "ip6tables-restore",
+    "ip6tables-save",
+    "iptables",
+    "iptables-restore",
+    "iptables-save",
+];
+/// The extensions that the plugins and container runtimes use: matches and targets.
+pub const EXTENSIONS: &[&str] = &[
+    "libip6t_REJECT",
+    "libipt_REJECT",
+    "libxt_DNAT",
+    "libxt_MARK",
+    "libxt_MASQUERADE",
+    "libxt_REDIRECT",
+    "libxt_SNAT",
+    "libxt_addrtype",
+    "libxt_comment",
+    "libxt_conntrack",
+    "libxt_mark",
+    "libxt_multiport",
+    "libxt_standard",
+    "libxt_tcp",
+    "libxt_udp",
+];
+
+/// The programs and libraries, to be added with what they need themselves.
+#[must_use]
+pub fn roots() -> Vec<Root> {
+    let plugins = PLUGINS.iter().map(|name| {
+        Root::in_sysroot(format!("{CNI_PATH}/{name}")).because("CNI plugin for bridge networking")
+    });
+    plugins.chain(iptables()).collect()
+}
+
+/// iptables alone.
+#[must_use]
+pub fn iptables() -> Vec<Root> {
+    let program =
+        Root::in_sysroot(IPTABLES).because("what sets up container networks calls iptables");
+    let extensions = EXTENSIONS.iter().map(|name| {
+        Root::in_sysroot(format!("/usr/lib/x86_64-linux-gnu/xtables/{name}.so"))
+            .because("iptables loads it by dlopen for a rule")
+    });
+    [program].into_iter().chain(extensions).collect()
+}
+
+/// The names that iptables is called by.
+///
+/// # Errors
+/// When the tree has one of them already.
+pub fn add_links(tree: &mut Tree) -> Result<()> {
+    for name in IPTABLES_NAMES {
+        let link = Node::symlink("xtables-nft-multi").because("a name of iptables");
+        tree.insert(format!("usr/sbin/{name}"), link)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,5 @@
+//! The verbs beside building and running.
+
+pub(crate) mod artifact;
+pub(crate) mod cluster;
+pub(crate) mod convert;

@@ -1,0 +1,30 @@
+//! The disk that keeps what the system writes.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use kiln_supervisor::pid1::block;
+
+use crate::console::say;
+use crate::{System, first_boot};
+
+/// Mounts the disk, or a tmpfs where there is none. What a copy of an image changes about its disk is
+/// changed before: a partition of it may be the one that is mounted.
+pub(crate) fn mount(system: &System) -> ExitCode {
+    first_boot::disks();
+    let Some(data) = &system.data else { return ExitCode::SUCCESS };
+    match block::mount_labelled_or_tmpfs(&data.label, &data.directory) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&system.name, error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether what is written below a directory is still there after a restart.
+pub(crate) fn is_kept(directory: &Path) -> bool {
+    /// `TMPFS_MAGIC` and `RAMFS_MAGIC` of linux/magic.h.
+    const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
+    rustix::fs::statfs(directory).is_ok_and(|found| !IN_MEMORY.contains(&found.f_type))
+}

@@ -1,0 +1,157 @@
+//! What the process 1 of every system shares: for guests what `kiln` is for hosts.
+//!
+//! A system is its choices ([`System`]); a whole `/init` is:
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//! use kiln_guest::{Data, System};
+//!
+//! fn main() -> ExitCode {
+//!     let mut system = System::new("example");
+//!     system.data = Some(Data::new("example-data", "/var/lib/example"));
+//!     system.run()
+//! }
+//! ```
+//!
+//! The binary goes by how it was called: as process 1 it boots ([`System::run`]), as `modprobe` it is
+//! what the kernel calls for drivers, and its own services are `/init` with a word: `modules`, `data`,
+//! `first-boot`, `network`, `time`. Beside these it starts what `/etc/kiln/services.toml` lists.
+//!
+//! # Files
+//!
+//! All in `/etc/kiln`, each with the table that it has in an image's definition. A file that is wrong
+//! is told on the console with its line, and the system boots as if it were not there.
+//!
+//! | file | what |
+//! |---|---|
+//! | `services.toml` | `[[service]]`: [`kiln_supervisor::ServiceSpec`] |
+//! | `network.toml` | `[network]`: [`kiln_network::Config`] |
+//! | `first-boot.toml` | `[first-boot]`: what a copy of the image changes about itself |
+//! | `epoch` | seconds since 1970 before which no clock can be right: when the image was made |
+//!
+//! # Services
+//!
+//! | name | kind | ready | needs |
+//! |---|---|---|---|
+//! | `modules` | one-shot | drivers of the devices are loaded | |
+//! | `data` | one-shot | the data disk is mounted, or a tmpfs | `modules` |
+//! | `first-boot` | one-shot | the machine has its identifier, the kernel its seed | wants `data` |
+//! | `network` | daemon | every required interface is configured; else the first one | |
+//! | `time` | daemon | the clock is set, or plausible and nobody there to ask | |
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+mod boot;
+mod clock;
+mod console;
+mod data;
+mod drivers;
+mod files;
+mod first_boot;
+mod network;
+mod services;
+mod sys;
+mod time;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use kiln_supervisor::ServiceSpec;
+use kiln_supervisor::pid1::{self, switch_root};
+
+/// Where the image's own settings are.
+pub const SETTINGS: &str = "/etc/kiln";
+/// Where services leave notes for each other.
+pub(crate) const NOTES: &str = "/run/kiln";
+
+/// What makes a system that system.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct System {
+    /// Its name: begins its lines on the console, and is the machine's name until the network knows
+    /// a better one.
+    pub name: String,
+    /// How rootfs is left, without which nothing can pivot_root(2). Default: [`switch_root::Method::Bind`].
+    pub root: Option<switch_root::Method>,
+    /// What is kept between boots, and where. Default: nothing.
+    pub data: Option<Data>,
+    /// A shell on the console. Default: none.
+    pub shell: Option<Shell>,
+    /// Services that are there whatever the image's file says. Default: none.
+    pub services: Vec<ServiceSpec>,
+    /// Where services' logs go. Default: `/var/log`.
+    pub log_dir: Option<PathBuf>,
+}
+
+/// A disk that keeps what a system writes.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Data {
+    /// The name of its partition, or the label of its file system.
+    pub label: String,
+    /// Where it is mounted: a tmpfs where there is no such disk.
+    pub directory: PathBuf,
+}
+
+impl Data {
+    /// A disk of this label, mounted there.
+    #[must_use]
+    pub fn new(label: impl Into<String>, directory: impl Into<PathBuf>) -> Self {
+        Self { label: label.into(), directory: directory.into() }
+    }
+}
+
+/// A shell for people, and the word of the kernel's command line that asks for it. The same word
+/// makes the boot tell every step.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Shell {
+    /// The word.
+    pub word: String,
+    /// The command.
+    pub command: Vec<String>,
+}
+
+impl Shell {
+    /// `/bin/sh -l`, when the command line has this word.
+    #[must_use]
+    pub fn asked_for_by(word: impl Into<String>) -> Self {
+        Self { word: word.into(), command: vec!["/bin/sh".into(), "-l".into()] }
+    }
+}
+
+impl System {
+    /// A system that keeps nothing.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            root: Some(switch_root::Method::Bind),
+            data: None,
+            shell: None,
+            services: Vec::new(),
+            log_dir: Some("/var/log".into()),
+        }
+    }
+
+    /// Does what this process was called for. As process 1 it never returns.
+    pub fn run(&self) -> ExitCode {
+        let mut arguments = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+        let name = arguments.next().unwrap_or_default();
+        if name.ends_with("modprobe") {
+            return drivers::modprobe(arguments);
+        }
+        let verb = arguments.next();
+        match verb.as_deref() {
+            Some("modprobe") => drivers::modprobe(arguments),
+            Some("modules") => drivers::load(self),
+            Some("data") => data::mount(self),
+            Some("first-boot") => first_boot::run(self),
+            Some("network") => network::run(),
+            Some("time") => time::run(),
+            _ => pid1::start(|boot| boot::boot(self, boot)),
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! The network service: does to links what the plan says, for as long as the machine runs.
+//!
+//! What a link should be like is [`kiln_network`]'s to say. Here one thread hears of links, one
+//! thread a link keeps a DHCP lease, and the main one puts together what they say: addresses, routes,
+//! resolv.conf, the machine's name, time servers, and whether the network is ready.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use kiln_dhcp::Lease;
+use kiln_dhcp::linux::{
+    self, Address, Interface, LinkMonitor, Netlink, Notice, Origin, RouteTo, RunOptions,
+};
+use kiln_network::{CommandLine, Config, Link, LinkPlan, Mac, Plan, hosts, plan, resolv_conf};
+use kiln_supervisor::pid1::host;
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::console::tell;
+use crate::{NOTES, SETTINGS, files, time};
+
+/// How often the console is told what is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// After so long everything is looked at again, whatever was heard.
+const AGAIN: Duration = Duration::from_secs(60);
+
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const HOSTS: &str = "/etc/hosts";
+
+fn say(what: impl std::fmt::Display) {
+    tell("network", what);
+}
+
+/// What threads tell the main one.
+enum News {
+    /// Links may have come or gone.
+    Links,
+    /// A link has a lease, or none any more.
+    Lease(String, u32, Option<Box<Lease>>),
+    /// A link's DHCP client has ended.
+    Ended(String, u32),
+}
+
+/// The service. Ready (a newline on descriptor 3) when [`Plan::is_ready`] says so.
+pub(crate) fn run() -> ExitCode {
+    let path = Path::new(SETTINGS).join("network.toml");
+    let config = match files::read(&path) {
+        Ok(None) => Config::default(),
+        Ok(Some(text)) => kiln_network::from_toml(&text).unwrap_or_else(|error| {
+            for line in error.to_string().lines() {
+                say(format_args!("{}: {line}", path.display()));
+            }
+            say(format_args!("{}: left out", path.display()));
+            Config::default()
+        }),
+        Err(error) => {
+            say(format_args!("{}: {error}: left out", path.display()));
+            Config::default()
+        }
+    };
+    let (command_line, problems) = CommandLine::parse(&files::command_line());
+    for problem in problems {
+        say(problem);
+    }
+    // Listen first, look then: what changes in between is news.
+    let (sender, news) = mpsc::channel();
+    let monitor = LinkMonitor::open().map_err(|error| error.to_string()).and_then(|monitor| {
+        let sender = sender.clone();
+        let listen = move || listen(monitor, &sender);
+        std::thread::Builder::new().spawn(listen).map_err(|error| error.to_string())
+    });
+    if let Err(error) = monitor {
+        say(format_args!("hear of links: {error}"));
+    }
+    let mut netlink = match Netlink::open() {
+        Ok(netlink) => netlink,
+        Err(error) => {
+            say(format_args!("open netlink: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut service = Service {
+        config,
+        command_line,
+        sender,
+        known: Vec::new(),
+        links: BTreeMap::new(),
+        plan: Plan::default(),
+        resolv_conf: None,
+        servers: None,
+        name: None,
+        told: BTreeSet::new(),
+        ready: false,
+    };
+    service.look(&mut netlink);
+    loop {
+        let patience = if service.ready { AGAIN } else { PATIENCE };
+        match news.recv_timeout(patience) {
+            Ok(News::Links) => service.look(&mut netlink),
+            Ok(News::Lease(link, index, lease)) => service.lease(&link, index, lease),
+            Ok(News::Ended(link, index)) => {
+                service.links.retain(|name, kept| *name != link || kept.index != index);
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                service.look(&mut netlink);
+                service.wait_aloud();
+            }
+            Err(RecvTimeoutError::Disconnected) => return ExitCode::FAILURE,
+        }
+        service.settle();
+    }
+}
+
+fn listen(mut monitor: LinkMonitor, sender: &Sender<News>) {
+    loop {
+        let mut fds = [PollFd::from_borrowed_fd(monitor.as_fd(), PollFlags::IN)];
+        let _ = poll(&mut fds, None);
+        if monitor.drain().is_err() || sender.send(News::Links).is_err() {
+            return;
+        }
+    }
+}
+
+/// A link that something was done to.
+struct Kept {
+    index: u32,
+    /// Whether it has the addresses that the plan gives it (not those of DHCP).
+    addresses: bool,
+    lease: Option<Box<Lease>>,
+}
+
+struct Service {
+    config: Config,
+    command_line: CommandLine,
+    sender: Sender<News>,
+    /// In order of appearance, so that the first one stays the first.
+    known: Vec<(u32, Link)>,
+    links: BTreeMap<String, Kept>,
+    plan: Plan,
+    /// What was written last.
+    resolv_conf: Option<String>,
+    servers: Option<String>,
+    name: Option<String>,
+    /// Problems of plans that were told.
+    told: BTreeSet<String>,
+    ready: bool,
+}
+
+impl Service {
+    /// Sees which links there are, and begins with those that are new.
+    fn look(&mut self, netlink: &mut Netlink) {
+        let found = match linux::interfaces() {
+            Ok(found) => found,
+            Err(error) => return say(error),
+        };
+        let is = |index: u32, name: &str, there: &Interface| {
+            (index, name) == (there.index, there.name.as_str())
+        };
+        self.known.retain(|(index, link)| found.iter().any(|there| is(*index, &link.name, there)));
+        self.links.retain(|name, kept| found.iter().any(|there| is(kept.index, name, there)));
+        for there in &found {
+            if !self.known.iter().any(|(index, link)| is(*index, &link.name, there)) {
+                let mac = Mac(there.mac.0);
+                let link = if there.physical {
+                    Link::physical(&there.name, mac)
+                } else {
+                    Link::made_by_software(&there.name, mac)
+                };
+                self.known.push((there.index, link));
+            }
+        }
+        let links: Vec<Link> = self.known.iter().map(|(_, link)| link.clone()).collect();
+        self.plan = plan(&self.config, &self.command_line, &links);
+        for problem in &self.plan.problems {
+            if self.told.insert(problem.to_string()) {
+                say(problem);
+            }
+        }
+        for planned in &self.plan.links {
+            if self.links.contains_key(&planned.link) {
+                continue;
+            }
+            let index = self.known.iter().find(|(_, link)| link.name == planned.link);
+            let Some((index, _)) = index else { continue };
+            let kept = begin(netlink, *index, planned, &self.sender);
+            self.links.insert(planned.link.clone(), kept);
+        }
+    }
+
+    fn lease(&mut self, link: &str, index: u32, lease: Option<Box<Lease>>) {
+        if let Some(kept) = self.links.get_mut(link).filter(|kept| kept.index == index) {
+            kept.lease = lease;
+        }
+    }
+
+    /// The planned links with what is known of them, in the plan's order.
+    fn kept(&self) -> impl Iterator<Item = (&LinkPlan, &Kept)> {
+        self.plan.links.iter().filter_map(|link| Some((link, self.links.get(&link.link)?)))
+    }
+
+    fn configured(&self) -> BTreeSet<String> {
+        let configured = self.kept().filter(|(_, kept)| kept.addresses || kept.lease.is_some());
+        configured.map(|(link, _)| link.link.clone()).collect()
+    }
+
+    /// Brings what belongs to the machine in line with what is known of its links.
+    fn settle(&mut self) {
+        self.set_name();
+        self.write_resolv_conf();
+        let ready = self.plan.is_ready(&self.configured());
+        if ready || self.ready {
+            self.write_servers();
+        }
+        if ready && !self.ready {
+            self.ready = true;
+            // The supervisor reads the other end; if it is gone, nobody waits for the news.
+            let _ = std::fs::write("/proc/self/fd/3", "\n");
+        }
+    }
+
+    /// The name that was given, else the one of the first lease that has one.
+    fn set_name(&mut self) {
+        let leased = self.kept().find_map(|(_, kept)| kept.lease.as_ref()?.host_name.clone());
+        let Some(name) = self.plan.hostname.clone().or(leased) else { return };
+        // The kernel takes 64 bytes; the first label is what people call the machine.
+        let name = if name.len() > 64 { name.split('.').next().unwrap_or_default() } else { &name };
+        if self.name.as_deref() == Some(name) {
+            return;
+        }
+        let name = name.to_owned();
+        match host::set_hostname(&name) {
+            Ok(()) => say(format_args!("this machine is {name}")),
+            Err(error) => say(format_args!("set the host name {name}: {error}")),
+        }
+        let before = std::fs::read_to_string(HOSTS).unwrap_or_default();
+        if let Err(error) =
+            files::replace(Path::new(HOSTS), hosts(&before, &name).as_bytes(), 0o644, false)
+        {
+            say(format_args!("{HOSTS}: {error}"));
+        }
+        self.name = Some(name);
+    }
+
+    fn write_resolv_conf(&mut self) {
+        let mut sources: Vec<(Vec<IpAddr>, Vec<String>)> =
+            vec![(self.plan.nameservers.clone(), self.plan.search.clone())];
+        for (link, kept) in self.kept() {
+            sources.push((link.nameservers.clone(), link.search.clone()));
+            if let Some(lease) = &kept.lease {
+                let servers = lease.dns.iter().copied().map(IpAddr::from).collect();
+                sources
+                    .push((servers, lease.domain.iter().chain(&lease.search).cloned().collect()));
+            }
+        }
+        let anything =
+            sources.iter().any(|(servers, search)| !servers.is_empty() || !search.is_empty());
+        if !anything && self.resolv_conf.is_none() {
+            return;
+        }
+        let text = resolv_conf(sources.iter().map(|(a, b)| (a.as_slice(), b.as_slice())));
+        if self.resolv_conf.as_deref() == Some(&text) {
+            return;
+        }
+        if let Err(error) = files::replace(Path::new(RESOLV_CONF), text.as_bytes(), 0o644, false) {
+            say(format_args!("{RESOLV_CONF}: {error}"));
+        }
+        self.resolv_conf = Some(text);
+    }
+
+    /// For the time service: whom to ask, nobody included.
+    fn write_servers(&mut self) {
+        let mut servers: Vec<IpAddr> = Vec::new();
+        let leased = self.kept().filter_map(|(_, kept)| kept.lease.as_ref());
+        let leased = leased.flat_map(|lease| lease.ntp.iter().copied().map(IpAddr::from));
+        for server in self.plan.ntp.iter().copied().chain(leased) {
+            if !servers.contains(&server) {
+                servers.push(server);
+            }
+        }
+        let text: String = servers.iter().map(|server| format!("{server}\n")).collect();
+        if self.servers.as_deref() == Some(&text) {
+            return;
+        }
+        let notes = Path::new(NOTES);
+        let written = std::fs::create_dir_all(notes).and_then(|()| {
+            files::replace(&notes.join(time::SERVERS), text.as_bytes(), 0o644, false)
+        });
+        if let Err(error) = written {
+            say(format_args!("{}: {error}", notes.display()));
+        }
+        self.servers = Some(text);
+    }
+
+    /// Says what the network is not ready for.
+    fn wait_aloud(&self) {
+        if self.ready {
+            return;
+        }
+        let waits_for = self.plan.waits_for(&self.configured());
+        if self.plan.links.is_empty() {
+            say("no link to configure, still waiting");
+        } else if !waits_for.is_empty() {
+            say(format_args!("still waiting for {}", waits_for.join(", ")));
+        }
+    }
+}
+
+/// Does what can be done at once, and sets a DHCP client to work where one is wanted.
+fn begin(netlink: &mut Netlink, index: u32, planned: &LinkPlan, sender: &Sender<News>) -> Kept {
+    let link = planned.link.as_str();
+    let mut failed = false;
+    let mut step = |what: &str, result: std::io::Result<()>| {
+        if let Err(error) = result {
+            failed = true;
+            say(format_args!("{link}: {what}: {error}"));
+        }
+    };
+    if let Some(mtu) = planned.mtu {
+        step("set the MTU", netlink.set_mtu(index, mtu));
+    }
+    step("set up", netlink.set_up(index));
+    for net in &planned.addresses {
+        let broadcast = match net {
+            IpNet::V4(net) if net.prefix_len() < 31 => Some(net.broadcast()),
+            _ => None,
+        };
+        let address = Address {
+            address: net.addr(),
+            prefix_len: net.prefix_len(),
+            broadcast,
+            lifetime: None,
+        };
+        step(&format!("set the address {net}"), netlink.set_address(index, &address));
+    }
+    for gateway in &planned.gateways {
+        for route in routes(planned, *gateway) {
+            step(&format!("add the route via {gateway}"), netlink.add_route(index, &route));
+        }
+    }
+    let addresses = !planned.addresses.is_empty() && !failed;
+    if !planned.addresses.is_empty() {
+        let shown: Vec<String> = planned.addresses.iter().map(ToString::to_string).collect();
+        let via: String =
+            planned.gateways.iter().map(|gateway| format!(" via {gateway}")).collect();
+        say(format_args!("{link}: {}{via}, as {} says", shown.join(", "), planned.because));
+    }
+    if let Some(dhcp) = &planned.dhcp {
+        let mut options = RunOptions::default();
+        options.config.client_id.clone_from(&dhcp.client_id);
+        options.config.host_name.clone_from(&dhcp.host_name);
+        options.metric = planned.metric;
+        options.mtu = planned.mtu.is_none();
+        let (name, sender) = (planned.link.clone(), sender.clone());
+        let client = move || {
+            keep_lease(&name, index, &options, &sender);
+            let _ = sender.send(News::Ended(name, index));
+        };
+        if let Err(error) = std::thread::Builder::new().spawn(client) {
+            say(format_args!("{link}: start a DHCP client: {error}"));
+        }
+    }
+    Kept { index, addresses, lease: None }
+}
+
+/// The default route via a gateway, after one to the gateway itself where no network has it.
+fn routes(planned: &LinkPlan, gateway: IpAddr) -> Vec<RouteTo> {
+    let route = |destination, prefix_len, gateway| RouteTo {
+        destination,
+        prefix_len,
+        gateway,
+        source: None,
+        metric: planned.metric,
+        origin: Origin::Static,
+    };
+    let (everywhere, host_len) = match gateway {
+        IpAddr::V4(_) => (IpAddr::from(Ipv4Addr::UNSPECIFIED), 32),
+        IpAddr::V6(_) => (IpAddr::from(Ipv6Addr::UNSPECIFIED), 128),
+    };
+    let link_local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let reached = link_local
+        || planned
+            .addresses
+            .iter()
+            .any(|net| net.prefix_len() < host_len && net.contains(&gateway));
+    let mut routes = Vec::new();
+    if !reached {
+        routes.push(route(gateway, host_len, None));
+    }
+    routes.push(route(everywhere, 0, Some(gateway)));
+    routes
+}
+
+/// A link's DHCP client, until the link goes away.
+fn keep_lease(name: &str, index: u32, options: &RunOptions, sender: &Sender<News>) {
+    let mut notice = |notice: &Notice<'_>| {
+        // A first attempt is no news; that there is no answer is.
+        if !matches!(notice, Notice::Sent { .. } | Notice::LinkUp) {
+            say(format_args!("{name}: {notice}"));
+        }
+        let lease = match notice {
+            Notice::Bound(lease) | Notice::Renewed(lease) => Some(Box::new((*lease).clone())),
+            Notice::Lost { .. } => None,
+            _ => return,
+        };
+        let _ = sender.send(News::Lease(name.to_owned(), index, lease));
+    };
+    if let Err(error) = linux::run(name, options, &mut notice) {
+        say(error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_beside_a_lone_address_is_reached_over_the_link() {
+        let mut config = Config::default();
+        config.interfaces = vec![kiln_network::Interface::matching("eth0".parse().unwrap())];
+        config.interfaces[0].addresses = vec!["192.0.2.5/32".parse().unwrap()];
+        config.interfaces[0].gateway = Some("198.51.100.1".parse().unwrap());
+        let links = [Link::physical("eth0", Mac([2, 0, 0, 0, 0, 1]))];
+        let mut planned = plan(&config, &CommandLine::default(), &links).links.remove(0);
+        let gateway = planned.gateways[0];
+        let found = routes(&planned, gateway);
+        assert_eq!(found.len(), 2);
+        assert_eq!(
+            (found[0].destination, found[0].prefix_len, found[0].gateway),
+            (gateway, 32, None)
+        );
+        assert_eq!((found[1].prefix_len, found[1].gateway), (0, Some(gateway)));
+        planned.addresses = vec!["198.51.100.7/24".parse().unwrap()];
+        assert_eq!(routes(&planned, gateway).len(), 1);
+        assert_eq!(routes(&planned, "fe80::1".parse().unwrap()).len(), 1);
+    }
+}

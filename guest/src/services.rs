@@ -1,0 +1,145 @@
+//! Which services there are: those that every system has, and those that the image's file lists.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::Duration;
+
+use kiln_supervisor::{Graph, Log, Readiness, ServiceSpec, specs_from_toml};
+
+use crate::{System, files};
+
+/// The services that are this program, and those of the system itself.
+pub(crate) fn own(system: &System) -> Vec<ServiceSpec> {
+    // Drivers are loaded, network cards first, while the network waits for an interface and then for
+    // an answer.
+    let mut modules = ServiceSpec::one_shot("modules", ["/init", "modules"]);
+    modules.log = Log::Inherit;
+    let mut first_boot = ServiceSpec::one_shot("first-boot", ["/init", "first-boot"]);
+    first_boot.log = Log::Inherit;
+    first_boot.requires = vec!["modules".into()];
+    let mut services = vec![modules];
+    if system.data.is_some() {
+        let mut data = ServiceSpec::one_shot("data", ["/init", "data"]);
+        data.requires = vec!["modules".into()];
+        data.log = Log::Inherit;
+        services.push(data);
+        first_boot.wants = vec!["data".into()];
+    }
+    services.push(first_boot);
+
+    let mut network = ServiceSpec::daemon("network", ["/init", "network"]);
+    network.readiness = Readiness::NotifyFd(3);
+    // Without a DHCP server it tries for ever, and says so; a restart would not find one sooner.
+    network.ready_timeout = Duration::MAX;
+    network.log = Log::Inherit;
+    services.push(network);
+
+    let mut time = ServiceSpec::daemon("time", ["/init", "time"]);
+    time.readiness = Readiness::NotifyFd(3);
+    // It gives up by itself, so that those that only want the time go on; then it is tried again.
+    time.ready_timeout = Duration::MAX;
+    time.backoff.initial = crate::time::BOUND.saturating_add(Duration::from_secs(5));
+    time.backoff.max = Duration::from_secs(300);
+    time.backoff.healthy = Duration::from_secs(3600);
+    time.log = Log::Inherit;
+    services.push(time);
+    services.extend(system.services.iter().cloned());
+    services
+}
+
+/// The services with those of a file. Where the file cannot be used the services are those that were
+/// there before, and what is wrong comes as lines.
+pub(crate) fn with_file(own: Vec<ServiceSpec>, path: &Path) -> (Vec<ServiceSpec>, Vec<String>) {
+    let text = match files::read(path) {
+        Ok(Some(text)) => text,
+        Ok(None) => return (own, Vec::new()),
+        Err(error) => {
+            return (own, vec![format!("{}: {error}: its services are left out", path.display())]);
+        }
+    };
+    // A parser is much code for process 1: should it panic, the system boots all the same.
+    let joined = catch_unwind(AssertUnwindSafe(|| join(&own, path, &text)));
+    match joined.unwrap_or_else(|_| Err(vec![format!("{}: the parser failed", path.display())])) {
+        Ok(services) => (services, Vec::new()),
+        Err(mut problems) => {
+            problems.push(format!("{}: its services are left out", path.display()));
+            (own, problems)
+        }
+    }
+}
+
+fn join(own: &[ServiceSpec], path: &Path, text: &str) -> Result<Vec<ServiceSpec>, Vec<String>> {
+    let more =
+        specs_from_toml(text).map_err(|error| vec![files::toml_problem(path, text, &error)])?;
+    let services: Vec<ServiceSpec> = own.iter().cloned().chain(more).collect();
+    match Graph::new(&services) {
+        Ok(_) => Ok(services),
+        Err(problems) => {
+            Err(problems.0.iter().map(|problem| format!("{}: {problem}", path.display())).collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Data;
+
+    fn system() -> System {
+        let mut system = System::new("test");
+        system.data = Some(Data::new("data", "/data"));
+        system
+    }
+
+    fn joined(text: &str) -> (Vec<String>, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("services.toml");
+        std::fs::write(&path, text).unwrap();
+        let (services, problems) = with_file(own(&system()), &path);
+        let prefix = format!("{}", dir.path().display());
+        let problems = problems.iter().map(|problem| problem.replace(&prefix, "")).collect();
+        (services.into_iter().map(|service| service.name).collect(), problems)
+    }
+
+    const OWN: [&str; 5] = ["modules", "data", "first-boot", "network", "time"];
+
+    #[test]
+    fn the_services_of_every_system_are_sound_with_and_without_data() {
+        assert!(Graph::new(&own(&system())).is_ok());
+        assert!(Graph::new(&own(&System::new("none"))).is_ok());
+        let (names, problems) = with_file(own(&system()), Path::new("/nonexistent/file"));
+        assert_eq!((names.len(), problems.len()), (5, 0));
+    }
+
+    #[test]
+    fn the_files_services_may_name_the_own_ones() {
+        let text = "[[service]]\nname = \"web\"\ncommand = [\"/bin/web\"]\nrequires = [\"network\", \"data\"]\n\
+                    wants = [\"time\"]\nafter = [\"modules\"]\nkill = \"process\"\n";
+        let (names, problems) = joined(text);
+        assert!(problems.is_empty(), "{problems:?}");
+        assert_eq!(names.get(..5), Some(&OWN.map(String::from)[..]));
+        assert_eq!(names.get(5).map(String::as_str), Some("web"));
+    }
+
+    #[test]
+    fn a_bad_file_is_told_with_its_line_and_left_out() {
+        for (text, expected) in [
+            ("[[service]]\nname = \"a\"\nbad = 1\n", "/services.toml:3:1: unknown field"),
+            ("[[service]]\nname = 5\n", "/services.toml:2:8: invalid type"),
+            ("[[service\n", "/services.toml:1:"),
+            ("[[service]]\nname = \"modules\"\ncommand = [\"/a\"]\n", "modules"),
+            (
+                "[[service]]\nname = \"a\"\ncommand = [\"/a\"]\nrequires = [\"nobody\"]\n",
+                "service a: requires \"nobody\"",
+            ),
+        ] {
+            let (names, problems) = joined(text);
+            assert_eq!(names, OWN, "{text}");
+            assert!(problems[0].contains(expected), "{text}: {problems:?}");
+            assert_eq!(problems.last().unwrap(), "/services.toml: its services are left out");
+        }
+        let cycle = "[[service]]\nname = \"a\"\ncommand = [\"/a\"]\nafter = [\"b\"]\n\
+                     [[service]]\nname = \"b\"\ncommand = [\"/b\"]\nafter = [\"a\"]\n";
+        assert!(joined(cycle).1[0].contains("cycle"));
+    }
+}

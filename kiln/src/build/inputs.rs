@@ -1,0 +1,281 @@
+//! Everything that goes into an image and is no package of it: the kernel, process 1, the boot
+//! loader, and what `[input.NAME]` names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use kiln_debroot::lock::Input as LockedInput;
+use kiln_diskimg::boot::syslinux::Loader;
+use kiln_kconfig::Requirements;
+
+use super::Options;
+use super::packages::{self, LOADER, Packages};
+use crate::debian::Kernel;
+use crate::definition::{Definition, Format, InitSource, Input, KernelSource, Placed, hint};
+use crate::manifest::InputRecord;
+use crate::{Error, Progress, Result, command, digest, go, guest, kernel, linux};
+
+/// What was found, fetched or built.
+#[derive(Debug)]
+pub struct Inputs {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// Process 1, when it is no path of the image.
+    pub init: Option<PathBuf>,
+    /// The boot loader, when a disk is made.
+    pub loader: Option<Loader>,
+    /// The definition's own, by name.
+    pub files: BTreeMap<String, PathBuf>,
+    /// What is said about them.
+    pub records: Vec<InputRecord>,
+    /// What the kernel must have.
+    pub requirements: Vec<Requirements>,
+    /// The packages of kernel and loader, whose files are not in the image's root.
+    pub roots: Vec<kiln_debroot::root::Root>,
+}
+
+pub(super) fn get(
+    definition: &Definition,
+    options: &Options,
+    packages: &mut Packages,
+    progress: &Progress,
+) -> Result<Inputs> {
+    let mut records = Vec::new();
+    let mut files = BTreeMap::new();
+    let mut locked = Vec::new();
+    for name in options.inputs.keys() {
+        if !definition.inputs.contains_key(name) {
+            let hint = hint(name, definition.inputs.keys().map(String::as_str));
+            return Err(Error::input(
+                format!("--input {name}"),
+                format!("there is no such input{hint}"),
+            ));
+        }
+    }
+    for (name, input) in &definition.inputs {
+        let found = find(definition, options, name, input, progress)?;
+        records.push(found.record);
+        locked.extend(found.lock);
+        files.insert(name.clone(), found.path);
+    }
+    hold_to_lock(definition, options, packages, locked)?;
+
+    let requirements = definition
+        .kernel
+        .requirements
+        .iter()
+        .map(|path| Ok(Requirements::read(definition.host_path(path))?))
+        .collect::<Result<Vec<_>>>()?;
+    let mut roots = Vec::new();
+    let kernel = find_kernel(definition, options, packages, &requirements, &mut roots, progress)?;
+    let image = digest::of_file(&kernel.image)?;
+    records.push(InputRecord {
+        name: "linux".into(),
+        version: Some(kernel.release.clone()),
+        kind: "kernel".into(),
+        sha256: image,
+    });
+    let formats = options.formats(definition);
+    let loader = if formats.iter().any(|format| *format != Format::Initramfs) {
+        let names: BTreeSet<String> = LOADER.map(str::to_owned).into();
+        let root = packages::unpack(definition, options, &packages.lock, &names, progress)?;
+        let loader = Loader::from_package(&root.directory)?;
+        for package in &root.packages {
+            records.push(InputRecord {
+                name: package.name.clone(),
+                version: Some(package.version.clone()),
+                kind: "boot loader".into(),
+                sha256: package.sha256.clone(),
+            });
+        }
+        roots.push(root);
+        Some(loader)
+    } else {
+        None
+    };
+    let init = match &definition.init.source.value {
+        InitSource::Cargo(package) => Some(guest::build(package, package, progress)?),
+        InitSource::File(path) => Some(definition.host_path(path)),
+        InitSource::Pick(_) | InitSource::Link(_) => None,
+    };
+    Ok(Inputs { kernel, init, loader, files, records, requirements, roots })
+}
+
+struct Found {
+    path: PathBuf,
+    record: InputRecord,
+    /// What the lock says of it, unless it is this build's own choice.
+    lock: Option<LockedInput>,
+}
+
+/// An input: what the command line says, what the variable says, the definition's file, the program
+/// on PATH, the Go program. With `--locked`, only what the definition alone says.
+fn find(
+    definition: &Definition,
+    options: &Options,
+    name: &str,
+    input: &Placed<Input>,
+    progress: &Progress,
+) -> Result<Found> {
+    let named = options.inputs.get(name).map(|path| (format!("--input {name}"), path.clone()));
+    let variable = || {
+        let variable = input.variable.as_ref()?;
+        Some((format!("${variable}"), PathBuf::from(std::env::var_os(variable)?)))
+    };
+    let program = || {
+        let program = input.program.as_ref().filter(|_| input.file.is_none())?;
+        Some((format!("{program} on PATH"), command::find(program)?))
+    };
+    let own = if options.locked { named } else { named.or_else(variable).or_else(program) };
+    let file = input.file.as_ref().map(|path| {
+        let place = path.at.map(|at| format!(":{at}")).unwrap_or_default();
+        (format!("{}{place}: file", definition.file.display()), definition.host_path(path))
+    });
+    let is_own = own.is_some();
+    if let Some((by, path)) = own.or(file) {
+        let sha256 = digest::of_file(&path).map_err(|error| Error::input(by, error.to_string()))?;
+        let record = InputRecord {
+            name: name.into(),
+            version: None,
+            kind: "file".into(),
+            sha256: sha256.clone(),
+        };
+        let lock = (!is_own).then(|| LockedInput::new(name, "", sha256, "a file"));
+        return Ok(Found { path, record, lock });
+    }
+    let Some(recipe) = &input.go else {
+        let wanted = input.program.as_deref().unwrap_or(name);
+        return Err(Error::input(
+            format!("input {name}"),
+            format!("{wanted} is not on PATH; give it with --input {name}=PATH"),
+        ));
+    };
+    let program = go::PROGRAMS.iter().find(|program| program.name == recipe.value);
+    let Some(program) = program else {
+        let hint = hint(recipe, go::PROGRAMS.iter().map(|program| program.name));
+        let place = recipe.at.map(|at| format!(":{at}")).unwrap_or_default();
+        return Err(Error::input(
+            format!("{}{place}", definition.file.display()),
+            format!("there is no recipe for the Go program {:?}{hint}", recipe.value),
+        ));
+    };
+    if options.offline && !go::is_built(&options.cache, program) {
+        return Err(Error::input(
+            format!("input {name}"),
+            format!(
+                "{} is not built yet, and --offline fetches nothing to build it of",
+                program.name
+            ),
+        ));
+    }
+    let path = go::build(&options.cache, program, progress)?;
+    let record = InputRecord {
+        name: name.into(),
+        version: Some(program.version.into()),
+        kind: "Go program".into(),
+        sha256: program.digest(),
+    };
+    let what = "a Go program, by the checksums of its modules";
+    let lock = LockedInput::new(name, program.version, program.digest(), what);
+    Ok(Found { path, record, lock: Some(lock) })
+}
+
+/// Compares the inputs with the lock; writes them into it where that is allowed.
+fn hold_to_lock(
+    definition: &Definition,
+    options: &Options,
+    packages: &mut Packages,
+    found: Vec<LockedInput>,
+) -> Result<()> {
+    let mut problems = Vec::new();
+    let old = &packages.lock.inputs;
+    if options.locked {
+        for input in &found {
+            match old.iter().find(|known| known.name == input.name) {
+                Some(known) if known.sha256 == input.sha256 => {}
+                Some(known) => problems.push(format!(
+                    "input {}: its SHA-256 is {}, and kiln.lock says {} (--locked)",
+                    input.name, input.sha256, known.sha256
+                )),
+                None => problems.push(format!("input {}: it is not in kiln.lock", input.name)),
+            }
+        }
+        return if problems.is_empty() { Ok(()) } else { Err(Error::Plan(problems)) };
+    }
+    // An input of this build's own choice does not touch what the lock says of the usual one.
+    let mut new: Vec<LockedInput> = old
+        .iter()
+        .filter(|known| {
+            definition.inputs.contains_key(&known.name)
+                && !found.iter().any(|input| input.name == known.name)
+        })
+        .cloned()
+        .collect();
+    new.extend(found);
+    new.sort_by(|a, b| a.name.cmp(&b.name));
+    if new != *old {
+        packages.lock.inputs = new;
+        packages::write(&options.lock_file(definition), &packages.lock)?;
+    }
+    Ok(())
+}
+
+fn find_kernel(
+    definition: &Definition,
+    options: &Options,
+    packages: &Packages,
+    requirements: &[Requirements],
+    roots: &mut Vec<kiln_debroot::root::Root>,
+    progress: &Progress,
+) -> Result<Kernel> {
+    let mut unpacked = |names: BTreeSet<String>| {
+        let root = packages::unpack(definition, options, &packages.lock, &names, progress)?;
+        roots.push(root.clone());
+        Ok::<_, Error>(root)
+    };
+    match &definition.kernel.source.value {
+        KernelSource::Package(name) => {
+            let real = packages.lock.packages.iter().map(|package| &package.name);
+            let real = real.filter(|name| packages::holds_kernel(name));
+            let name = real.min_by_key(|real| *real != name).unwrap_or(name);
+            let root = unpacked(BTreeSet::from([name.clone()]))?;
+            kernel::in_root(&root.directory, name)
+        }
+        KernelSource::Source(name) => {
+            let root = unpacked(BTreeSet::from([name.clone()]))?;
+            let sha256 = root.package(name).map_or_else(String::new, |it| it.sha256.clone());
+            let source =
+                linux::Source::Package { name: name.clone(), root: root.directory, sha256 };
+            built(definition, options, source, requirements, progress)
+        }
+        KernelSource::Tree(path) => {
+            let source = linux::Source::tree(definition.host_path(path));
+            built(definition, options, source, requirements, progress)
+        }
+        KernelSource::Files { image, modules, config } => {
+            let image = definition.host_path(image);
+            let modules = modules.as_ref().map(|path| definition.host_path(path));
+            let config = config.as_ref().map(|path| definition.host_path(path));
+            kernel::from_files(&image, modules.as_deref(), config.as_deref())
+        }
+    }
+}
+
+fn built(
+    definition: &Definition,
+    options: &Options,
+    source: linux::Source,
+    requirements: &[Requirements],
+    progress: &Progress,
+) -> Result<Kernel> {
+    let mut recipe = linux::Recipe::new(source);
+    for fragment in &definition.kernel.fragments {
+        let path = definition.host_path(fragment);
+        let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        recipe.fragments.push((fragment.display().to_string(), text));
+    }
+    // Minutes are not spent on a kernel that could not do what is asked of it.
+    let all = requirements.iter().flat_map(|set| set.as_slice().iter().cloned());
+    recipe.requirements = Some(Requirements::new(all.collect(), "[kernel] requirements"));
+    linux::build(&options.cache, &recipe, progress)
+}

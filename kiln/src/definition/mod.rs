@@ -1,0 +1,480 @@
+//! `image.toml`: one file that says what an image is.
+//!
+//! Reading is strict: an unknown key, a wrong type or a missing value is a problem with its line
+//! and column, and all of them are told at once ([`Definition::parse`]). What can be judged without
+//! looking at packages or files is judged here too; the rest is the plan's to find.
+//!
+//! The whole format is described in `docs/image.toml.md`.
+
+mod check;
+mod decode;
+mod place;
+mod read;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use kiln_diskimg::ByteLen;
+use kiln_diskimg::gpt::PartitionType;
+use kiln_supervisor::ServiceSpec;
+
+pub(crate) use place::hint;
+pub use place::{Place, Placed, Problem};
+
+use crate::{Error, Result};
+
+/// The epoch of images whose definition says none: 2026-11-01.
+const EPOCH: u64 = 1_793_491_200;
+
+/// What an image is.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Definition {
+    /// The file that it was read from; relative paths in it begin at its directory.
+    pub file: PathBuf,
+    /// The system's name: of artifacts, of the host, of partitions.
+    pub name: Placed<String>,
+    /// The system's name for people; `name` without.
+    pub title: Option<String>,
+    /// The system's version.
+    pub version: Option<String>,
+    /// What identifiers on disks are derived from; the name without.
+    pub seed: Option<String>,
+    /// Seconds since 1970 before which a clock is wrong: the guest sets its own forward to it.
+    pub epoch: u64,
+    /// What is made unless the command line says otherwise.
+    pub formats: Vec<Placed<Format>>,
+    /// Where packages come from.
+    pub debian: Debian,
+    /// Which packages.
+    pub packages: Packages,
+    /// What else goes in, by name.
+    pub inputs: BTreeMap<String, Placed<Input>>,
+    /// Process 1.
+    pub init: Init,
+    /// The kernel.
+    pub kernel: Kernel,
+    /// Files, directories and links.
+    pub files: Vec<FileEntry>,
+    /// Users beside root and nobody.
+    pub users: Vec<User>,
+    /// Groups beside root, nogroup and those of the users.
+    pub groups: Vec<Group>,
+    /// What process 1 starts.
+    pub services: Vec<Placed<Service>>,
+    /// How the network is set up, as TOML text for the guest; by DHCP without.
+    pub network: Option<Placed<String>>,
+    /// The disk.
+    pub disk: Disk,
+    /// How `kiln run` runs it.
+    pub run: Run,
+}
+
+/// What is made of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Format {
+    /// The initramfs, and its kernel beside it.
+    Initramfs,
+    /// A disk, as it is.
+    Raw,
+    /// A disk for QEMU.
+    Qcow2,
+    /// A disk for VMware and VirtualBox.
+    Vmdk,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Initramfs, Self::Raw, Self::Qcow2, Self::Vmdk];
+
+    /// Its name, which is also the ending of its file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Initramfs => "initramfs",
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+            Self::Vmdk => "vmdk",
+        }
+    }
+
+    /// The format of a name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+}
+
+/// Where Debian packages come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Debian {
+    /// The release, by its code name. Default: `bookworm`.
+    pub suite: Placed<String>,
+    /// The archive in place of Debian's own, for a mirror or a snapshot.
+    pub mirror: Option<Placed<String>>,
+    /// The archive of security updates, likewise.
+    pub security_mirror: Option<Placed<String>>,
+    /// Areas of the archive. Default: `main`.
+    pub components: Vec<Placed<String>>,
+    /// The OpenPGP keys that releases are signed with. Default: those that Debian installs.
+    pub keyring: Option<Placed<PathBuf>>,
+}
+
+impl Default for Debian {
+    fn default() -> Self {
+        Self {
+            suite: Placed::nowhere("bookworm".into()),
+            mirror: None,
+            security_mirror: None,
+            components: vec![Placed::nowhere("main".into())],
+            keyring: None,
+        }
+    }
+}
+
+/// Packages in an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Packages {
+    /// In the image as a whole, with everything that they depend on.
+    pub install: Vec<Placed<String>>,
+    /// Unpacked beside it, for single files (`pick`) and for the libraries that programs need.
+    pub pick: Vec<Placed<String>>,
+    /// Whether recommended packages come with installed ones.
+    pub recommends: bool,
+    /// Files of packages that stay out, as globs whose `*` matches slashes too. Default:
+    /// documentation, manual pages and translations, but not the copyright files.
+    pub exclude: Option<Vec<Placed<String>>>,
+    /// Choices among alternatives: name to path.
+    pub alternatives: BTreeMap<String, Placed<String>>,
+}
+
+/// Something that goes into an image and is neither a package nor a file beside the definition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Input {
+    /// The file, unless the command line or the variable names another one.
+    pub file: Option<Placed<PathBuf>>,
+    /// The variable of the environment that may name the file.
+    pub variable: Option<String>,
+    /// The program on PATH that is taken.
+    pub program: Option<String>,
+    /// The Go program that is built where nothing else is found.
+    pub go: Option<Placed<String>>,
+}
+
+/// Process 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Init {
+    /// Where it comes from.
+    pub source: Placed<InitSource>,
+    /// Services that it has by itself, which those of the definition may name.
+    pub provides: Vec<Placed<String>>,
+}
+
+/// Where process 1 comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InitSource {
+    /// A binary of this workspace, built static: its package.
+    Cargo(String),
+    /// A file of the host.
+    File(PathBuf),
+    /// A path of a picked package.
+    Pick(String),
+    /// A path of the image, to which `/init` becomes a link: an init system from a package.
+    Link(String),
+}
+
+/// A kernel.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Kernel {
+    /// Where it comes from.
+    pub source: Placed<KernelSource>,
+    /// Configuration fragments, for a kernel from source.
+    pub fragments: Vec<Placed<PathBuf>>,
+    /// Files that say what its configuration must have, and why.
+    pub requirements: Vec<Placed<PathBuf>>,
+    /// Modules beyond those that the requirements ask for.
+    pub modules: Vec<Placed<String>>,
+    /// The command line.
+    pub command_line: String,
+}
+
+/// Where a kernel comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KernelSource {
+    /// A Debian package, or a meta-package that stands for one.
+    Package(String),
+    /// Built from the source in a Debian package (`linux-source-6.1`).
+    Source(String),
+    /// Built from a source tree of the host.
+    Tree(PathBuf),
+    /// Files of the host.
+    Files {
+        /// The bootable image.
+        image: PathBuf,
+        /// `lib/modules/RELEASE`.
+        modules: Option<PathBuf>,
+        /// Its configuration; looked for beside it without.
+        config: Option<PathBuf>,
+    },
+}
+
+/// One or several paths of the image with one content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileEntry {
+    /// The paths, absolute.
+    pub paths: Vec<Placed<String>>,
+    /// What is there.
+    pub content: Placed<Content>,
+    /// The permission bits; the usual ones of the kind without.
+    pub mode: Option<Placed<u16>>,
+    /// The owner: a user of the definition or a number. Default: root.
+    pub owner: Option<Placed<String>>,
+    /// The group, likewise.
+    pub group: Option<Placed<String>>,
+    /// Why it is there.
+    pub why: Option<String>,
+}
+
+impl FileEntry {
+    /// One path with the usual permissions, owned by root, that no file asked for.
+    pub fn new(path: impl Into<String>, content: Content, why: impl Into<String>) -> Self {
+        Self {
+            paths: vec![Placed::nowhere(path.into())],
+            content: Placed::nowhere(content),
+            mode: None,
+            owner: None,
+            group: None,
+            why: Some(why.into()),
+        }
+    }
+}
+
+/// What is at a path of the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Content {
+    /// This text.
+    Text(String),
+    /// A file of the host.
+    File(PathBuf),
+    /// A directory of the host with all that is in it.
+    Tree(PathBuf),
+    /// A file of a picked package.
+    Pick(String),
+    /// The files of picked packages that a glob matches, one after the other in order.
+    Concatenate(String),
+    /// An input of this name.
+    Input(String),
+    /// A symbolic link to this text.
+    Link(String),
+    /// An empty directory.
+    Directory,
+}
+
+/// A user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct User {
+    /// The name.
+    pub name: Placed<String>,
+    /// The number.
+    pub uid: Placed<u32>,
+    /// The primary group's number. Default: the user's.
+    pub gid: u32,
+    /// Further groups, by name.
+    pub groups: Vec<Placed<String>>,
+    /// The home directory.
+    pub home: String,
+    /// The shell.
+    pub shell: String,
+    /// Who it is.
+    pub comment: String,
+}
+
+/// A group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Group {
+    /// The name.
+    pub name: Placed<String>,
+    /// The number.
+    pub gid: Placed<u32>,
+}
+
+/// A service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Service {
+    /// What process 1 gets, but for the numbers of user and group.
+    pub spec: ServiceSpec,
+    /// The user it runs as, by name or number.
+    pub user: Option<Placed<String>>,
+    /// The group, likewise. Default: the user's.
+    pub group: Option<Placed<String>>,
+}
+
+/// A disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Disk {
+    /// Its length; just large enough without.
+    pub size: Option<Placed<ByteLen>>,
+    /// What starts it. Default: BIOS.
+    pub firmware: Vec<Placed<Firmware>>,
+    /// Its partitions. Default: one to boot from.
+    pub partitions: Vec<PartitionEntry>,
+}
+
+/// What starts a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Firmware {
+    /// A PC's BIOS.
+    Bios,
+}
+
+/// A partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartitionEntry {
+    /// Its name in the partition table.
+    pub name: Placed<String>,
+    /// What it is for.
+    pub kind: Placed<PartitionType>,
+    /// How large it is.
+    pub size: Placed<PartitionSize>,
+    /// What is in it.
+    pub content: Placed<PartitionContent>,
+    /// The label of its file system.
+    pub label: Option<Placed<String>>,
+}
+
+/// How large a partition is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PartitionSize {
+    /// So many bytes: `64MiB`.
+    Fixed(ByteLen),
+    /// As large as its content and so much more: `content`, `content+16MiB`.
+    Content {
+        /// Bytes that stay free.
+        headroom: ByteLen,
+    },
+    /// What is left of the disk: `rest`.
+    Rest,
+}
+
+/// What is in a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PartitionContent {
+    /// The boot loader with kernel and initramfs, on FAT.
+    Boot,
+    /// A directory of the host, as FAT.
+    Tree(PathBuf),
+    /// An empty FAT volume.
+    Fat,
+    /// Nothing: zeroes.
+    Empty,
+}
+
+/// How an image is run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Run {
+    /// Memory. Default: 1 GiB.
+    pub memory: Option<Placed<ByteLen>>,
+    /// Ports of the guest that the host reaches, each with the host's.
+    pub forwards: Vec<Placed<Forward>>,
+}
+
+/// A port of the host that leads into the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forward {
+    /// UDP in place of TCP.
+    pub udp: bool,
+    /// The host's port; 0 for any that is free.
+    pub host: u16,
+    /// The guest's port.
+    pub guest: u16,
+}
+
+impl std::str::FromStr for Forward {
+    type Err = String;
+
+    /// `8080:80`, `80`, `udp:5353:53`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let error = || {
+            format!("{text:?} is no forwarded port; expected HOST:GUEST, GUEST or udp:HOST:GUEST")
+        };
+        let (udp, ports) = match text.split_once(':') {
+            Some(("udp", rest)) => (true, rest),
+            Some(("tcp", rest)) => (false, rest),
+            _ => (false, text),
+        };
+        let (host, guest) = ports.split_once(':').unwrap_or((ports, ports));
+        let host = host.parse().map_err(|_| error())?;
+        let guest = guest.parse().ok().filter(|guest| *guest != 0).ok_or_else(error)?;
+        Ok(Self { udp, host, guest })
+    }
+}
+
+impl Definition {
+    /// Reads a definition file.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and [`Error::Plan`] with everything that is wrong with it.
+    pub fn read(file: &Path) -> Result<Self> {
+        let bytes = std::fs::read(file).map_err(Error::io("read", file))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            let before = String::from_utf8_lossy(error.as_bytes().get(..valid).unwrap_or_default());
+            let at = Place::of(&before, before.len());
+            Error::input(format!("{}:{at}", file.display()), "it is not UTF-8 text")
+        })?;
+        Self::parse(&text, file)
+    }
+
+    /// Reads a definition from text; `file` is for messages and relative paths.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] with everything that is wrong with it, in the order of the text.
+    pub fn parse(text: &str, file: &Path) -> Result<Self> {
+        let (definition, mut problems) = read::definition(text, file);
+        if let Some(definition) = &definition {
+            problems.extend(check::problems(definition));
+        }
+        match definition {
+            Some(definition) if problems.is_empty() => Ok(definition),
+            _ => {
+                problems.sort();
+                problems.dedup();
+                Err(Error::Plan(problems.iter().map(|problem| problem.in_file(file)).collect()))
+            }
+        }
+    }
+
+    /// The directory that relative paths begin at.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        match self.file.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        }
+    }
+
+    /// A path of the host as the definition means it.
+    #[must_use]
+    pub fn host_path(&self, path: &Path) -> PathBuf {
+        self.directory().join(path)
+    }
+}
