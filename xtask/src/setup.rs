@@ -60,6 +60,7 @@ const NEEDS: &[Need] = &[
     need("openssl", "openssl", "judges the certificates of a cluster", Purpose::Test),
     need("xz", "xz-utils", "unpacks the kernel's source", Purpose::Test),
     need("gpg", "gpg", "signs archives that tests make", Purpose::Test),
+    need("gpg-agent", "gpg-agent", "holds the keys of archives that tests make", Purpose::Test),
     need("gpgv", "gpgv", "checks release files beside us", Purpose::Test),
     need("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring", "is whose packages are trusted", Purpose::Nomados),
     need("/usr/lib/apt/apt-helper", "apt", "downloads packages with the host's proxy settings", Purpose::Nomados),
