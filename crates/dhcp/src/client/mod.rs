@@ -41,8 +41,11 @@ const MAX_SIZE: u16 = 1472;
 /// Something that happened outside.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
-    /// The link has carrier: frames sent now go out.
+    /// The link has carrier: frames sent now go out, or soon do ([`Input::LinkReady`]).
     LinkUp,
+    /// The link, up already, is only now known to let frames through: a first question that is
+    /// unanswered may have been dropped, and is asked again at once.
+    LinkReady,
     /// The link lost its carrier or was taken down.
     LinkDown,
     /// An Ethernet frame came in on a packet socket.
@@ -295,6 +298,7 @@ impl Client {
         self.expire();
         match input {
             Input::LinkUp => self.link_up(),
+            Input::LinkReady => self.ask_again(),
             Input::LinkDown => {
                 if !matches!(self.state, State::Stopped) {
                     self.state = State::Down(self.take_lease());
@@ -394,6 +398,24 @@ impl Client {
             None => {
                 self.begin();
                 self.select(self.now);
+            }
+        }
+    }
+
+    /// As if the first question had not been asked. A later one has its turn anyway.
+    fn ask_again(&mut self) {
+        let now = self.now;
+        let (State::Selecting(Selecting { attempt, next, .. })
+        | State::Requesting(Requesting { attempt, next, .. })
+        | State::Extending(Extending { how: Extension::Reboot, attempt, next, .. })) =
+            &mut self.state
+        else {
+            return;
+        };
+        if *attempt == 1 {
+            (*attempt, *next) = (0, now);
+            if matches!(self.state, State::Selecting(_)) {
+                self.discovers = self.discovers.saturating_sub(1);
             }
         }
     }

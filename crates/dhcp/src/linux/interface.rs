@@ -23,7 +23,7 @@ pub struct Interface {
     pub mac: HardwareAddr,
     /// Administratively up.
     pub up: bool,
-    /// The link has carrier, so frames get through (always `false` while not up).
+    /// The link has carrier, so frames get through, or soon will (always `false` while not up).
     pub carrier: bool,
     /// A device on a bus (`/sys/class/net/NAME/device` exists). Where /sys is not mounted: the
     /// kernel names no kind of virtual link for it.

@@ -94,10 +94,17 @@ impl Link {
         self.flags & IFF_UP != 0
     }
 
-    /// Carrier, and the kernel's queues know of it: `IFF_LOWER_UP` alone can be seen a moment before
-    /// frames stop being dropped, `IFF_RUNNING` is set once they are not.
+    /// Whether it has carrier. Frames may still be dropped for a moment.
     #[must_use]
     pub const fn has_carrier(&self) -> bool {
+        self.flags & IFF_LOWER_UP != 0
+    }
+
+    /// Carrier, and the kernel's queues know of it: frames are not dropped any more. The kernel looks
+    /// at links once a second, so this can come a second after carrier while frames get through
+    /// (`linkwatch_schedule_work` of `net/core/link_watch.c`).
+    #[must_use]
+    pub const fn is_running(&self) -> bool {
         self.flags & (IFF_LOWER_UP | IFF_RUNNING) == IFF_LOWER_UP | IFF_RUNNING
     }
 

@@ -186,6 +186,7 @@ pub fn run(
         packet: None,
         udp: None,
         carrier: false,
+        running: false,
         server_mac: HardwareAddr::BROADCAST,
         applied: None,
         resolv_conf: options.resolv_conf.as_deref().map(ResolvConf::new),
@@ -240,6 +241,7 @@ struct Shell<'a> {
     packet: Option<PacketSocket>,
     udp: Option<OwnedFd>,
     carrier: bool,
+    running: bool,
     /// Who sent the last frame: where to renew when the address is not configured.
     server_mac: HardwareAddr,
     applied: Option<Lease>,
@@ -374,7 +376,11 @@ impl Shell<'_> {
     }
 
     fn link_changed(&mut self, link: &Link) {
+        let ran = std::mem::replace(&mut self.running, link.is_running());
         if link.has_carrier() == self.carrier {
+            if self.running && !ran {
+                self.client.handle(Input::LinkReady, now());
+            }
             return;
         }
         self.carrier = link.has_carrier();

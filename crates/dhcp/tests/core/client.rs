@@ -58,6 +58,42 @@ fn nothing_is_sent_without_carrier() {
 }
 
 #[test]
+fn a_first_question_before_the_link_was_ready_is_asked_again_at_once() {
+    let deaf = Server { alive: false, ..Server::default() };
+    let mut world = World::up(Config::default(), 7, deaf);
+    world.run_until(Duration::from_millis(300));
+    world.server.alive = true;
+    world.input(Input::LinkReady);
+    world.run_until(Duration::from_millis(400));
+    assert_eq!(world.kinds, [Sent::Discover, Sent::Discover, Sent::Request]);
+    assert_eq!(world.sent[0].message.xid, world.sent[1].message.xid);
+    assert!(!world.events.iter().any(|(_, event)| matches!(event, Event::StillTrying { .. })));
+
+    // An answered one is not.
+    world.input(Input::LinkReady);
+    world.seconds(10);
+    assert_eq!(world.sent.len(), 3);
+
+    // Nor is one whose second turn has come; the link alone says nothing while it is down.
+    let mut world = World::new(Config::default(), 7, Server { alive: false, ..Server::default() });
+    world.input(Input::LinkReady);
+    assert_eq!(world.sent.len(), 0);
+    world.input(Input::LinkUp);
+    world.seconds(2);
+    let sent = world.sent.len();
+    world.input(Input::LinkReady);
+    assert_eq!(world.sent.len(), sent);
+
+    // The question about a lease that is held, too.
+    let mut world = bound();
+    world.input(Input::LinkDown);
+    world.server.alive = false;
+    world.input(Input::LinkUp);
+    world.input(Input::LinkReady);
+    assert_eq!(sent_of(&world, Sent::Reboot).len(), 2);
+}
+
+#[test]
 fn discover_is_repeated_with_doubling_pauses_and_people_are_told() {
     let dead = Server { alive: false, ..Server::default() };
     let mut world = World::up(Config::default(), 7, dead);

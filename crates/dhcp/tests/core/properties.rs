@@ -44,6 +44,7 @@ fn message() -> impl Strategy<Value = Message> {
 enum Step {
     Wait(u32),
     LinkUp,
+    LinkReady,
     LinkDown,
     ServerDies,
     ServerLives,
@@ -56,6 +57,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..200_000_u32).prop_map(Step::Wait),
         2 => Just(Step::LinkUp),
+        2 => Just(Step::LinkReady),
         1 => Just(Step::LinkDown),
         1 => Just(Step::ServerDies),
         2 => Just(Step::ServerLives),
@@ -181,6 +183,7 @@ proptest! {
                 match step {
                     Step::Wait(ms) => world.run_until(world.now + Duration::from_millis(u64::from(*ms))),
                     Step::LinkUp => world.input(Input::LinkUp),
+                    Step::LinkReady => world.input(Input::LinkReady),
                     Step::LinkDown => world.input(Input::LinkDown),
                     Step::ServerDies => world.server.alive = false,
                     Step::ServerLives => world.server.alive = true,
@@ -199,7 +202,7 @@ proptest! {
         // One question at a time, and never a flood of them.
         prop_assert!(world.most_transmits_per_input <= 1);
         let floods = world.sent.windows(12).filter(|w| w[11].at - w[0].at < Duration::from_secs(1));
-        let changes = steps.iter().filter(|s| matches!(s, Step::LinkUp)).count();
+        let changes = steps.iter().filter(|s| matches!(s, Step::LinkUp | Step::LinkReady)).count();
         prop_assert!(changes > 2 || floods.count() == 0);
         for record in &world.sent {
             let options = &record.message.options;
