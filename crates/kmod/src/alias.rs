@@ -10,6 +10,8 @@ pub(crate) const MAX_ALIAS: usize = 4096;
 pub(crate) struct AliasTable {
     /// The patterns one after the other, in the order in which they were added.
     text: String,
+    /// The same with `-` as `_`, to be compared as it is.
+    folded: Vec<u8>,
     /// After `seal`: by folded literal prefix, then by order of addition.
     rows: Vec<Row>,
 }
@@ -44,23 +46,24 @@ impl AliasTable {
             return false;
         };
         self.text.push_str(pattern);
+        self.folded.extend(pattern.bytes().map(glob::fold));
         self.rows.push(Row { start, len, literal, target });
         true
     }
 
     /// Makes the table ready for `find`.
     pub(crate) fn seal(&mut self) {
-        let Self { text, rows } = self;
+        let Self { text, folded, rows } = self;
         let literal = |row: &Row| {
             let start = offset(row.start);
-            let bytes = text.as_bytes().get(start..start + usize::from(row.literal));
-            bytes.unwrap_or_default().iter().copied().map(glob::fold)
+            folded.get(start..start + usize::from(row.literal)).unwrap_or_default()
         };
         rows.sort_unstable_by(|a, b| {
             literal(a).cmp(literal(b)).then_with(|| a.start.cmp(&b.start))
         });
         rows.shrink_to_fit();
         text.shrink_to_fit();
+        folded.shrink_to_fit();
     }
 
     fn pattern(&self, row: Row) -> &str {
@@ -71,7 +74,7 @@ impl AliasTable {
     /// The byte of a row's literal prefix at `depth`, which is within it.
     fn literal_at(&self, row: Row, depth: usize) -> u8 {
         let at = offset(row.start) + depth;
-        self.text.as_bytes().get(at).copied().map_or(0, glob::fold)
+        self.folded.get(at).copied().unwrap_or(0)
     }
 
     /// What matches `query`, in the order in which the patterns were added.

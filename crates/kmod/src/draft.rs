@@ -82,9 +82,9 @@ impl Draft {
                 continue;
             }
             positions.push(u32::try_from(draft.entries.len()).ok());
-            draft
-                .needs
-                .push(module.needs.iter().map(|need| name::canonical(need).into()).collect());
+            draft.needs.push(
+                module.needs.iter().map(|need| name::canonical(need).as_ref().into()).collect(),
+            );
             draft.entries.push(Entry {
                 name: module.name.into(),
                 path: module.path.into(),
@@ -107,7 +107,7 @@ impl Draft {
     pub(crate) fn id_of(&self, module: &str) -> Option<u32> {
         let module = name::canonical(module);
         let name_of = |id: u32| self.entries.get(id as usize).map_or("", |entry| &entry.name);
-        let at = self.by_name.binary_search_by(|&id| name_of(id).cmp(&module)).ok()?;
+        let at = self.by_name.binary_search_by(|&id| name_of(id).cmp(&*module)).ok()?;
         self.by_name.get(at).copied()
     }
 
@@ -139,16 +139,21 @@ impl Draft {
 
     /// Takes `modules.builtin.modinfo`: records `NAME.KEY=VALUE`, each ended by a NUL.
     pub(crate) fn builtin_modinfo(&mut self, bytes: &[u8]) -> Result<()> {
-        for (module, key, value) in builtin_records(bytes) {
-            let Some(id) = self.id_of(&module).filter(|&id| id as usize >= self.loadable) else {
-                continue;
-            };
-            match key.as_str() {
-                "alias" => drop(self.alias(&value, id)?),
-                "softdep" => self.softdep(id, &value),
-                "weakdep" => self.weakdep(id, &value),
-                "firmware" => self.firmware(id, &value),
-                _ => {}
+        // Most records are parameters and licences, and those of a module stand together.
+        let told = |key: &[u8]| matches!(key, b"alias" | b"softdep" | b"weakdep" | b"firmware");
+        let mut last: (&[u8], Option<u32>) = (b"", None);
+        for (module, key, value) in builtin_records(bytes).filter(|(_, key, _)| told(key)) {
+            if last.0 != module {
+                let id = self.id_of(&String::from_utf8_lossy(module));
+                last = (module, id.filter(|&id| id as usize >= self.loadable));
+            }
+            let Some(id) = last.1 else { continue };
+            let value = String::from_utf8_lossy(value);
+            match key {
+                b"alias" => drop(self.alias(&value, id)?),
+                b"softdep" => self.softdep(id, &value),
+                b"weakdep" => self.weakdep(id, &value),
+                _ => self.firmware(id, &value),
             }
         }
         self.builtin_modinfo = bytes.to_vec();
@@ -218,13 +223,17 @@ impl Draft {
 }
 
 /// The records of `modules.builtin.modinfo` as (module, key, value); others are passed over.
-pub(crate) fn builtin_records(bytes: &[u8]) -> impl Iterator<Item = (String, String, String)> {
+pub(crate) fn builtin_records(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], &[u8])> {
     bytes.split(|&byte| byte == 0).filter_map(|record| {
-        let record = String::from_utf8_lossy(record);
-        let (key, value) = record.split_once('=')?;
-        let (module, key) = key.split_once('.')?;
-        Some((name::canonical(module), key.to_owned(), value.to_owned()))
+        let (key, value) = split_once(record, b'=')?;
+        let (module, key) = split_once(key, b'.')?;
+        Some((module, key, value))
     })
+}
+
+fn split_once(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let at = bytes.iter().position(|&byte| byte == at)?;
+    Some((bytes.get(..at)?, bytes.get(at + 1..)?))
 }
 
 /// For each module all that it needs in load order, and the rings found on the way.

@@ -123,7 +123,7 @@ impl Index {
         let at = self
             .by_name
             .binary_search_by(|&id| {
-                self.entry(id).map_or("", |entry| entry.name.as_ref()).cmp(&module)
+                self.entry(id).map_or("", |entry| entry.name.as_ref()).cmp(&*module)
             })
             .ok()?;
         self.by_name.get(at).copied()

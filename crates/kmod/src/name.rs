@@ -1,8 +1,10 @@
 //! Names of modules, and what paths say about them.
 
+use std::borrow::Cow;
+
 /// A module's name in the kernel's spelling: `-` becomes `_`.
-pub(crate) fn canonical(name: &str) -> String {
-    name.replace('-', "_")
+pub(crate) fn canonical(name: &str) -> Cow<'_, str> {
+    if name.contains('-') { name.replace('-', "_").into() } else { name.into() }
 }
 
 /// The module name that a path such as `kernel/fs/ext4/ext4.ko.xz` stands for.
@@ -11,7 +13,7 @@ pub(crate) fn canonical(name: &str) -> String {
 pub(crate) fn of_path(path: &str) -> Option<String> {
     let file = uncompressed(path).rsplit('/').next()?;
     let stem = file.strip_suffix(".ko")?;
-    (!stem.is_empty()).then(|| canonical(stem))
+    (!stem.is_empty()).then(|| canonical(stem).into_owned())
 }
 
 /// A path without the compression suffix of its file.

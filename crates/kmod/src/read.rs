@@ -18,15 +18,29 @@ impl Index {
     /// [`Error::Io`] where a file is there and cannot be read, [`Error::Limit`] as in
     /// [`Index::parse`].
     pub fn read_dir(dir: &Path) -> Result<Self> {
+        Self::read(dir, &[text::BUILTIN, text::BUILTIN_MODINFO])
+    }
+
+    /// The same without the built-in modules, whose list is most of a small image's index: what
+    /// there is to load is the same, names and aliases of built-in modules are unknown.
+    ///
+    /// # Errors
+    /// As [`Index::read_dir`].
+    pub fn read_loadable(dir: &Path) -> Result<Self> {
+        Self::read(dir, &[])
+    }
+
+    fn read(dir: &Path, builtin: &[&str]) -> Result<Self> {
         let read = |name: &str| read_file(&dir.join(name));
         let text = |name: &str| Ok::<_, Error>(into_text(read(name)?));
+        let wanted = |name: &str| if builtin.contains(&name) { read(name) } else { Ok(Vec::new()) };
         Self::parse(IndexFiles {
             dep: &text(text::DEP)?,
             alias: &text(text::ALIAS)?,
             softdep: &text(text::SOFTDEP)?,
             weakdep: &text(text::WEAKDEP)?,
-            builtin: &text(text::BUILTIN)?,
-            builtin_modinfo: &read(text::BUILTIN_MODINFO)?,
+            builtin: &into_text(wanted(text::BUILTIN)?),
+            builtin_modinfo: &wanted(text::BUILTIN_MODINFO)?,
         })
     }
 }

@@ -66,10 +66,15 @@ impl Index {
             (SOFTDEP, "softdep", files.softdep),
             (WEAKDEP, "weakdep", files.weakdep),
         ] {
+            let mut last = ("", None);
             for (line, first, rest) in directives(file, keyword, text, &mut draft) {
                 // `alias PATTERN NAME`, but `softdep NAME …`.
                 let module = if file == ALIAS { rest } else { first };
-                let Some(id) = draft.id_of(module) else {
+                // Aliases of a module stand together.
+                if last.0 != module {
+                    last = (module, draft.id_of(module));
+                }
+                let Some(id) = last.1 else {
                     draft.problem(Problem::NoSuchModule { file, line, module: module.to_owned() });
                     continue;
                 };
@@ -160,6 +165,12 @@ fn directives<'a>(
 pub(crate) fn builtin_names(list: &str, modinfo: &[u8]) -> Vec<(String, String)> {
     let mut seen = std::collections::BTreeSet::new();
     let listed = lines(list).filter_map(|(_, path)| Some((name::of_path(path)?, path.to_owned())));
-    let recorded = builtin_records(modinfo).map(|(name, ..)| (name, String::new()));
+    let mut last: &[u8] = b"";
+    let recorded = builtin_records(modinfo)
+        // Those of a module stand together.
+        .filter(|(module, ..)| std::mem::replace(&mut last, module) != *module)
+        .map(|(module, ..)| {
+            (name::canonical(&String::from_utf8_lossy(module)).into_owned(), String::new())
+        });
     listed.chain(recorded).filter(|(name, _)| seen.insert(name.clone())).collect()
 }

@@ -47,6 +47,7 @@ pub mod modules;
 pub mod mounts;
 pub mod power;
 pub mod switch_root;
+mod uevent;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kiln_kmod::Index;
 use rustix::fs::{Mode, OFlags};
+
+use super::uevent::Uevents;
 
 /// So many buses, and so many devices of each, are looked at.
 const MAX_ENTRIES: usize = 10_000;
@@ -51,16 +54,34 @@ impl fmt::Display for Report {
     }
 }
 
+impl Report {
+    fn add(&mut self, other: Self) {
+        self.loaded.extend(other.loaded);
+        self.failed.extend(other.failed);
+        self.unknown.extend(other.unknown);
+        self.rounds += other.rounds;
+    }
+}
+
 /// Whether a modalias is that of a network card: PCI base class 02, or virtio device type 1.
 fn is_network(alias: &str) -> bool {
     alias.starts_with("virtio:d00000001")
         || alias.strip_prefix("pci:").is_some_and(|rest| rest.contains("bc02"))
 }
 
+/// What is loaded before the bus that network cards are on is looked at: a virtio card then works
+/// as soon as it is found, not when all virtio devices are, which takes a quarter of a second each
+/// in an emulated machine.
+fn before_their_bus(network: &BTreeSet<String>) -> &'static [&'static str] {
+    let is_virtio = |alias: &String| alias.starts_with("pci:v00001AF4");
+    if network.iter().any(is_virtio) { &["virtio:d00000001v00001AF4"] } else { &[] }
+}
+
 /// Loads modules of one directory, each once.
 #[derive(Debug, Clone)]
 pub struct Loader {
-    index: Index,
+    /// Shared with the copy that loads drivers of network cards.
+    index: Arc<Index>,
     dir: PathBuf,
     /// Paths that were tried.
     tried: BTreeSet<String>,
@@ -75,9 +96,17 @@ impl Loader {
     /// # Errors
     /// There are no modules for it, or their index is broken.
     pub fn of_running_kernel() -> Result<Self, String> {
-        let name = rustix::system::uname();
-        let release = name.release().to_string_lossy();
-        Self::open(Path::new("/lib/modules").join(&*release))
+        Self::open(running())
+    }
+
+    /// The same without what is built into the kernel, whose list is most of the index: names of
+    /// built-in modules are then unknown. Enough for devices and for what the kernel asks for.
+    ///
+    /// # Errors
+    /// There are no modules for it, or their index is broken.
+    pub fn loadable_of_running_kernel() -> Result<Self, String> {
+        let dir = running();
+        Self::with_index(Index::read_loadable(&dir), dir)
     }
 
     /// Of a directory with `modules.dep` and `modules.alias`.
@@ -86,7 +115,11 @@ impl Loader {
     /// There is none, or its index is broken.
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, String> {
         let dir = dir.into();
-        let index = Index::read_dir(&dir).map_err(|error| error.to_string())?;
+        Self::with_index(Index::read_dir(&dir), dir)
+    }
+
+    fn with_index(index: kiln_kmod::Result<Index>, dir: PathBuf) -> Result<Self, String> {
+        let index = Arc::new(index.map_err(|error| error.to_string())?);
         let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
         Ok(Self { index, dir, tried: BTreeSet::new(), seen: BTreeSet::new(), command_line })
     }
@@ -102,62 +135,85 @@ impl Loader {
     /// Loads what the devices below `/sys` ask for, until there is none that was not there before
     /// (a bus's driver brings up the devices on it), in at most `max_rounds` rounds.
     ///
-    /// An address takes a network's answer to get, so whoever waits for one waits longest: drivers
-    /// of network cards are loaded first, and beside them, on another processor, those that have
-    /// nothing to do with them.
+    /// An address takes a network's answer to get, so whoever waits for one waits longest: network
+    /// cards are looked for and their drivers loaded first, and beside them, on another processor,
+    /// those that have nothing to do with them.
     pub fn cold_plug(&mut self, max_rounds: u32) -> Report {
+        let sysfs = Path::new("/sys");
         let mut report = Report::default();
         let mut cards = self.clone();
-        let (network, others): (Vec<String>, Vec<String>) =
-            modaliases(Path::new("/sys")).into_iter().partition(|alias| is_network(alias));
-        let shared: BTreeSet<String> = self.paths(&network).collect();
-        let apart: Vec<String> = others
-            .into_iter()
-            .filter(|alias| !self.paths(&[alias]).any(|path| shared.contains(&path)))
-            .collect();
+        // Listening begins before looking, so that no device is missed between the two.
+        let (all, of_cards) = (News::listen(), News::listen());
+        let mut network = aliases_in(["pci", "virtio"].map(|bus| sysfs.join("bus").join(bus)));
+        network.retain(|alias| is_network(alias));
+        let early = before_their_bus(&network);
+        let mut shared: BTreeSet<String> = self.paths(&network).collect();
+        shared.extend(self.paths(early));
+        let mut together = BTreeSet::new();
         let beside = std::thread::scope(|scope| {
             let thread = std::thread::Builder::new();
-            let cards = thread.spawn_scoped(scope, || cards.rounds(max_rounds, is_network));
-            let _ = self.insert(&apart, &mut report);
-            self.seen.extend(apart);
-            cards.ok().and_then(|cards| cards.join().ok())
+            let work = || {
+                let mut report = Report::default();
+                let _ = cards.insert(early, &mut report);
+                report.add(cards.rounds(network.clone(), max_rounds, &of_cards, is_network));
+                report
+            };
+            let thread = thread.spawn_scoped(scope, work);
+            let apart: BTreeSet<String>;
+            (together, apart) = modaliases(sysfs)
+                .into_iter()
+                .partition(|alias| self.paths([alias]).any(|path| shared.contains(&path)));
+            self.take_in(apart, &mut report);
+            thread.ok().and_then(|thread| thread.join().ok())
         });
         if let Some(beside) = beside {
-            report.loaded.extend(beside.loaded);
-            report.failed.extend(beside.failed);
-            report.rounds += beside.rounds;
+            report.add(beside);
             self.tried.append(&mut cards.tried);
             self.seen.append(&mut cards.seen);
         }
-        let last = self.rounds(max_rounds, |_| true);
-        report.loaded.extend(last.loaded);
-        report.failed.extend(last.failed);
-        report.rounds += last.rounds;
+        report.add(self.rounds(together, max_rounds, &all, |_| true));
         report
     }
 
-    /// Loads for the devices whose aliases are `wanted`, until no new one appears.
-    fn rounds(&mut self, max: u32, wanted: impl Fn(&str) -> bool) -> Report {
+    /// Loads for these devices, and then for those that appear and are `wanted`, until no new one
+    /// does.
+    fn rounds(
+        &mut self,
+        first: BTreeSet<String>,
+        max: u32,
+        news: &News,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Report {
         let mut report = Report::default();
+        let mut next = first;
         while report.rounds < max {
             report.rounds += 1;
-            let new: Vec<String> = modaliases(Path::new("/sys"))
-                .into_iter()
-                .filter(|alias| wanted(alias) && !self.seen.contains(alias))
-                .collect();
-            if new.is_empty() {
+            self.take_in(next, &mut report);
+            next = news.take();
+            next.retain(|alias| wanted(alias) && !self.seen.contains(alias));
+            if next.is_empty() {
                 break;
             }
-            // devices without a module are the rule, not worth a word
-            let _ = self.insert(&new, &mut report);
-            self.seen.extend(new);
         }
         report
     }
 
+    /// Loads for devices that were not looked at before. Devices without a module are the rule, not
+    /// worth a word.
+    fn take_in(&mut self, mut aliases: BTreeSet<String>, report: &mut Report) {
+        aliases.retain(|alias| !self.seen.contains(alias));
+        let wanted: Vec<&String> = aliases.iter().collect();
+        let _ = self.insert(&wanted, report);
+        self.seen.append(&mut aliases);
+    }
+
     /// The files of the modules that names or aliases stand for, with those that they need.
-    fn paths<S: AsRef<str>>(&self, wanted: &[S]) -> impl Iterator<Item = String> + use<S> {
-        self.index.resolve(wanted).load.into_iter().map(|module| module.path)
+    fn paths<S: AsRef<str>>(
+        &self,
+        wanted: impl IntoIterator<Item = S>,
+    ) -> impl Iterator<Item = String> {
+        let wanted: Vec<S> = wanted.into_iter().collect();
+        self.index.resolve(&wanted).load.into_iter().map(|module| module.path)
     }
 
     fn insert<S: AsRef<str>>(&mut self, wanted: &[S], report: &mut Report) -> Vec<String> {
@@ -193,6 +249,11 @@ impl Loader {
     }
 }
 
+fn running() -> PathBuf {
+    let name = rustix::system::uname();
+    Path::new("/lib/modules").join(&*name.release().to_string_lossy())
+}
+
 /// What the kernel's command line says for a module: `virtio_net.napi_tx=0` gives `napi_tx=0`.
 fn parameters(command_line: &str, module: &str) -> String {
     let words = command_line.split_whitespace().filter_map(|word| {
@@ -203,26 +264,63 @@ fn parameters(command_line: &str, module: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
+/// What devices that have appeared say they are. Looking at all devices again costs more than many
+/// a driver, so the kernel's announcements are listened to.
+struct News(Option<Uevents>);
+
+impl News {
+    fn listen() -> Self {
+        Self(Uevents::listen().ok())
+    }
+
+    /// The aliases of devices that have appeared since this was last asked, among others perhaps.
+    fn take(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        let taken = self.0.as_ref().map(|uevents| {
+            uevents.take(|news| {
+                if let (Some(b"add"), Some(alias)) = (news.get("ACTION"), news.get("MODALIAS")) {
+                    found.insert(String::from_utf8_lossy(alias).into_owned());
+                }
+            })
+        });
+        match taken {
+            Some(Ok(())) => found,
+            // Nobody tells, or not all was heard.
+            _ => modaliases(Path::new("/sys")),
+        }
+    }
+}
+
+/// Lists of many things that no driver is loaded for: terminals and pieces of memory.
+const WITHOUT_DRIVERS: [&str; 3] = ["class/tty", "class/vc", "bus/memory"];
+
 /// What the devices of a sysfs say they are: each bus lists its devices, as does each class (input
 /// devices have a modalias and are on no bus), and the processors have one for all of them.
 fn modaliases(sysfs: &Path) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    let children = |directory: PathBuf| {
-        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-        entries.take(MAX_ENTRIES).map(|entry| entry.path())
-    };
-    let buses = children(sysfs.join("bus")).map(|bus| bus.join("devices"));
-    let system = std::iter::once(sysfs.join("devices/system"));
-    for devices in buses.chain(children(sysfs.join("class"))).chain(system) {
-        for device in children(devices) {
-            let text = std::fs::read_to_string(device.join("modalias")).unwrap_or_default();
-            let text = text.trim();
-            if !text.is_empty() {
-                found.insert(text.to_owned());
-            }
-        }
+    let worth = |list: &PathBuf| !WITHOUT_DRIVERS.iter().any(|without| list.ends_with(without));
+    let mut found = aliases_in(children(&sysfs.join("bus")).filter(worth));
+    let classes = children(&sysfs.join("class")).filter(worth);
+    for devices in classes.chain([sysfs.join("devices/system")]) {
+        found.extend(children(&devices).filter_map(|device| alias_of(&device)));
     }
     found
+}
+
+/// What the devices of some buses say they are.
+fn aliases_in(buses: impl IntoIterator<Item = PathBuf>) -> BTreeSet<String> {
+    let devices = buses.into_iter().flat_map(|bus| children(&bus.join("devices")));
+    devices.filter_map(|device| alias_of(&device)).collect()
+}
+
+fn children(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.take(MAX_ENTRIES).map(|entry| entry.path())
+}
+
+fn alias_of(device: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(device.join("modalias")).ok()?;
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 #[cfg(test)]
@@ -235,6 +333,15 @@ mod tests {
         assert!(is_network("virtio:d00000001v00001AF4"));
         assert!(!is_network("pci:v00008086d00007010sv00001AF4sd00001100bc01sc01i80"));
         assert!(!is_network("virtio:d00000002v00001AF4"));
+    }
+
+    #[test]
+    fn a_virtio_cards_own_driver_comes_first() {
+        let set = |alias: &str| BTreeSet::from([alias.to_owned()]);
+        let virtio = set("pci:v00001AF4d00001000sv00001AF4sd00000001bc02sc00i00");
+        assert_eq!(before_their_bus(&virtio), ["virtio:d00000001v00001AF4"]);
+        let e1000 = set("pci:v00008086d0000100Esv00001AF4sd00001100bc02sc00i00");
+        assert!(before_their_bus(&e1000).is_empty());
     }
 
     #[test]

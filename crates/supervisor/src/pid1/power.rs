@@ -8,11 +8,10 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
-use rustix::net::netlink::{self, SocketAddrNetlink};
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use rustix::system::RebootCommand;
 
 use super::mounts;
+use super::uevent::Uevents;
 use crate::unix::{Request, Source};
 use crate::vocabulary::Outcome;
 
@@ -30,7 +29,7 @@ const UEVENTS: u64 = u64::MAX;
 #[derive(Debug)]
 pub struct PowerButton {
     epoll: OwnedFd,
-    uevents: Option<OwnedFd>,
+    uevents: Option<Uevents>,
     devices: BTreeMap<u64, std::fs::File>,
 }
 
@@ -41,7 +40,7 @@ impl PowerButton {
     /// Not even an epoll set can be had.
     pub fn open() -> std::io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let uevents = uevent_socket().ok();
+        let uevents = Uevents::listen().ok();
         if let Some(socket) = &uevents {
             epoll::add(&epoll, socket, epoll::EventData::new_u64(UEVENTS), epoll::EventFlags::IN)?;
         }
@@ -85,20 +84,9 @@ impl PowerButton {
     fn announced(&self) -> bool {
         let Some(socket) = &self.uevents else { return false };
         let mut input = false;
-        let mut buffer = [0_u8; 8192];
-        // bounded: more is taken in the next turn
-        for _ in 0..64 {
-            match rustix::net::recv(socket, &mut buffer[..], RecvFlags::DONTWAIT) {
-                Ok((length, _)) => {
-                    let text = buffer.get(..length).unwrap_or_default();
-                    input |= text.split(|byte| *byte == 0).any(|line| line == b"SUBSYSTEM=input");
-                }
-                // some were lost: look
-                Err(rustix::io::Errno::NOBUFS) => input = true,
-                Err(_) => break,
-            }
-        }
-        input
+        let taken = socket.take(|news| input |= news.get("SUBSYSTEM") == Some(b"input"));
+        // some were lost: look
+        input || taken.is_err()
     }
 }
 
@@ -161,18 +149,6 @@ fn has_key(bitmap: &str, key: u16) -> bool {
     let word = bitmap.split_whitespace().rev().nth(usize::from(key / 64));
     word.and_then(|word| u64::from_str_radix(word, 16).ok())
         .is_some_and(|word| word >> (key % 64) & 1 == 1)
-}
-
-fn uevent_socket() -> rustix::io::Result<OwnedFd> {
-    let socket = rustix::net::socket_with(
-        AddressFamily::NETLINK,
-        SocketType::DGRAM,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        Some(netlink::KOBJECT_UEVENT),
-    )?;
-    // group 1: the kernel's own announcements
-    rustix::net::bind(&socket, &SocketAddrNetlink::new(0, 1))?;
-    Ok(socket)
 }
 
 /// How long processes that are left have between `SIGTERM` and `SIGKILL`, and after it.
