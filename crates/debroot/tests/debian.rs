@@ -352,17 +352,27 @@ fn mode_text(node: &kiln_tree::Node) -> String {
     text
 }
 
+/// As `date --utc '+%F %T'` shows it.
 fn time_text(seconds: u32) -> String {
-    static KNOWN: OnceLock<std::sync::Mutex<BTreeMap<u32, String>>> = OnceLock::new();
-    let known = KNOWN.get_or_init(Default::default);
-    let mut known = known.lock().expect("nobody panics with it");
-    known
-        .entry(seconds)
-        .or_insert_with(|| {
-            let date = format!("@{seconds}");
-            output(Command::new("date").args(["-u", "-d", &date, "+%F %T"])).trim().to_owned()
-        })
-        .clone()
+    let (mut days, rest) = (seconds / 86_400, seconds % 86_400);
+    let leap = |year: u32| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
+    let mut year = 1970;
+    while days >= 365 + u32::from(leap(year)) {
+        days -= 365 + u32::from(leap(year));
+        year += 1;
+    }
+    let mut month = 1;
+    for length in [31, 28 + u32::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30] {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    let (hours, minutes, seconds) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year}-{month:02}-{:02} {hours:02}:{minutes:02}:{seconds:02}", days + 1)
 }
 
 #[test]

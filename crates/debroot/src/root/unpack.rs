@@ -287,14 +287,8 @@ impl Work<'_> {
                 if self.tree.get(&path).is_some_and(|there| there.kind == node.kind) {
                     return Ok(());
                 }
-                match self.clash(packages, number, &path, "symbolic link") {
-                    Clash::Free => {}
-                    Clash::Replace => self.remove(&path)?,
-                    Clash::Keep => return Ok(()),
-                    Clash::Compare(other) => {
-                        self.fight(packages, &path, other, number);
-                        return Ok(());
-                    }
+                if !self.makes_room(packages, number, &path, "symbolic link")? {
+                    return Ok(());
                 }
                 self.tree.insert(path.as_bytes(), node)?;
                 let at = self.prepared(&path)?;
@@ -341,14 +335,8 @@ impl Work<'_> {
             Kind::Hardlink(first) => to = first.clone(),
             _ => return Err(refused("which is no regular file")),
         }
-        match self.clash(packages, number, &path, "hard link") {
-            Clash::Free => {}
-            Clash::Replace => self.remove(&path)?,
-            Clash::Keep => return Ok(()),
-            Clash::Compare(other) => {
-                self.fight(packages, &path, other, number);
-                return Ok(());
-            }
+        if !self.makes_room(packages, number, &path, "hard link")? {
+            return Ok(());
         }
         let why = self.tree.get(&to).and_then(|node| node.why.clone());
         let mut node = Node::hardlink(to.clone()).with(meta);
@@ -358,6 +346,26 @@ impl Work<'_> {
         fs::hard_link(from, &at).map_err(|error| Error::io("create link", &at)(error))?;
         self.owners.insert(path, number);
         Ok(())
+    }
+
+    /// Whether a link goes there: what is in its place is taken away, stays, or is in conflict with it.
+    fn makes_room(
+        &mut self,
+        packages: &[(LockedPackage, PathBuf)],
+        number: usize,
+        path: &TreePath,
+        what: &'static str,
+    ) -> Result<bool, Refused> {
+        match self.clash(packages, number, path, what) {
+            Clash::Free => {}
+            Clash::Replace => self.remove(path)?,
+            Clash::Keep => return Ok(false),
+            Clash::Compare(other) => {
+                self.fight(packages, path, other, number);
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn file(
