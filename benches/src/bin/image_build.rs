@@ -1,0 +1,242 @@
+//! NomadOS built by us, and an image of the same files built by the programs that people use for it:
+//! mmdebstrap, cpio, zstd, genimage, mtools and syslinux, called by a script.
+//!
+//! Both start with Nomad and /init as programs that are there. Three situations: nothing is kept of
+//! earlier builds (so packages are fetched), everything is, and one small file is another one. The
+//! script is spared some of the work: it is given the list of files that our build found out, so that
+//! it neither resolves libraries nor chooses modules, and it makes no manifest.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use clap::Parser;
+use kiln::manifest::Manifest;
+use kiln::{Cache, Progress, go, guest};
+use kiln_benches::arguments::Common;
+use kiln_benches::report::{Report, Unit};
+use kiln_benches::turns::{Contender, take_turns};
+use kiln_benches::{Result, machine};
+
+/// The peers' programs.
+const PROGRAMS: [&str; 8] =
+    ["mmdebstrap", "genimage", "cpio", "zstd", "mcopy", "mkfs.vfat", "syslinux", "depmod"];
+/// What the files of the image are from.
+const PACKAGES: &str =
+    "libc6,busybox-static,ca-certificates,containernetworking-plugins,iptables,linux-image-amd64";
+
+/// From a root directory to a disk. `$1` is the work directory: `root`, `files` (paths from `/`),
+/// `add` (files to be put over those of the root).
+const SCRIPT: &str = r#"set -e
+cd "$1"
+kernel=$(ls root/boot/vmlinuz-* | head -n 1)
+release=${kernel#root/boot/vmlinuz-}
+rm -rf tree input images tmp
+mkdir tree input
+# What is in no package is there already.
+(cd root && cpio --quiet -pdm ../tree < ../files 2> /dev/null) || true
+cp -a add/. tree/
+depmod -b tree "$release" 2> /dev/null || true
+(cd tree && find . -mindepth 1 | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) |
+  zstd -q -3 -T0 > input/initrd.img
+cp "$kernel" input/linux
+printf 'DEFAULT a\nLABEL a\n LINUX linux\n INITRD initrd.img\n APPEND console=ttyS0 quiet\n' \
+  > input/syslinux.cfg
+cat > genimage.cfg <<'END'
+image esp.vfat {
+  vfat { files = { "linux", "initrd.img", "syslinux.cfg" } }
+  size = 64M
+}
+image disk.raw {
+  hdimage { partition-table-type = "gpt" }
+  partition esp { image = "esp.vfat" partition-type-uuid = U }
+}
+END
+mkdir empty 2> /dev/null || true
+genimage --loglevel 1 --config genimage.cfg --rootpath empty --inputpath input --outputpath images --tmppath tmp
+syslinux --install images/esp.vfat
+# The loader was written after the partition's content was copied into the disk.
+start=$(sfdisk -d images/disk.raw | sed -n 's/.*start= *\([0-9]*\).*/\1/p' | head -n 1)
+dd if=images/esp.vfat of=images/disk.raw bs=512 seek="$start" conv=notrunc status=none
+test -s images/disk.raw
+"#;
+
+/// NomadOS beside a script around mmdebstrap and genimage.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common<3>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    kiln_benches::run("image_build", &arguments.common, || measure(&arguments))
+}
+
+fn measure(arguments: &Arguments) -> Result<Report> {
+    let mut report = Report::new();
+    if !machine::are_installed(&PROGRAMS) {
+        return Ok(report);
+    }
+    let quiet = Progress::on_stderr();
+    let recipe = go::PROGRAMS.iter().find(|program| program.name == "nomad");
+    let nomad = go::build(&Cache::of_workspace(), recipe.ok_or("no recipe for Nomad")?, &quiet)?;
+    let init = guest::build("nomados-init", "nomados-init", &quiet)?;
+    let own = std::env::current_exe()?.with_file_name("nomados");
+    if !own.is_file() {
+        return Err(
+            format!("{} is not there: cargo build --release -p nomados", own.display()).into()
+        );
+    }
+
+    let work = tempfile::tempdir()?;
+    let work = work.path();
+    let ours =
+        Ours { program: own, nomad, init, cache: work.join("cache"), out: work.join("ours") };
+    ours.build(None)?;
+    let peer = Peer { directory: work.join("peer") };
+    peer.prepare(&Manifest::read(&ours.out)?, &ours)?;
+
+    let n = arguments.common.n;
+    let who = ["kiln", "mmdebstrap, cpio, genimage"];
+    let mut contest = |what: &str, run: &mut dyn FnMut(usize) -> Result<()>| -> Result<()> {
+        let run = std::cell::RefCell::new(run);
+        let run = &run;
+        let mut contenders: Vec<Contender<'_>> = (0..)
+            .zip(who)
+            .map(|(turn, who)| Contender::timed(who, move || (run.borrow_mut())(turn)))
+            .collect();
+        let samples = take_turns(n, &mut contenders)?;
+        report.contest(what, Unit::Seconds, &contenders, samples);
+        Ok(())
+    };
+    contest("nothing kept", &mut |turn| match turn {
+        0 => {
+            fs::remove_dir_all(&ours.cache)?;
+            ours.build(None)
+        }
+        _ => {
+            peer.forget()?;
+            peer.bootstrap()?;
+            peer.pack()
+        }
+    })?;
+    contest("everything kept", &mut |turn| match turn {
+        0 => ours.build(None),
+        _ => {
+            peer.bootstrap()?;
+            peer.pack()
+        }
+    })?;
+    let mut number = 0_u32;
+    contest("one file changed", &mut |turn| {
+        number += 1;
+        let text = format!("{number}\n");
+        match turn {
+            0 => {
+                let path = work.join("issue");
+                fs::write(&path, text)?;
+                ours.build(Some(&path))
+            }
+            _ => {
+                fs::write(peer.directory.join("add/etc/issue"), text)?;
+                peer.pack()
+            }
+        }
+    })?;
+    Ok(report)
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last: Vec<&str> = said.lines().rev().take(5).collect();
+    Err(format!("{command:?}: {}: {}", output.status, last.join(" | ")).into())
+}
+
+/// Our builder, as a user calls it.
+struct Ours {
+    program: PathBuf,
+    nomad: PathBuf,
+    init: PathBuf,
+    cache: PathBuf,
+    out: PathBuf,
+}
+
+impl Ours {
+    fn build(&self, add: Option<&Path>) -> Result<()> {
+        let mut command = Command::new(&self.program);
+        command.env("KILN_CACHE", &self.cache);
+        command.arg("build").arg("--out").arg(&self.out).args(["--format", "raw"]);
+        command.arg("--nomad").arg(&self.nomad).arg("--init").arg(&self.init);
+        if let Some(path) = add {
+            command.arg("--add").arg(format!("{}=/etc/issue", path.display()));
+        }
+        run(&mut command)
+    }
+}
+
+/// The script, and what it keeps.
+struct Peer {
+    directory: PathBuf,
+}
+
+impl Peer {
+    /// Gives the peer the list of files, and those of them that are in no package.
+    fn prepare(&self, manifest: &Manifest, ours: &Ours) -> Result<()> {
+        let add = self.directory.join("add");
+        for directory in ["etc", "usr/local/bin", "debs"] {
+            fs::create_dir_all(add.join(directory))?;
+        }
+        fs::rename(add.join("debs"), self.directory.join("debs"))?;
+        fs::copy(&ours.nomad, add.join("usr/local/bin/nomad"))?;
+        fs::copy(&ours.init, add.join("init"))?;
+        let paths = manifest.files.iter().map(|file| file.path.trim_start_matches('/'));
+        let list: String = paths.map(|path| format!("{path}\n")).collect();
+        fs::write(self.directory.join("files"), list)?;
+        Ok(())
+    }
+
+    fn forget(&self) -> Result<()> {
+        fs::remove_dir_all(self.directory.join("debs"))?;
+        Ok(fs::create_dir(self.directory.join("debs"))?)
+    }
+
+    /// Packages into a root directory, downloaded unless they are kept. The host's own sources and
+    /// proxies are used.
+    fn bootstrap(&self) -> Result<()> {
+        let debs = self.directory.join("debs");
+        let root = self.directory.join("root");
+        if root.exists() {
+            fs::remove_dir_all(&root)?;
+        }
+        let mut command = machine::command("mmdebstrap");
+        command.args(["--variant=extract", "--quiet", "--mode=root"]);
+        command.args(["--skip=download/empty", "--skip=essential/unlink"]);
+        command.arg(format!("--include={PACKAGES}"));
+        for entry in fs::read_dir("/etc/apt/apt.conf.d")?.filter_map(std::result::Result::ok) {
+            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            if text.contains("Proxy") || text.contains("Acquire::http") {
+                command.arg(format!("--aptopt={}", entry.path().display()));
+            }
+        }
+        let debs = debs.display();
+        command.arg("--setup-hook=mkdir -p \"$1\"/var/cache/apt/archives");
+        command.arg(format!("--setup-hook=sync-in {debs} /var/cache/apt/archives"));
+        command.arg(format!("--extract-hook=sync-out /var/cache/apt/archives {debs}"));
+        command.arg("bookworm").arg(&root);
+        for path in ["/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.sources"] {
+            if Path::new(path).is_file() {
+                command.arg(path);
+            }
+        }
+        run(&mut command)
+    }
+
+    fn pack(&self) -> Result<()> {
+        run(machine::command("sh").args(["-c", SCRIPT, "sh"]).arg(&self.directory))
+    }
+}
