@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use kiln::manifest::Manifest;
 use kiln::qemu::{DirectKernel, Machine, Vm};
 use kiln_initramfs::{Compression, write_image};
 use kiln_tree::{Node, Tree};
@@ -40,7 +41,7 @@ impl Variant {
         let initramfs = directory.path().join("initramfs");
         std::fs::write(&initramfs, bytes)?;
         let mut machine = Machine::default();
-        let command_line = format!("{} {words}", nomados::COMMAND_LINE);
+        let command_line = format!("{} {words}", Manifest::read(images)?.command_line);
         let kernel = images.join("nomados.vmlinuz");
         machine.kernel = Some(DirectKernel { kernel, initramfs, command_line });
         Ok(Self { machine, _directory: directory })

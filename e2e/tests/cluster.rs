@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use kiln::Progress;
-use kiln::qemu::{Lan, Link};
+use kiln::qemu::{Card, Lan};
 use kiln_e2e::{Guest, answer_of, images, start};
 use nomados::agent::{Agent, Credentials, batch_job};
 use nomados::cluster::{self, Network};
@@ -35,7 +35,7 @@ fn node(cluster: &Path, lan: &Lan, name: &str, number: u8) -> Result<Guest> {
     options.memory = 1024;
     options.config = Some(cluster.join(format!("{name}.raw")));
     options.credentials = Some(Credentials::read(cluster)?);
-    options.links = vec![Link::new(lan, number)];
+    options.cards = vec![Card::on(lan, number)];
     options.command_line =
         vec!["ip=eth0:dhcp".into(), format!("ip=10.77.0.{number}:::24::eth1:none")];
     start(&options)

@@ -201,19 +201,5 @@ pub fn kernel(cache: &Cache, package: &str) -> Result<Kernel> {
         )?
     };
     let root = sysroot(cache, &[&name])?;
-    let boot = root.join("boot");
-    let release = std::fs::read_dir(&boot)
-        .map_err(Error::io("read directory", &boot))?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .find_map(|name| name.strip_prefix("vmlinuz-").map(str::to_owned))
-        .ok_or_else(|| {
-            Error::input(format!("Debian package {name}"), "it holds no /boot/vmlinuz-*")
-        })?;
-    Ok(Kernel {
-        image: boot.join(format!("vmlinuz-{release}")),
-        modules: Some(root.join("lib/modules").join(&release)),
-        config: boot.join(format!("config-{release}")),
-        release,
-        package: name,
-    })
+    crate::kernel::in_root(&root, &name)
 }

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::definition::Forward;
 use crate::manifest::Manifest;
-use crate::qemu::{self, DirectKernel, Disk, Machine, Vm, format_of};
+use crate::qemu::{DirectKernel, Disk, Forward, Machine, Vm, format_of};
 use crate::{Error, Result};
 
 /// How long a guest may take to stop after its power button was pressed.
@@ -48,6 +47,20 @@ impl Options {
             interrupt: None,
         }
     }
+}
+
+/// A flag that Ctrl-C and SIGTERM set. A second Ctrl-C ends the program at once.
+///
+/// # Errors
+/// [`Error::Input`] when the signals cannot be watched.
+pub fn interrupt() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&flag))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
+            .map_err(|error| Error::input("Ctrl-C", error.to_string()))?;
+    }
+    Ok(flag)
 }
 
 /// The image to run: the path itself, or the first one that a build wrote into the directory.
@@ -109,11 +122,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<()> {
     let image = bootable(&options.image)?;
     let mut machine = Machine { memory: options.memory, ..Machine::default() };
     machine.interrupt.clone_from(&options.interrupt);
-    machine.forwards = options
-        .forwards
-        .iter()
-        .map(|it| qemu::Forward { udp: it.udp, host: it.host, guest: it.guest })
-        .collect();
+    machine.forwards.clone_from(&options.forwards);
     insert(&mut machine, &image, options.keep, "console=ttyS0")?;
     let mut vm = machine.start()?;
     let io = |error| Error::Io { action: "write", path: "the terminal".into(), source: error };

@@ -3,8 +3,6 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -119,7 +117,7 @@ struct Source {
     #[arg(default_value = "image.toml")]
     file: PathBuf,
     /// What to make, in place of what the definition says: initramfs, raw, qcow2, vmdk
-    #[arg(long, value_delimiter = ',', value_parser = format)]
+    #[arg(long, value_delimiter = ',')]
     format: Vec<Format>,
     /// A file in place of an input of the definition
     #[arg(long, value_name = "NAME=PATH", value_parser = input)]
@@ -141,11 +139,6 @@ enum SbomFormat {
     Spdx,
     /// CycloneDX, JSON
     Cyclonedx,
-}
-
-fn format(text: &str) -> Result<Format, String> {
-    let known = Format::ALL.map(Format::name).join(", ");
-    Format::parse(text).ok_or_else(|| format!("known formats are {known}"))
 }
 
 fn input(text: &str) -> Result<(String, PathBuf), String> {
@@ -254,13 +247,7 @@ fn update(file: &Path, dry_run: bool) -> Result<()> {
 }
 
 fn run(mut options: machine::Options, memory: Option<u32>) -> Result<()> {
-    let interrupt = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&interrupt))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&interrupt)))
-            .map_err(|error| Error::input("Ctrl-C", error.to_string()))?;
-    }
-    options.interrupt = Some(interrupt);
+    options.interrupt = Some(machine::interrupt()?);
     // A definition is built first, and says how it is run.
     if options.image.extension().is_some_and(|extension| extension == "toml") {
         let definition = Definition::read(&options.image)?;

@@ -123,7 +123,7 @@ fn images() -> Result<(PathBuf, PathBuf)> {
     let (ours, peer) = (out.join("ours"), out.join("peer"));
     let mut options = build::Options::new(&ours);
     options.formats = vec![Format::Initramfs, Format::Raw];
-    build::build(&options, &Progress::on_stderr())?;
+    let report = build::build(&options, &Progress::on_stderr())?;
 
     let path = ours.join("nomados.initramfs");
     let file = std::fs::File::open(&path).with_context(|| format!("open {}", path.display()))?;
@@ -142,7 +142,8 @@ fn images() -> Result<(PathBuf, PathBuf)> {
     let loader = debian::sysroot(&Cache::of_workspace(), &["syslinux", "syslinux-common"])?;
     let loader = Loader::from_package(loader)?;
     let kernel = Source::from(kernel);
-    let disk = Boot::new("nomados", kernel, initramfs, nomados::COMMAND_LINE, &loader);
+    let command_line = report.manifest.command_line;
+    let disk = Boot::new("nomados", kernel, initramfs, &command_line, &loader);
     container::write_file(container::Format::Raw, &disk.only()?, peer.join("nomados.raw"))?;
     Ok((ours, peer))
 }

@@ -1,17 +1,13 @@
-//! What Nomad's bridge networking takes: CNI's plugins, an iptables that they call, and the
-//! extensions which that loads by dlopen (so no closure finds them).
+//! The iptables that CNI's plugins and container runtimes call, and the extensions which it loads by
+//! dlopen (so no closure finds them).
 
 use anyhow::Result;
 use kiln_initramfs::elf::Root;
 use kiln_tree::{Node, Tree};
 
-/// The packages with all of it.
+/// The packages with all of it, and CNI's plugins.
 pub const PACKAGES: &[&str] =
     &["containernetworking-plugins", "iptables", "libmnl0", "libnftnl11", "libxtables12"];
-/// Where Debian has CNI's plugins (`client.cni_path` of Nomad's configuration).
-pub const CNI_PATH: &str = "/usr/lib/cni";
-/// The plugins that Nomad's bridge network is made of (`nomadCNIConfigTemplate` in its sources).
-pub const PLUGINS: &[&str] = &["bridge", "firewall", "host-local", "loopback", "portmap"];
 /// The nft variant of iptables, whose rules live in nf_tables.
 pub const IPTABLES: &str = "/usr/sbin/xtables-nft-multi";
 /// What it is called by. Debian makes these links when the package is configured.
@@ -42,16 +38,7 @@ pub const EXTENSIONS: &[&str] = &[
     "libxt_udp",
 ];
 
-/// The programs and libraries, to be added with what they need themselves.
-#[must_use]
-pub fn roots() -> Vec<Root> {
-    let plugins = PLUGINS.iter().map(|name| {
-        Root::in_sysroot(format!("{CNI_PATH}/{name}")).because("CNI plugin for bridge networking")
-    });
-    plugins.chain(iptables()).collect()
-}
-
-/// iptables alone.
+/// The program and its extensions, to be added with what they need themselves.
 #[must_use]
 pub fn iptables() -> Vec<Root> {
     let program =

@@ -12,10 +12,8 @@ use kiln_initramfs::Compression;
 use kiln_kconfig::Requirements;
 
 use crate::config;
+use crate::linux::FRAGMENTS;
 
-/// What a kernel from source is made of, on top of `allnoconfig` and the kernel's own
-/// `kvm_guest.config`: files beside the definition.
-const FRAGMENTS: [&str; 2] = ["etc/linux/nomados.config", "etc/linux/hardening.config"];
 /// What the definition asks of kernels for machines without virtio.
 const OTHER_MACHINES: &str = "etc/machine-requirements.toml";
 /// Where the image has Nomad's configuration.
@@ -92,7 +90,9 @@ impl Options {
             definition.kernel.source = Placed::nowhere(absolute(kernel)?);
             let from_source = matches!(kernel, KernelSource::Source(_) | KernelSource::Tree(_));
             definition.kernel.fragments = match from_source {
-                true => FRAGMENTS.map(|path| Placed::nowhere(PathBuf::from(path))).to_vec(),
+                true => FRAGMENTS
+                    .map(|(name, _)| Placed::nowhere(Path::new("etc/linux").join(name)))
+                    .to_vec(),
                 false => Vec::new(),
             };
         }
@@ -197,12 +197,12 @@ fn is_elf(path: &Path) -> std::io::Result<bool> {
 /// # Errors
 /// None: the file is part of this program, and a test reads it.
 pub fn requirements() -> Result<Requirements> {
-    let mut all = Vec::new();
+    let mut all = Requirements::new(Vec::new(), "etc/*-requirements.toml");
     for (name, text) in [
         ("etc/kernel-requirements.toml", include_str!("../etc/kernel-requirements.toml")),
         (OTHER_MACHINES, include_str!("../etc/machine-requirements.toml")),
     ] {
-        all.extend_from_slice(Requirements::parse(text, name).map_err(Error::from)?.as_slice());
+        all.extend(Requirements::parse(text, name).map_err(Error::from)?);
     }
-    Ok(Requirements::new(all, "etc/*-requirements.toml"))
+    Ok(all)
 }

@@ -12,10 +12,3 @@ pub mod config;
 pub mod linux;
 pub mod run;
 pub mod unit;
-
-/// The kernel's command line: the console on the first serial port, few words of its own, and a
-/// restart five seconds after a panic.
-pub const COMMAND_LINE: &str = "console=ttyS0,115200 quiet panic=5";
-
-/// The same with a shell on the console.
-pub const DEV_COMMAND_LINE: &str = "console=ttyS0,115200 quiet panic=5 nomados.dev";

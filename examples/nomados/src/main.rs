@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use kiln::definition::{Format, KernelSource};
-use kiln::qemu::{Bus, Nic};
-use kiln::{Progress, cache, inspect};
+use kiln::qemu::{Bus, Card, Nic, Plugged};
+use kiln::{Progress, cache, inspect, machine};
 use nomados::agent::Credentials;
 use nomados::build;
 use nomados::run::{self, Phase, Running};
@@ -71,7 +71,7 @@ struct BuildArguments {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// What to make, in place of what the definition says: initramfs, raw, qcow2, vmdk
-    #[arg(long, value_delimiter = ',', value_parser = format)]
+    #[arg(long, value_delimiter = ',')]
     format: Vec<Format>,
     /// The definition, in place of NomadOS's own
     #[arg(long, value_name = "image.toml")]
@@ -118,11 +118,6 @@ struct BuildArguments {
     /// Fetch nothing
     #[arg(long)]
     offline: bool,
-}
-
-fn format(text: &str) -> Result<Format, String> {
-    let known = Format::ALL.map(Format::name).join(", ");
-    Format::parse(text).ok_or_else(|| format!("known formats are {known}"))
 }
 
 #[derive(clap::Args)]
@@ -262,21 +257,10 @@ impl BuildArguments {
 /// How long a guest may take to stop when the user wants to leave.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A flag that Ctrl-C and SIGTERM set. A second Ctrl-C ends the program at once.
-fn interrupt() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&flag))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
-            .context("watch for Ctrl-C")?;
-    }
-    Ok(flag)
-}
-
 fn boot(image: &std::path::Path, arguments: &RunArguments, built: Option<Duration>) -> Result<()> {
     let progress = if arguments.json { Progress::quiet() } else { Progress::on_stderr() };
     let job = arguments.job.as_deref().map_or_else(|| Ok(run::hello()), run::read_job)?;
-    let interrupt = interrupt()?;
+    let interrupt = machine::interrupt()?;
     let mut options = run::Options::new(image);
     options.data.clone_from(&arguments.data);
     options.config.clone_from(&arguments.config_disk);
@@ -291,7 +275,11 @@ fn boot(image: &std::path::Path, arguments: &RunArguments, built: Option<Duratio
         BusChoice::Virtio => Bus::Virtio,
         BusChoice::Ide => Bus::Ide,
     };
-    options.bridges.clone_from(&arguments.bridge);
+    options.cards.extend(arguments.bridge.iter().map(|bridge| {
+        let mut card = Card::new(Plugged::Bridge(bridge.clone()));
+        card.model = options.nic;
+        card
+    }));
     options.nomads_ports = arguments.stay;
     options.interrupt = Some(Arc::clone(&interrupt));
 

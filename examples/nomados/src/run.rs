@@ -7,14 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use kiln::Progress;
-use kiln::qemu::{
-    Bus, Card, DirectKernel, Disk, Format, Forward, Link, Machine, Nic, Plugged, Vm, format_of,
-};
+use kiln::machine;
+use kiln::qemu::{Bus, Card, Disk, Format, Forward, Machine, Nic, Vm, format_of};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::agent::{Agent, Credentials};
-use crate::{COMMAND_LINE, agent};
+use crate::agent::{self, Agent, Credentials};
 
 /// How long a guest may take to have Nomad ready. A machine without acceleration that is busy with
 /// other work has been seen to take a minute.
@@ -38,8 +36,6 @@ pub struct Options {
     pub config: Option<PathBuf>,
     /// How Nomad is spoken to, if over TLS.
     pub credentials: Option<Credentials>,
-    /// Networks between guests that a further card each is plugged into.
-    pub links: Vec<Link>,
     /// Words for the kernel's command line, after those that an initramfs was built for.
     pub command_line: Vec<String>,
     /// Memory in MiB.
@@ -55,8 +51,8 @@ pub struct Options {
     pub ports: Vec<u16>,
     /// Whether the guest has a network to ask for an address.
     pub network: bool,
-    /// Bridges of the host that the machine has a further card on each, of the same model.
-    pub bridges: Vec<String>,
+    /// Further network cards.
+    pub cards: Vec<Card>,
     /// Set when the user wants to stop.
     pub interrupt: Option<Arc<AtomicBool>>,
 }
@@ -70,7 +66,6 @@ impl Options {
             data: None,
             config: None,
             credentials: None,
-            links: Vec::new(),
             command_line: Vec::new(),
             memory: 2048,
             nic: Nic::Virtio,
@@ -78,7 +73,7 @@ impl Options {
             nomads_ports: false,
             ports: Vec::new(),
             network: true,
-            bridges: Vec::new(),
+            cards: Vec::new(),
             interrupt: None,
         }
     }
@@ -113,11 +108,7 @@ pub fn start(options: &Options) -> Result<Running> {
     machine.memory = options.memory;
     machine.nic = Some(options.nic);
     machine.network = options.network;
-    for bridge in &options.bridges {
-        let mut card = Card::new(Plugged::Bridge(bridge.clone()));
-        card.model = options.nic;
-        machine.cards.push(card);
-    }
+    machine.cards.clone_from(&options.cards);
     machine.interrupt.clone_from(&options.interrupt);
     if options.network {
         let host = |port| if options.nomads_ports { port } else { 0 };
@@ -127,30 +118,17 @@ pub fn start(options: &Options) -> Result<Running> {
         let more = options.ports.iter();
         machine.forwards.extend(more.map(|port| Forward { udp: false, host: 0, guest: *port }));
     }
-    machine.links.clone_from(&options.links);
-    if let Some(format) = format_of(&options.image) {
-        if !options.command_line.is_empty() {
-            bail!("{}: a disk has its command line in it", options.image.display());
-        }
-        let mut disk = Disk::new(&options.image, format);
+    machine::insert(&mut machine, &options.image, false, "console=ttyS0")?;
+    if let Some(disk) = machine.disks.first_mut() {
         disk.bus = options.bus;
-        machine.disks.push(disk);
-    } else {
-        let kernel = options.image.with_extension("vmlinuz");
-        if !kernel.is_file() {
-            bail!(
-                "{}: neither a disk (.raw, .qcow2, .vmdk) nor an initramfs with its kernel {} beside it",
-                options.image.display(),
-                kernel.display()
-            );
+    }
+    match &mut machine.kernel {
+        Some(direct) => {
+            let words = [std::slice::from_ref(&direct.command_line), &options.command_line];
+            direct.command_line = words.concat().join(" ");
         }
-        machine.kernel = Some(DirectKernel {
-            kernel,
-            initramfs: options.image.clone(),
-            command_line: [&[command_line(&options.image)], options.command_line.as_slice()]
-                .concat()
-                .join(" "),
-        });
+        None if options.command_line.is_empty() => {}
+        None => bail!("{}: a disk has its command line in it", options.image.display()),
     }
     if let Some(data) = &options.data {
         let mut disk = Disk::new(data, format_of(data).unwrap_or(Format::Raw));
@@ -172,13 +150,6 @@ pub fn start(options: &Options) -> Result<Running> {
     let agent = agent.interrupted_by(options.interrupt.clone());
     let times = vec![("start", vm.started())];
     Ok(Running { vm, agent, image: options.image.clone(), times })
-}
-
-/// The command line that an initramfs was built for, as the manifest beside it says, or ours.
-fn command_line(image: &Path) -> String {
-    let manifest = std::fs::read(image.with_file_name("manifest.json")).unwrap_or_default();
-    let manifest: Value = serde_json::from_slice(&manifest).unwrap_or_default();
-    manifest["command_line"].as_str().unwrap_or(COMMAND_LINE).to_owned()
 }
 
 impl Running {

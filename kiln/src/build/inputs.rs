@@ -29,7 +29,7 @@ pub struct Inputs {
     /// What is said about them.
     pub records: Vec<InputRecord>,
     /// What the kernel must have.
-    pub requirements: Vec<Requirements>,
+    pub requirements: Requirements,
     /// The packages of kernel and loader, whose files are not in the image's root.
     pub roots: Vec<kiln_debroot::root::Root>,
 }
@@ -60,12 +60,10 @@ pub(super) fn get(
     }
     hold_to_lock(definition, options, packages, locked)?;
 
-    let requirements = definition
-        .kernel
-        .requirements
-        .iter()
-        .map(|path| Ok(Requirements::read(definition.host_path(path))?))
-        .collect::<Result<Vec<_>>>()?;
+    let mut requirements = Requirements::new(Vec::new(), "[kernel] requirements");
+    for path in &definition.kernel.requirements {
+        requirements.extend(Requirements::read(definition.host_path(path))?);
+    }
     let mut roots = Vec::new();
     let kernel = find_kernel(definition, options, packages, &requirements, &mut roots, progress)?;
     let image = digest::of_file(&kernel.image)?;
@@ -224,7 +222,7 @@ fn find_kernel(
     definition: &Definition,
     options: &Options,
     packages: &Packages,
-    requirements: &[Requirements],
+    requirements: &Requirements,
     roots: &mut Vec<kiln_debroot::root::Root>,
     progress: &Progress,
 ) -> Result<Kernel> {
@@ -265,7 +263,7 @@ fn built(
     definition: &Definition,
     options: &Options,
     source: linux::Source,
-    requirements: &[Requirements],
+    requirements: &Requirements,
     progress: &Progress,
 ) -> Result<Kernel> {
     let mut recipe = linux::Recipe::new(source);
@@ -275,7 +273,6 @@ fn built(
         recipe.fragments.push((fragment.display().to_string(), text));
     }
     // Minutes are not spent on a kernel that could not do what is asked of it.
-    let all = requirements.iter().flat_map(|set| set.as_slice().iter().cloned());
-    recipe.requirements = Some(Requirements::new(all.collect(), "[kernel] requirements"));
+    recipe.requirements = Some(requirements.clone());
     linux::build(&options.cache, &recipe, progress)
 }

@@ -31,7 +31,7 @@ pub fn lock_file(definition: &Path) -> PathBuf {
     }
 }
 
-/// Which packages a definition asks for.
+/// Which packages a definition asks for, and where. The archives have no keys before they are asked.
 struct Wanted {
     archives: Vec<Archive>,
     request: Request,
@@ -42,21 +42,9 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(definition: &Definition) -> Result<Self> {
+    fn of(definition: &Definition) -> Self {
         let debian = &definition.debian;
-        let keyring = debian.keyring.as_ref();
-        let keyring =
-            keyring.map_or_else(|| PathBuf::from(KEYRING), |path| definition.host_path(path));
-        let keys = std::fs::read(&keyring).map_err(|error| {
-            Error::input(
-                keyring.display().to_string(),
-                format!(
-                    "{error}; it has the keys that packages are checked with: `apt-get install \
-                     debian-archive-keyring`, or give [debian] keyring"
-                ),
-            )
-        })?;
-        let mut archives = archive::debian(&debian.suite, ARCHITECTURE, &keys);
+        let mut archives = archive::debian(&debian.suite, ARCHITECTURE, b"");
         let components = debian.components.iter().map(|component| component.value.clone());
         let components: Vec<String> = components.collect();
         let last = archives.len().saturating_sub(1);
@@ -77,7 +65,7 @@ impl Wanted {
             _ => None,
         };
         let digest = lock::request_digest(&archives, &request);
-        Ok(Self { archives, request, kernel, digest })
+        Self { archives, request, kernel, digest }
     }
 
     /// Asks the archives.
@@ -88,6 +76,8 @@ impl Wanted {
         old: &Lock,
         progress: &Progress,
     ) -> Result<Lock> {
+        let keys = keyring(definition)?;
+        self.archives.iter_mut().for_each(|archive| archive.keyring.clone_from(&keys));
         command::require("/usr/lib/apt/apt-helper", "to get Debian packages", "apt")?;
         let step =
             progress.step(format!("reading the package lists of {}", *definition.debian.suite));
@@ -136,6 +126,21 @@ impl Wanted {
         lock.request = self.digest;
         Ok(lock)
     }
+}
+
+/// The keys that release files are checked with.
+fn keyring(definition: &Definition) -> Result<Vec<u8>> {
+    let keyring = definition.debian.keyring.as_ref();
+    let keyring = keyring.map_or_else(|| PathBuf::from(KEYRING), |path| definition.host_path(path));
+    std::fs::read(&keyring).map_err(|error| {
+        Error::input(
+            keyring.display().to_string(),
+            format!(
+                "{error}; it has the keys that packages are checked with: `apt-get install \
+                 debian-archive-keyring`, or give [debian] keyring"
+            ),
+        )
+    })
 }
 
 /// Whether a package of this name holds a kernel itself.
@@ -203,7 +208,7 @@ pub(super) fn get(
     let is_gone = matches!(&fetched, Err(Error::Packages(kiln_debroot::Error::Fetch { .. })));
     if is_gone && changes.is_none() && !options.locked {
         let old = lock;
-        lock = Wanted::of(definition)?.resolve(definition, options, &old, progress)?;
+        lock = Wanted::of(definition).resolve(definition, options, &old, progress)?;
         lock.inputs.clone_from(&old.inputs);
         write(&file, &lock)?;
         changes = Some(Lock::diff(&old, &lock));
@@ -235,7 +240,7 @@ pub fn update(
 ) -> Result<(Lock, Diff)> {
     let file = lock_file(&definition.file);
     let old = read(&file)?.unwrap_or_default();
-    let mut new = Wanted::of(definition)?.resolve(definition, options, &old, progress)?;
+    let mut new = Wanted::of(definition).resolve(definition, options, &old, progress)?;
     new.inputs.clone_from(&old.inputs);
     let diff = Lock::diff(&old, &new);
     Ok((new, diff))
@@ -265,7 +270,7 @@ fn locked(
     progress: &Progress,
     file: &Path,
 ) -> Result<(Lock, Option<Diff>)> {
-    let wanted = Wanted::of(definition)?;
+    let wanted = Wanted::of(definition);
     let old = read(file)?;
     if let Some(lock) = &old
         && lock.request == wanted.digest

@@ -153,13 +153,10 @@ fn modules(
     advice: &mut Vec<String>,
     problems: &mut Problems<'_>,
 ) -> Result<()> {
-    let mut wanted: Vec<(String, String)> = Vec::new();
-    for requirements in &inputs.requirements {
-        let checked = kernel::check(&inputs.kernel, requirements)?;
-        problems.list.extend(checked.problems);
-        advice.extend(checked.advice);
-        wanted.extend(checked.modules);
-    }
+    let checked = kernel::check(&inputs.kernel, &inputs.requirements)?;
+    problems.list.extend(checked.problems);
+    advice.extend(checked.advice);
+    let mut wanted = checked.modules;
     let asked = &definition.kernel.modules;
     wanted.extend(asked.iter().map(|name| (name.value.clone(), "asked for".to_owned())));
     if wanted.is_empty() {

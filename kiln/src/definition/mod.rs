@@ -98,11 +98,16 @@ impl Format {
             Self::Vmdk => "vmdk",
         }
     }
+}
 
-    /// The format of a name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.name() == name)
+impl std::str::FromStr for Format {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|format| format.name() == name).ok_or_else(|| {
+            let known = Self::ALL.map(Self::name).join(", ");
+            format!("{name:?} is no format; known are {known}")
+        })
     }
 }
 
@@ -397,12 +402,12 @@ pub struct Run {
     pub forwards: Vec<Placed<Forward>>,
 }
 
-/// A port of the host that leads into the guest.
+/// A port of the host's loopback interface that leads to a port of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forward {
     /// UDP in place of TCP.
     pub udp: bool,
-    /// The host's port; 0 for any that is free.
+    /// The port on 127.0.0.1; 0 lets the system choose a free one.
     pub host: u16,
     /// The guest's port.
     pub guest: u16,

@@ -103,7 +103,7 @@ fn formats(top: &mut Section<'_, '_>, notes: &mut Notes<'_>) -> Vec<Placed<Forma
         return vec![Placed::nowhere(Format::Raw)];
     }
     let known = || Format::ALL.map(Format::name);
-    choices(names, notes, "format", Format::parse, &known())
+    choices(names, notes, "format", |name| name.parse().ok(), &known())
 }
 
 /// Words out of a known set.

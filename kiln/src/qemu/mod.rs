@@ -32,6 +32,9 @@ use std::sync::atomic::AtomicBool;
 
 use crate::{Cache, Error, Result, command};
 
+/// A port of the host's loopback interface that leads to a port of the guest.
+pub use crate::definition::Forward;
+
 /// The format of a disk's file. QEMU is told it and must not guess: a guest could write another
 /// format's header into a raw disk.
 pub use kiln_diskimg::container::Format;
@@ -97,7 +100,7 @@ impl Nic {
 }
 
 /// What a network card is plugged into.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Plugged {
     /// Nothing: it has carrier, and nobody answers.
@@ -112,6 +115,8 @@ pub enum Plugged {
     },
     /// A bridge of the host, by `qemu-bridge-helper`: root, or allowed by /etc/qemu/bridge.conf.
     Bridge(String),
+    /// A network between guests.
+    Lan(Lan),
 }
 
 impl Plugged {
@@ -130,56 +135,36 @@ impl Plugged {
             Self::Bridge(bridge) => {
                 format!("bridge,id=net{number},br={}", bridge.replace(',', ",,"))
             }
+            Self::Lan(lan) => lan.netdev(&format!("net{number}")),
         }
     }
 }
 
 /// A network card beyond the first.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Card {
     /// Its model. Default: virtio.
     pub model: Nic,
     /// What it is plugged into.
     pub plugged: Plugged,
+    /// Its address. Default: QEMU's, which is the same in every machine.
+    pub mac: Option<[u8; 6]>,
 }
 
 impl Card {
     /// A virtio card.
     #[must_use]
     pub fn new(plugged: Plugged) -> Self {
-        Self { model: Nic::Virtio, plugged }
+        Self { model: Nic::Virtio, plugged, mac: None }
     }
-}
 
-/// A port of the host's loopback interface that leads to a port of the guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Forward {
-    /// Whether it is UDP; else TCP.
-    pub udp: bool,
-    /// The port on 127.0.0.1; 0 lets the system choose a free one.
-    pub host: u16,
-    /// The port of the guest.
-    pub guest: u16,
-}
-
-/// A further network card, plugged into a network between guests.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Link {
-    /// The network.
-    pub lan: Lan,
-    /// The card's model.
-    pub nic: Nic,
-    /// The card's address, by which it differs from those of all other guests on the network.
-    pub mac: [u8; 6],
-}
-
-impl Link {
-    /// A virtio card with the address 52:54:00:4b:49:NUMBER (the prefix is QEMU's own).
+    /// A virtio card on a network between guests, with the address 52:54:00:4b:49:NUMBER (the
+    /// prefix is QEMU's own), by which it differs from those of the others there.
     #[must_use]
-    pub fn new(lan: &Lan, number: u8) -> Self {
-        Self { lan: lan.clone(), nic: Nic::Virtio, mac: [0x52, 0x54, 0, 0x4b, 0x49, number] }
+    pub fn on(lan: &Lan, number: u8) -> Self {
+        let mac = Some([0x52, 0x54, 0, 0x4b, 0x49, number]);
+        Self { mac, ..Self::new(Plugged::Lan(lan.clone())) }
     }
 }
 
@@ -216,8 +201,6 @@ pub struct Machine {
     pub rtc: Option<String>,
     /// Ports of the host that lead into the guest.
     pub forwards: Vec<Forward>,
-    /// Further network cards, after the first, on networks between guests.
-    pub links: Vec<Link>,
     /// Disks, in the order in which the firmware tries them.
     pub disks: Vec<Disk>,
     /// A kernel to start in place of what is on the disks.
@@ -244,7 +227,6 @@ impl Default for Machine {
             cards: Vec::new(),
             rtc: None,
             forwards: Vec::new(),
-            links: Vec::new(),
             disks: Vec::new(),
             kernel: None,
             accel: None,
@@ -334,22 +316,13 @@ impl Machine {
             }
             command.args(["-device", &format!("{},netdev=net0,romfile=", nic.device())]);
         }
-        for (index, link) in self.links.iter().enumerate() {
-            let id = format!("lan{index}");
-            let [a, b, c, d, e, f] = link.mac;
-            command.args(["-netdev", &link.lan.netdev(&id)]);
-            command.args([
-                "-device",
-                &format!(
-                    "{},netdev={id},romfile=,mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}",
-                    link.nic.device()
-                ),
-            ]);
-        }
         for (number, card) in (1..).zip(&self.cards) {
             command.args(["-netdev", &card.plugged.netdev(number)]);
-            let device = card.model.device();
-            command.args(["-device", &format!("{device},netdev=net{number},romfile=")]);
+            let mut device = format!("{},netdev=net{number},romfile=", card.model.device());
+            if let Some([a, b, c, d, e, f]) = card.mac {
+                device += &format!(",mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+            }
+            command.args(["-device", &device]);
         }
         if let Some(rtc) = &self.rtc {
             command.args(["-rtc", &format!("base={rtc}")]);
