@@ -4,9 +4,11 @@
 //! Both start with Nomad and /init as programs that are there. Three situations: nothing is kept of
 //! earlier builds (so packages are fetched), everything is, and one small file is another one. The
 //! script is spared some of the work: it is given the list of files that our build found out, so that
-//! it neither resolves libraries nor chooses modules, and it makes no manifest.
+//! it neither resolves libraries nor chooses modules; its few files of no package are there (as text of
+//! the same length); and it makes no manifest.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
@@ -33,8 +35,18 @@ kernel=$(ls root/boot/vmlinuz-* | head -n 1)
 release=${kernel#root/boot/vmlinuz-}
 rm -rf tree input images tmp
 mkdir tree input
-# What is in no package is there already.
-(cd root && cpio --quiet -pdm ../tree < ../files 2> /dev/null) || true
+cd root
+for name in bin sbin lib lib64; do
+  if [ ! -L $name ]; then
+    mkdir -p usr/$name
+    cp -al $name/. usr/$name/
+    rm -r $name
+    ln -s usr/$name $name
+  fi
+done
+# What is in no package comes after it.
+cpio --quiet -pdm ../tree < ../files 2> /dev/null || true
+cd ..
 cp -a add/. tree/
 depmod -b tree "$release" 2> /dev/null || true
 (cd tree && find . -mindepth 1 | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) |
@@ -194,9 +206,23 @@ impl Peer {
         fs::rename(add.join("debs"), self.directory.join("debs"))?;
         fs::copy(&ours.nomad, add.join("usr/local/bin/nomad"))?;
         fs::copy(&ours.init, add.join("init"))?;
-        let paths = manifest.files.iter().map(|file| file.path.trim_start_matches('/'));
-        let list: String = paths.map(|path| format!("{path}\n")).collect();
+        let list: String = manifest.files.iter().map(|file| format!("{}\n", file.path)).collect();
         fs::write(self.directory.join("files"), list)?;
+        for file in &manifest.files {
+            let path = add.join(&file.path);
+            let own = file.package.is_none() && file.input.is_none() && !path.exists();
+            if !own || file.path.contains("lib/modules/") {
+                continue;
+            }
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            match (&file.target, file.size) {
+                (Some(target), _) if !target.starts_with("usr/") => symlink(target, &path)?,
+                (None, Some(size)) => fs::write(&path, vec![b'#'; usize::try_from(size)?])?,
+                _ => {}
+            }
+        }
         Ok(())
     }
 

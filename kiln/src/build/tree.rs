@@ -244,19 +244,25 @@ fn programs(
         } else {
             Root::placed(&program.from, &program.to)
         };
-        let root = root.because(&program.why);
-        // One after the other first, so that each problem has its line.
-        match resolver.closure_of(std::slice::from_ref(&root)) {
-            Ok(_) => roots.push(root),
-            Err(error) => problems.note(
-                program.at,
-                format!("{error}; a package that has it belongs into [packages] pick"),
-            ),
-        }
+        roots.push(root.because(&program.why));
     }
-    let Some(closure) = problems.take(None, resolver.closure_of(&roots).map_err(Error::from))
-    else {
-        return;
+    let closure = match resolver.closure_of(&roots) {
+        Ok(closure) => closure,
+        Err(together) => {
+            // One after the other, so that each problem has its line.
+            let mut alone = 0;
+            for (root, program) in roots.iter().zip(&found) {
+                if let Err(error) = resolver.closure_of(std::slice::from_ref(root)) {
+                    let hint = "a package that has it belongs into [packages] pick";
+                    problems.note(program.at, format!("{error}; {hint}"));
+                    alone += 1;
+                }
+            }
+            if alone == 0 {
+                problems.note(None, together.to_string());
+            }
+            return;
+        }
     };
     let mut needed = Tree::new();
     let done = closure.add_to(&mut needed, &host::Policy::default()).map_err(Error::from);

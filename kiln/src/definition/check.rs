@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kiln_supervisor::{Graph, ServiceSpec};
 
 use super::place::{Place, Problem, hint};
-use super::{Content, Definition, FileEntry, InitSource, PartitionContent, PartitionSize};
+use super::{Content, Definition, InitSource, PartitionContent, PartitionSize};
 
 /// Longest name of a system: it becomes a host name and, in capitals, a volume label.
 const NAME_MAX: usize = 11;
@@ -87,10 +87,9 @@ fn is_plain(path: &str) -> bool {
 
 fn files(definition: &Definition, problems: &mut Vec<Problem>) {
     let entries = &definition.files;
-    let named = |entry: &FileEntry| entry.content.value.clone();
     let paths = entries
         .iter()
-        .filter(|entry| !matches!(named(entry), Content::Tree(_)))
+        .filter(|entry| !matches!(entry.content.value, Content::Tree(_)))
         .flat_map(|entry| entry.paths.iter().map(|path| (path.value.as_str(), path.at)));
     twice("path", paths, problems);
     for entry in entries {
