@@ -178,5 +178,15 @@ fn report([ours, peer]: &[Vec<Vec<Phase>>; 2]) -> Report {
             report.add(name.unwrap_or("together"), who, Unit::Seconds, samples);
         }
     }
+    // The machine's own load changes from minute to minute and meets both of a round alike.
+    let total = |phases: &Vec<Phase>| phases.iter().map(|phase| phase.seconds).sum::<f64>();
+    let mut pairs: Vec<f64> =
+        ours.iter().zip(peer).map(|(ours, peer)| total(ours) / total(peer)).collect();
+    pairs.sort_by(f64::total_cmp);
+    if let (Some(low), Some(high)) =
+        (pairs.get((pairs.len().max(1) - 1) / 2), pairs.get(pairs.len() / 2))
+    {
+        report.note(format!("ours over theirs, round by round: {:.2}", f64::midpoint(*low, *high)));
+    }
     report
 }

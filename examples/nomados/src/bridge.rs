@@ -9,7 +9,7 @@ use kiln_tree::{Node, Tree};
 pub const PACKAGES: &[&str] =
     &["containernetworking-plugins", "iptables", "libmnl0", "libnftnl11", "libxtables12"];
 /// The nft variant of iptables, whose rules live in nf_tables.
-pub const IPTABLES: &str = "/usr/sbin/xtables-nft-multi";
+const IPTABLES: &str = "/usr/sbin/xtables-nft-multi";
 /// What it is called by. Debian makes these links when the package is configured.
 pub const IPTABLES_NAMES: &[&str] = &[
     "ip6tables",
