@@ -162,7 +162,8 @@ impl fmt::Display for Report {
 }
 
 /// The middle of sorted values, or the mean of the two in the middle; not a number for none.
-fn median(sorted: &[f64]) -> f64 {
+#[must_use]
+pub fn median(sorted: &[f64]) -> f64 {
     let middle = sorted.len() / 2;
     match (sorted.get(middle), sorted.len() % 2) {
         (Some(upper), 0) => {

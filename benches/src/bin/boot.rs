@@ -13,7 +13,7 @@ use kiln::definition::Format;
 use kiln::disk::Boot;
 use kiln::{Cache, Progress, cache, debian};
 use kiln_benches::arguments::Common;
-use kiln_benches::report::{Report, Unit};
+use kiln_benches::report::{Report, Unit, median};
 use kiln_diskimg::boot::syslinux::Loader;
 use kiln_diskimg::container;
 use kiln_initramfs::{Compression, cpio, write_image};
@@ -183,10 +183,6 @@ fn report([ours, peer]: &[Vec<Vec<Phase>>; 2]) -> Report {
     let mut pairs: Vec<f64> =
         ours.iter().zip(peer).map(|(ours, peer)| total(ours) / total(peer)).collect();
     pairs.sort_by(f64::total_cmp);
-    if let (Some(low), Some(high)) =
-        (pairs.get((pairs.len().max(1) - 1) / 2), pairs.get(pairs.len() / 2))
-    {
-        report.note(format!("ours over theirs, round by round: {:.2}", f64::midpoint(*low, *high)));
-    }
+    report.note(format!("ours over theirs, round by round: {:.2}", median(&pairs)));
     report
 }

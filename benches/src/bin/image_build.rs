@@ -8,6 +8,7 @@
 //! the same length); and it makes no manifest.
 
 use std::fs;
+use std::ops::RangeFrom;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -23,6 +24,9 @@ use kiln_benches::{Result, machine};
 /// The peers' programs.
 const PROGRAMS: [&str; 8] =
     ["mmdebstrap", "genimage", "cpio", "zstd", "mcopy", "mkfs.vfat", "syslinux", "depmod"];
+/// Who is compared.
+const OURS: &str = "kiln";
+const THEIRS: &str = "mmdebstrap, cpio, genimage";
 /// What the files of the image are from.
 const PACKAGES: &str =
     "libc6,busybox-static,ca-certificates,containernetworking-plugins,iptables,linux-image-amd64";
@@ -90,10 +94,10 @@ fn measure(arguments: &Arguments) -> Result<Report> {
     if !machine::are_installed(&PROGRAMS) {
         return Ok(report);
     }
-    let quiet = Progress::on_stderr();
+    let progress = Progress::on_stderr();
     let recipe = go::PROGRAMS.iter().find(|program| program.name == "nomad");
-    let nomad = go::build(&Cache::of_workspace(), recipe.ok_or("no recipe for Nomad")?, &quiet)?;
-    let init = guest::build("nomados-init", "nomados-init", &quiet)?;
+    let nomad = go::build(&Cache::of_workspace(), recipe.ok_or("no recipe for Nomad")?, &progress)?;
+    let init = guest::build("nomados-init", "nomados-init", &progress)?;
     let own = std::env::current_exe()?.with_file_name("nomados");
     if !own.is_file() {
         return Err(
@@ -109,54 +113,47 @@ fn measure(arguments: &Arguments) -> Result<Report> {
     let peer = Peer { directory: work.join("peer") };
     peer.prepare(&Manifest::read(&ours.out)?, &ours)?;
 
-    let n = arguments.common.n;
-    let who = ["kiln", "mmdebstrap, cpio, genimage"];
-    let mut contest = |what: &str, run: &mut dyn FnMut(usize) -> Result<()>| -> Result<()> {
-        let run = std::cell::RefCell::new(run);
-        let run = &run;
-        let mut contenders: Vec<Contender<'_>> = (0..)
-            .zip(who)
-            .map(|(turn, who)| Contender::timed(who, move || (run.borrow_mut())(turn)))
-            .collect();
-        let samples = take_turns(n, &mut contenders)?;
-        report.contest(what, Unit::Seconds, &contenders, samples);
+    let mut contest = |what: &str, contenders: &mut [Contender<'_>]| -> Result<()> {
+        let samples = take_turns(arguments.common.n, contenders)?;
+        report.contest(what, Unit::Seconds, contenders, samples);
         Ok(())
     };
-    contest("nothing kept", &mut |turn| match turn {
-        0 => {
-            fs::remove_dir_all(&ours.cache)?;
-            ours.build(None)
-        }
-        _ => {
-            peer.forget()?;
-            peer.bootstrap()?;
-            peer.pack()
-        }
-    })?;
-    contest("everything kept", &mut |turn| match turn {
-        0 => ours.build(None),
-        _ => {
-            peer.bootstrap()?;
-            peer.pack()
-        }
-    })?;
-    let mut number = 0_u32;
-    contest("one file changed", &mut |turn| {
-        number += 1;
-        let text = format!("{number}\n");
-        match turn {
-            0 => {
-                let path = work.join("issue");
-                fs::write(&path, text)?;
-                ours.build(Some(&path))
-            }
-            _ => {
-                fs::write(peer.directory.join("add/etc/issue"), text)?;
+    let from_kept = || peer.bootstrap().and_then(|()| peer.pack());
+    contest(
+        "nothing kept",
+        &mut [
+            Contender::timed(OURS, || {
+                fs::remove_dir_all(&ours.cache)?;
+                ours.build(None)
+            }),
+            Contender::timed(THEIRS, || peer.forget().and_then(|()| from_kept())),
+        ],
+    )?;
+    contest(
+        "everything kept",
+        &mut [Contender::timed(OURS, || ours.build(None)), Contender::timed(THEIRS, from_kept)],
+    )?;
+    let issue = work.join("issue");
+    let (mut own_numbers, mut their_numbers) = (0.., 0..);
+    contest(
+        "one file changed",
+        &mut [
+            Contender::timed(OURS, || {
+                fs::write(&issue, number(&mut own_numbers))?;
+                ours.build(Some(&issue))
+            }),
+            Contender::timed(THEIRS, || {
+                fs::write(peer.directory.join("add/etc/issue"), number(&mut their_numbers))?;
                 peer.pack()
-            }
-        }
-    })?;
+            }),
+        ],
+    )?;
     Ok(report)
+}
+
+/// The next text of the file that changes.
+fn number(numbers: &mut RangeFrom<u32>) -> String {
+    format!("{}\n", numbers.next().unwrap_or_default())
 }
 
 fn run(command: &mut Command) -> Result<()> {

@@ -1,7 +1,6 @@
 //! The build of NomadOS: its definition file, `image.toml`, with what the command line says
 //! differently, and what is known about Nomad's configuration alone.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -156,7 +155,7 @@ pub fn build(options: &Options, progress: &Progress) -> Result<Report> {
     how.found = check_config(options, &definition)?;
     how.formats.clone_from(&options.formats);
     if let Some(nomad) = &options.nomad {
-        if !is_elf(nomad).with_context(|| format!("--nomad: read {}", nomad.display()))? {
+        if !build::is_elf(nomad).with_context(|| format!("--nomad: read {}", nomad.display()))? {
             how.found.push(format!("--nomad {}: it is no program (no ELF file)", nomad.display()));
         }
         how.inputs.insert("nomad".into(), nomad.clone());
@@ -184,12 +183,6 @@ fn check_config(options: &Options, definition: &Definition) -> Result<Vec<String
     let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
     let shown = options.config.as_ref().unwrap_or(&path).display().to_string();
     Ok(config::problems(&shown, &text, options.allow_secrets))
-}
-
-fn is_elf(path: &Path) -> std::io::Result<bool> {
-    let mut start = Vec::new();
-    std::fs::File::open(path)?.take(4).read_to_end(&mut start)?;
-    Ok(start == b"\x7fELF")
 }
 
 /// What NomadOS asks of a kernel.

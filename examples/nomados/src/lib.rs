@@ -5,7 +5,6 @@
 
 pub mod agent;
 pub mod artifact;
-pub mod bridge;
 pub mod build;
 pub mod cluster;
 pub mod config;

@@ -6,9 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use kiln::Progress;
-use kiln::machine;
 use kiln::qemu::{Bus, Card, Disk, Format, Forward, Machine, Nic, Vm, format_of};
+use kiln::{Progress, machine};
 use serde::Serialize;
 use serde_json::Value;
 

@@ -18,7 +18,7 @@ use kiln_initramfs::Compression;
 use kiln_tree::Source;
 
 pub use plan::{Plan, plan};
-pub use tree::{NETWORK, SERVICES};
+pub use tree::{NETWORK, SERVICES, is_elf};
 
 use crate::definition::{Definition, Format};
 use crate::disk::Boot;

@@ -219,7 +219,7 @@ fn programs(
             Content::File(path) => (definition.host_path(path), None),
             _ => continue,
         };
-        for path in entry.paths.iter().filter(|_| is_elf(&from)) {
+        for path in entry.paths.iter().filter(|_| is_elf(&from).unwrap_or(false)) {
             found.push(Program {
                 from: from.clone(),
                 picked: picked.clone(),
@@ -275,10 +275,14 @@ fn programs(
     }
 }
 
-fn is_elf(path: &Path) -> bool {
-    let mut magic = [0; 4];
-    std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok()
-        && magic == *b"\x7fELF"
+/// Whether a file begins as programs and libraries do.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn is_elf(path: &Path) -> std::io::Result<bool> {
+    let mut start = Vec::new();
+    std::fs::File::open(path)?.take(4).read_to_end(&mut start)?;
+    Ok(start == b"\x7fELF")
 }
 
 /// One path of one `[[file]]`, which goes before what packages have there.

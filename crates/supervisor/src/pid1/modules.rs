@@ -149,22 +149,20 @@ impl Loader {
         let early = before_their_bus(&network);
         let mut shared: BTreeSet<String> = self.paths(&network).collect();
         shared.extend(self.paths(early));
-        let mut together = BTreeSet::new();
-        let beside = std::thread::scope(|scope| {
+        let (together, beside) = std::thread::scope(|scope| {
             let thread = std::thread::Builder::new();
             let work = || {
                 let mut report = Report::default();
                 let _ = cards.insert(early, &mut report);
-                report.add(cards.rounds(network.clone(), max_rounds, &of_cards, is_network));
+                report.add(cards.rounds(network, max_rounds, &of_cards, is_network));
                 report
             };
             let thread = thread.spawn_scoped(scope, work);
-            let apart: BTreeSet<String>;
-            (together, apart) = modaliases(sysfs)
+            let (together, apart): (BTreeSet<String>, BTreeSet<String>) = modaliases(sysfs)
                 .into_iter()
                 .partition(|alias| self.paths([alias]).any(|path| shared.contains(&path)));
             self.take_in(apart, &mut report);
-            thread.ok().and_then(|thread| thread.join().ok())
+            (together, thread.ok().and_then(|thread| thread.join().ok()))
         });
         if let Some(beside) = beside {
             report.add(beside);

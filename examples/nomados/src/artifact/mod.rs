@@ -2,6 +2,7 @@
 //! downloads and runs it. What Nomad Init's author proposed for Podman, and Podman is what there is.
 
 pub mod archive;
+mod iptables;
 
 use std::path::{Path, PathBuf};
 
@@ -10,8 +11,6 @@ use kiln::{Cache, Error, Progress, cache, debian, digest};
 use kiln_initramfs::elf::{self, Resolver, Root};
 use kiln_tree::{Node, Tree, host};
 use serde_json::{Value, json};
-
-use crate::bridge;
 
 /// The packages that Podman and its helpers are from, with those of all libraries that they need.
 const PACKAGES: &[&str] = &[
@@ -128,13 +127,13 @@ pub struct Made {
 /// # Errors
 /// Those of getting packages; a library that none of them has, by name.
 pub fn podman_tree(cache: &Cache) -> Result<Tree> {
-    let packages: Vec<&str> = PACKAGES.iter().chain(bridge::PACKAGES).copied().collect();
+    let packages: Vec<&str> = PACKAGES.iter().chain(iptables::PACKAGES).copied().collect();
     let sysroot = debian::sysroot(cache, &packages)?;
     let mut options = elf::Options::new(&sysroot);
     options.ld_cache = false;
     let mut roots: Vec<Root> =
         PROGRAMS.iter().map(|(path, why)| Root::in_sysroot(*path).because(*why)).collect();
-    roots.extend(bridge::iptables());
+    roots.extend(iptables::roots());
     let closure = Resolver::new(options)
         .and_then(|mut resolver| resolver.closure_of(&roots))
         .map_err(Error::from)
@@ -145,7 +144,7 @@ pub fn podman_tree(cache: &Cache) -> Result<Tree> {
         tree.insert(name, Node::symlink(format!("usr/{name}")).because("merged /usr"))?;
     }
     closure.add_to(&mut tree, &host::Policy::default()).map_err(Error::from)?;
-    bridge::add_links(&mut tree)?;
+    iptables::add_links(&mut tree)?;
     for path in SETTINGS {
         let from = sysroot.join(path);
         if from.is_dir() {

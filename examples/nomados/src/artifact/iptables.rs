@@ -6,12 +6,12 @@ use kiln_initramfs::elf::Root;
 use kiln_tree::{Node, Tree};
 
 /// The packages with all of it, and CNI's plugins.
-pub const PACKAGES: &[&str] =
+pub(super) const PACKAGES: &[&str] =
     &["containernetworking-plugins", "iptables", "libmnl0", "libnftnl11", "libxtables12"];
 /// The nft variant of iptables, whose rules live in nf_tables.
 const IPTABLES: &str = "/usr/sbin/xtables-nft-multi";
 /// What it is called by. Debian makes these links when the package is configured.
-pub const IPTABLES_NAMES: &[&str] = &[
+const IPTABLES_NAMES: &[&str] = &[
     "ip6tables",
     "ip6tables-restore",
     "ip6tables-save",
@@ -20,7 +20,7 @@ pub const IPTABLES_NAMES: &[&str] = &[
     "iptables-save",
 ];
 /// The extensions that the plugins and container runtimes use: matches and targets.
-pub const EXTENSIONS: &[&str] = &[
+const EXTENSIONS: &[&str] = &[
     "libip6t_REJECT",
     "libipt_REJECT",
     "libxt_DNAT",
@@ -39,8 +39,7 @@ pub const EXTENSIONS: &[&str] = &[
 ];
 
 /// The program and its extensions, to be added with what they need themselves.
-#[must_use]
-pub fn iptables() -> Vec<Root> {
+pub(super) fn roots() -> Vec<Root> {
     let program =
         Root::in_sysroot(IPTABLES).because("what sets up container networks calls iptables");
     let extensions = EXTENSIONS.iter().map(|name| {
@@ -54,7 +53,7 @@ pub fn iptables() -> Vec<Root> {
 ///
 /// # Errors
 /// When the tree has one of them already.
-pub fn add_links(tree: &mut Tree) -> Result<()> {
+pub(super) fn add_links(tree: &mut Tree) -> Result<()> {
     for name in IPTABLES_NAMES {
         let link = Node::symlink("xtables-nft-multi").because("a name of iptables");
         tree.insert(format!("usr/sbin/{name}"), link)?;
