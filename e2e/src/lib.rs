@@ -12,12 +12,13 @@ pub mod jobs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use kiln::definition::Format;
 use kiln::{Progress, cache};
 use nomados::build;
@@ -58,6 +59,16 @@ pub fn with_raw_exec(out: &Path) -> Result<build::Options> {
     let mut options = build::Options::new(out);
     options.config = Some(path);
     Ok(options)
+}
+
+/// Copies a directory of the host with all that is in it.
+///
+/// # Errors
+/// When `cp` fails.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    let done = Command::new("cp").arg("-r").arg(from).arg(to).status()?;
+    ensure!(done.success(), "cp {} {}: {done}", from.display(), to.display());
+    Ok(())
 }
 
 /// Starts a NomadOS, and prints its console if the test fails from here on.

@@ -5,12 +5,16 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use kiln::linux::{Configured, Recipe, Source, configure};
-use kiln::{Cache, Error, Progress};
+use kiln::{Cache, Error, Progress, debian};
 use kiln_kconfig::{Cause, Declarations, DotConfig, Value, dropped};
 
 const SOURCE: &str = "linux-source-6.1";
 /// Options that something implies although they are hidden.
 const IMPLIED: [&str; 2] = ["IMA_SECURE_AND_OR_TRUSTED_BOOT", "STRICT_DEVMEM"];
+
+fn source() -> Result<Source, Error> {
+    debian::kernel_source(&Cache::of_workspace(), SOURCE)
+}
 
 fn configured(recipe: &Recipe) -> Result<Configured, Error> {
     configure(&Cache::of_workspace(), recipe, &Progress::quiet())
@@ -18,7 +22,7 @@ fn configured(recipe: &Recipe) -> Result<Configured, Error> {
 
 #[test]
 fn nothing_of_nomados_kernel_is_dropped_and_all_requirements_are_met() -> Result<()> {
-    let recipe = nomados::linux::recipe(Source::debian(SOURCE))?;
+    let recipe = nomados::linux::recipe(source()?)?;
     let configured = configured(&recipe)?;
     let config = &configured.config;
     assert_eq!(config.get("MODULES"), Some(Value::NO));
@@ -40,7 +44,7 @@ fn nothing_of_nomados_kernel_is_dropped_and_all_requirements_are_met() -> Result
 
 #[test]
 fn what_the_source_drops_is_told_at_once_with_who_asked_and_why() -> Result<()> {
-    let mut recipe = Recipe::new(Source::debian(SOURCE));
+    let mut recipe = Recipe::new(source()?);
     recipe.requirements = Some(nomados::build::requirements()?);
     let text = "\
 CONFIG_BPF_SYSCALL=y
@@ -89,7 +93,7 @@ CONFIG_EXT4_FS=yes
 /// that is off is judged by whether the source's own `conf` wrote a line for it.
 #[test]
 fn dependencies_are_found_unmet_just_where_the_kernels_own_conf_hides_an_option() -> Result<()> {
-    let recipe = nomados::linux::recipe(Source::debian(SOURCE))?;
+    let recipe = nomados::linux::recipe(source()?)?;
     let configured = configured(&recipe)?;
     let tree = Declarations::read(&configured.source.path, "x86")?;
     assert!(tree.len() > 10_000, "{} options", tree.len());

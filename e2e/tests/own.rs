@@ -1,7 +1,5 @@
 //! The README's "Make your own", as it stands there.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -9,7 +7,7 @@ use kiln::cache::workspace_root;
 use kiln::manifest::Manifest;
 use kiln::qemu::{Forward, Machine};
 use kiln::{build, definition, machine};
-use kiln_e2e::get_until;
+use kiln_e2e::{copy, get_until};
 
 /// The README's TOML blocks of that section, in order.
 fn blocks() -> Result<Vec<String>> {
@@ -19,12 +17,6 @@ fn blocks() -> Result<Vec<String>> {
     let section = section.split("\n## ").next().unwrap_or_default();
     let blocks = section.split("```toml\n").skip(1);
     Ok(blocks.filter_map(|block| Some(block.split("```").next()?.to_owned())).collect())
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    let done = Command::new("cp").arg("-r").arg(from).arg(to).status()?;
-    ensure!(done.success(), "cp {} {}: {done}", from.display(), to.display());
-    Ok(())
 }
 
 #[test]

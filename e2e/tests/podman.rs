@@ -1,14 +1,16 @@
 //! Podman as Nomad Init's author proposed it: a job of type system downloads it and runs it as a
-//! daemon; its API runs a container.
+//! daemon; its API runs a container. And Podman that an image carries.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use kiln::{Cache, Progress, debian, digest};
-use kiln_e2e::{Server, get_until, images, start};
+use kiln::cache::workspace_root;
+use kiln::definition::Format;
+use kiln::{Cache, Progress, archive, debian, digest};
+use kiln_e2e::{Server, copy, get_until, images, start, with_raw_exec};
 use kiln_tree::{Metadata, Node, Tree, host};
 use nomados::agent::batch_job;
-use nomados::artifact::{self, archive};
+use nomados::artifact;
 use nomados::run::Options;
 use serde_json::{Value, json};
 
@@ -27,7 +29,7 @@ fn busybox() -> Result<Vec<u8>> {
         tree.insert(format!("bin/{name}"), Node::symlink("busybox"))?;
     }
     tree.insert("tmp", Node::directory().with(Metadata::new(0o1777)))?;
-    archive::write(&tree, Vec::new())
+    Ok(archive::write(&tree, Vec::new())?)
 }
 
 /// Podman's API.
@@ -57,10 +59,10 @@ impl Podman {
 fn a_job_downloads_podman_and_its_api_runs_a_container() -> Result<()> {
     let quiet = Progress::quiet();
     let directory = tempfile::tempdir()?;
-    let file = directory.path().join("podman.tar.gz");
-    let made = artifact::podman(&Cache::of_workspace(), &file, "http://unused", "unused", &quiet)?;
-    println!("podman: {} files, {} bytes, {} packed", made.files, made.unpacked, made.len);
-    let bytes = std::fs::read(&file)?;
+    let how = kiln::build::Options::default();
+    let (made, _) = artifact::podman(&how, directory.path(), "http://unused", "unused", &quiet)?;
+    println!("podman: {made}");
+    let bytes = std::fs::read(directory.path().join("podman.tar.gz"))?;
     let sha256 = digest::of_bytes(&bytes);
     let archive = Server::start(bytes)?;
     let page = Server::start("a page from the host\n")?;
@@ -129,6 +131,45 @@ fn a_job_downloads_podman_and_its_api_runs_a_container() -> Result<()> {
     let look = batch_job("look", "raw_exec", "mount; test -c /dev/null && test -d /proc/1");
     let mounts = guest.running.run_job(&look, &quiet)?;
     ensure!(!mounts.contains("containers") && !mounts.contains("overlay"), "{mounts}");
+    guest.running.shut_down(&quiet)?;
+    Ok(())
+}
+
+/// A container with a network of its own asks the host for a page.
+const RUN: &str = r"set -e
+mkdir -p root/bin root/tmp
+cp /usr/bin/busybox root/bin/sh
+tar -c -C root . | podman import --quiet - localhost/busybox >/dev/null
+podman run --rm --hostname inside localhost/busybox /bin/sh -c 'hostname; wget -q -O - PAGE'
+podman info --format '{{.Host.NetworkBackend}} {{.Host.OCIRuntime.Name}} {{.Store.GraphDriverName}}'
+";
+
+#[test]
+fn an_image_with_the_package_runs_containers_by_itself() -> Result<()> {
+    let quiet = Progress::quiet();
+    let directory = tempfile::tempdir()?;
+    let own = directory.path().join("nomados");
+    copy(&workspace_root().join("examples/nomados"), &own)?;
+    let file = own.join("image.toml");
+    let text = std::fs::read_to_string(&file)?;
+    let install = "[packages]\ninstall = [\"podman\", \"crun\", \"netavark\", \"aardvark-dns\"]\n";
+    std::fs::write(&file, text.replacen("[packages]\n", install, 1))?;
+    let out = directory.path().join("out");
+    let mut options = with_raw_exec(&out)?;
+    options.definition = file;
+    options.formats = vec![Format::Initramfs];
+    let report = nomados::build::build(&options, &quiet)?;
+    println!("with podman: {report}");
+
+    let page = Server::start("a page from the host\n")?;
+    let image = report.bootable().context("nothing to boot")?;
+    let mut guest = start(&Options::new(image))?;
+    guest.running.wait_ready(&quiet)?;
+    let script = RUN.replace("PAGE", &format!("http://10.0.2.2:{}/page", page.port));
+    let said = guest.running.run_job(&batch_job("podman", "raw_exec", &script), &quiet)?;
+    for expected in ["inside\n", "a page from the host\n", "netavark crun overlay\n"] {
+        ensure!(said.contains(expected), "{expected:?} is not in {said:?}");
+    }
     guest.running.shut_down(&quiet)?;
     Ok(())
 }

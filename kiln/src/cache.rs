@@ -117,14 +117,29 @@ pub fn workspace_root() -> PathBuf {
 /// # Errors
 /// [`Error::Io`].
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or_else(|| Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".writing-")
-        .tempfile_in(parent)
-        .map_err(Error::io("create a file in", parent))?;
+    let mut file = beside(path)?;
     std::io::Write::write_all(&mut file, bytes).map_err(Error::io("write", path))?;
     persist(file, path)
+}
+
+/// Copies a file beside its place and renames it into it.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn copy_file(from: &Path, path: &Path) -> Result<()> {
+    let file = beside(path)?;
+    std::fs::copy(from, file.path()).map_err(Error::io("copy to", path))?;
+    persist(file, path)
+}
+
+/// A file in the directory of another, to be [persisted](persist) as that.
+pub(crate) fn beside(path: &Path) -> Result<tempfile::NamedTempFile> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or_else(|| Path::new("."));
+    tempfile::Builder::new()
+        .prefix(".writing-")
+        .tempfile_in(parent)
+        .map_err(Error::io("create a file in", parent))
 }
 
 /// Renames a finished temporary file into place, with the permissions that a file made by hand

@@ -78,7 +78,7 @@ fn split(tree: &Tree) -> Result<(Tree, Tree)> {
 }
 
 /// A name for the archive of a tree: two trees with the same name give the same archive.
-fn key(tree: &Tree, records: &[FileRecord], compression: Compression) -> String {
+pub(crate) fn key(tree: &Tree, records: &[FileRecord], compression: Compression) -> String {
     let digests: BTreeMap<&str, &str> = records
         .iter()
         .filter_map(|record| Some((record.path.as_str(), record.sha256.as_deref()?)))

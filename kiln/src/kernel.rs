@@ -8,8 +8,23 @@ use kiln_kconfig::{DotConfig, Requirements, Value};
 use kiln_kmod::Index;
 use kiln_tree::{Node, Tree, host};
 
-use crate::debian::Kernel;
 use crate::{Cache, Error, Result, digest};
+
+/// A kernel and what belongs to it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Kernel {
+    /// The bootable image.
+    pub image: PathBuf,
+    /// `lib/modules/RELEASE`; nothing for a kernel of the user's own that needs none.
+    pub modules: Option<PathBuf>,
+    /// Its configuration.
+    pub config: PathBuf,
+    /// Its release, as `uname -r` says it.
+    pub release: String,
+    /// The package it is from, or the source that it was built from.
+    pub package: String,
+}
 
 /// A kernel of the user's own; without modules when everything that it needs is built in.
 ///

@@ -7,6 +7,7 @@
 //! [`diff`] and [`picture`]), what is in an image that is at hand ([`inspect`]), and how it is run
 //! ([`qemu`]).
 
+pub mod archive;
 pub mod build;
 pub mod cache;
 pub mod command;

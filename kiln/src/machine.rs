@@ -73,8 +73,7 @@ pub fn bootable(path: &Path) -> Result<PathBuf> {
         return Ok(path.to_path_buf());
     }
     let manifest = Manifest::read(path)?;
-    let artifact = manifest.artifacts.iter().find(|artifact| artifact.kind != "kernel");
-    let artifact = artifact.ok_or_else(|| {
+    let artifact = manifest.bootable().ok_or_else(|| {
         Error::input(path.display().to_string(), "its manifest.json names nothing that boots")
     })?;
     Ok(path.join(&artifact.path))

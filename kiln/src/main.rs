@@ -116,7 +116,7 @@ struct Source {
     /// The definition
     #[arg(default_value = "image.toml")]
     file: PathBuf,
-    /// What to make, in place of what the definition says: initramfs, raw, qcow2, vmdk
+    /// What to make, in place of what the definition says: initramfs, raw, qcow2, vmdk, tar, tar.gz, tar.zst
     #[arg(long, value_delimiter = ',')]
     format: Vec<Format>,
     /// A file in place of an input of the definition

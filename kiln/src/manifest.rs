@@ -14,6 +14,7 @@ use std::path::Path;
 use kiln_initramfs::manifest::FileRecord;
 use serde::{Deserialize, Serialize};
 
+use crate::definition::Format;
 use crate::{Error, Result, cache, digest};
 
 /// The format that is written, and the only one that is read.
@@ -30,7 +31,7 @@ const LONGEST: u64 = 512 << 20;
 pub struct Artifact {
     /// Its name in the output directory.
     pub path: String,
-    /// What it is: `kernel`, `initramfs`, `raw`, `qcow2`, `vmdk`.
+    /// What it is: `kernel`, or the name of a [format](crate::definition::Format).
     pub kind: String,
     /// Its length in bytes.
     pub size: u64,
@@ -185,9 +186,11 @@ pub struct Manifest {
     /// The system's version, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// The kernel's release.
-    pub kernel: String,
-    /// The kernel's command line.
+    /// The kernel's release, where there is a kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// The kernel's command line; empty without a kernel.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub command_line: String,
     /// What was made.
     pub artifacts: Vec<Artifact>,
@@ -202,20 +205,15 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// A manifest without artifacts, packages and inputs yet; these are then put into its fields.
+    /// A manifest of these files; everything else is then put into its fields.
     #[must_use]
-    pub fn new<F: Into<FileEntry>>(
-        name: &str,
-        kernel: &str,
-        command_line: &str,
-        files: impl IntoIterator<Item = F>,
-    ) -> Self {
+    pub fn new<F: Into<FileEntry>>(name: &str, files: impl IntoIterator<Item = F>) -> Self {
         Self {
             format: FORMAT,
             name: name.into(),
             version: None,
-            kernel: kernel.into(),
-            command_line: command_line.into(),
+            kernel: None,
+            command_line: String::new(),
             artifacts: Vec::new(),
             packages: Vec::new(),
             inputs: Vec::new(),
@@ -227,6 +225,15 @@ impl Manifest {
     #[must_use]
     pub fn package(&self, name: &str) -> Option<&PackageRecord> {
         self.packages.iter().find(|package| package.name == name)
+    }
+
+    /// The first artifact that can be booted.
+    #[must_use]
+    pub fn bootable(&self) -> Option<&Artifact> {
+        let boots = |artifact: &&Artifact| {
+            artifact.kind.parse().is_ok_and(|format: Format| !format.is_archive())
+        };
+        self.artifacts.iter().find(boots)
     }
 
     /// What the image's files take together, in bytes, before any compression.

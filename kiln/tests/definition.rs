@@ -142,10 +142,38 @@ fn a_syntax_error_has_its_place() {
 }
 
 #[test]
+fn a_tree_that_nothing_boots_needs_neither_kernel_nor_init_and_can_be_archived_only() {
+    let definition = Definition::parse("name = \"x\"\n", Path::new("image.toml")).unwrap();
+    assert!(definition.kernel.is_none() && definition.init.is_none());
+    assert_eq!(definition.formats[0].value, Format::TarGz);
+    let text = r#"
+name = "x"
+formats = ["tar", "raw"]
+[[service]]
+name = "a"
+command = ["/a"]
+[network]
+[disk]
+size = "1GiB"
+"#;
+    insta::assert_snapshot!(problems(text), @r"
+    the image cannot be built:
+      - image.toml:3:19: raw needs a [kernel], and there is none
+      - image.toml:4:1: [[service]] without [init]: no process 1 would read it
+      - image.toml:7:1: [network] without [init]: no process 1 would read it
+      - image.toml:9:8: [disk] without [kernel]: nothing could be started from it
+    ");
+    // A section that cannot be read is not one that is not there.
+    let broken = problems("name = \"x\"\n[kernel]\n");
+    assert!(broken.contains("[kernel] needs one of"), "{broken}");
+}
+
+#[test]
 fn the_definitions_of_the_examples_are_good() {
     let root = kiln::cache::workspace_root();
     let definition = Definition::read(&root.join("examples/nomados/image.toml")).unwrap();
     assert!(definition.services.iter().any(|service| service.spec.name == "nomad"));
+    Definition::read(&root.join("examples/nomados/podman/image.toml")).unwrap();
     let busybox = definition.files.iter().find(|file| file.paths[0].value == "/usr/bin/busybox");
     assert_eq!(busybox.unwrap().content.value, Content::Pick("/usr/bin/busybox".into()));
 }

@@ -10,11 +10,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use kiln::debian::Kernel;
 use kiln::definition::{Format, KernelSource};
+use kiln::kernel::Kernel;
 use kiln::linux::{self, Source};
 use kiln::qemu::{Bus, Nic};
-use kiln::{Cache, Progress, cache, command, digest};
+use kiln::{Cache, Progress, cache, command, debian, digest};
 use kiln_e2e::{jobs, with_raw_exec};
 use nomados::build;
 use nomados::run::{self, Options};
@@ -79,7 +79,8 @@ fn kernel(cache: &Cache, source: Source, jobs: Option<NonZero<usize>>) -> Result
 }
 
 fn images(out: &Path, jobs: Option<NonZero<usize>>) -> Result<String> {
-    let kernel = kernel(&Cache::of_workspace(), Source::debian(SOURCE), jobs)?;
+    let cache = Cache::of_workspace();
+    let kernel = kernel(&cache, debian::kernel_source(&cache, SOURCE)?, jobs)?;
     let mut options = with_raw_exec(out)?;
     options.formats = vec![Format::Raw, Format::Initramfs];
     options.kernel = Some(KernelSource::Source(SOURCE.into()));
@@ -91,8 +92,9 @@ fn images(out: &Path, jobs: Option<NonZero<usize>>) -> Result<String> {
 /// Builds from a copy of the source, in another cache: no path is the same.
 fn again(out: &Path, jobs: Option<NonZero<usize>>) -> Result<String> {
     let cache = Cache::of_workspace();
-    let first = kernel(&cache, Source::debian(SOURCE), jobs)?;
-    let source = Source::debian(SOURCE).unpack(&cache, &Progress::quiet())?.path;
+    let source = debian::kernel_source(&cache, SOURCE)?;
+    let first = kernel(&cache, source.clone(), jobs)?;
+    let source = source.unpack(&cache, &Progress::quiet())?.path;
     let elsewhere = tempfile::tempdir_in(out).context("make a directory")?;
     let tree = elsewhere.path().join("another-tree");
     let mut copy = Command::new("cp");

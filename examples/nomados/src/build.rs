@@ -85,10 +85,11 @@ impl Options {
     /// What is wrong with the definition; a file that is not there.
     pub fn definition(&self) -> Result<Definition> {
         let mut definition = Definition::read(&self.definition)?;
-        if let Some(kernel) = &self.kernel {
-            definition.kernel.source = Placed::nowhere(absolute(kernel)?);
-            let from_source = matches!(kernel, KernelSource::Source(_) | KernelSource::Tree(_));
-            definition.kernel.fragments = match from_source {
+        let kernel = definition.kernel.as_mut().context("the definition has no [kernel]")?;
+        if let Some(source) = &self.kernel {
+            kernel.source = Placed::nowhere(absolute(source)?);
+            let from_source = matches!(source, KernelSource::Source(_) | KernelSource::Tree(_));
+            kernel.fragments = match from_source {
                 true => FRAGMENTS
                     .map(|(name, _)| Placed::nowhere(Path::new("etc/linux").join(name)))
                     .to_vec(),
@@ -97,10 +98,15 @@ impl Options {
         }
         if self.virtio_only {
             let others = Path::new(OTHER_MACHINES);
-            definition.kernel.requirements.retain(|path| path.value != others);
+            kernel.requirements.retain(|path| path.value != others);
         }
-        if let Some(init) = &self.init {
-            definition.init.source = Placed::nowhere(InitSource::File(std::path::absolute(init)?));
+        if self.dev {
+            kernel.command_line += " ";
+            kernel.command_line += DEV;
+        }
+        if let Some(file) = &self.init {
+            let init = definition.init.as_mut().context("the definition has no [init]")?;
+            init.source = Placed::nowhere(InitSource::File(std::path::absolute(file)?));
         }
         if let Some(config) = &self.config {
             let path = std::path::absolute(config)?;
@@ -115,10 +121,6 @@ impl Options {
             let content = if found.is_dir() { Content::Tree(from) } else { Content::File(from) };
             let path = format!("/{}", path.trim_start_matches('/'));
             definition.files.push(FileEntry::new(path, content, "asked for with --add"));
-        }
-        if self.dev {
-            definition.kernel.command_line += " ";
-            definition.kernel.command_line += DEV;
         }
         Ok(definition)
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use kiln::kernel::Kernel;
 use kiln::{Cache, Progress, debian, digest, go, guest};
 use tempfile::TempDir;
 
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 struct Inputs {
     nomad: PathBuf,
     init: PathBuf,
-    kernel: debian::Kernel,
+    kernel: Kernel,
 }
 
 fn inputs() -> &'static Inputs {

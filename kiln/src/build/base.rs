@@ -27,21 +27,27 @@ pub(super) fn add(tree: &mut Tree, definition: &Definition) -> Result<()> {
     add("etc/os-release", Node::file(release), "what programs say the system is")?;
     let nsswitch = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n";
     add("etc/nsswitch.conf", Node::file(nsswitch), "how glibc looks names up")?;
+    let directory = |mode| Node::directory().with(Metadata::new(mode));
+    for path in ["dev", "proc", "sys", "run", "mnt"] {
+        add(path, directory(0o755), "a place to mount on")?;
+    }
+    add("tmp", directory(0o1777), "temporary files; process 1 mounts a tmpfs there")?;
+    add("var/tmp", directory(0o1777), "temporary files that may outlive a boot")?;
+    add("var/run", Node::symlink("/run"), "the former place of /run (FHS 3.0, 5.13)")?;
+    add("root", directory(0o700), "root's home")?;
+    add("var/log", directory(0o755), "the services' logs")?;
+    // What follows is for process 1. Without it no device is in the tree, so that whoever has no
+    // rights to make one can unpack it.
+    if definition.init.is_none() {
+        return Ok(());
+    }
+    add("dev/console", Node::char_device(5, 1), "the kernel opens it for process 1")?;
     let epoch = format!("{}\n", definition.epoch);
     add("etc/kiln/epoch", Node::file(epoch), "a clock before this time is wrong")?;
     // How the first boot of a disk knows that it is a plain copy of the image.
     let seed = Seed::new(definition.seed.as_deref().unwrap_or(name));
     let first = format!("[first-boot]\nimage-disk = \"{}\"\n", seed.guid("disk"));
     add("etc/kiln/first-boot.toml", Node::file(first), "what a copy of the image changes")?;
-
-    let directory = |mode| Node::directory().with(Metadata::new(mode));
-    for path in ["dev", "proc", "sys", "run", "mnt"] {
-        add(path, directory(0o755), "mounted by process 1")?;
-    }
-    add("tmp", directory(0o1777), "a tmpfs is mounted there")?;
-    add("root", directory(0o700), "root's home")?;
-    add("var/log", directory(0o755), "the services' logs")?;
-    add("dev/console", Node::char_device(5, 1), "the kernel opens it for process 1")?;
     Ok(())
 }
 

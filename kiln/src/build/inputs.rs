@@ -4,22 +4,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use kiln_debroot::Root;
 use kiln_debroot::lock::Input as LockedInput;
 use kiln_diskimg::boot::syslinux::Loader;
 use kiln_kconfig::Requirements;
 
 use super::Options;
 use super::packages::{self, LOADER, Packages};
-use crate::debian::Kernel;
-use crate::definition::{Definition, Format, InitSource, Input, KernelSource, Placed, hint};
+use crate::definition::{self, Definition, InitSource, Input, KernelSource, Placed, hint};
+use crate::kernel::Kernel;
 use crate::manifest::InputRecord;
 use crate::{Error, Progress, Result, command, digest, go, guest, kernel, linux};
 
 /// What was found, fetched or built.
 #[derive(Debug)]
 pub struct Inputs {
-    /// The kernel.
-    pub kernel: Kernel,
+    /// The kernel, if there is one.
+    pub kernel: Option<Kernel>,
     /// Process 1, when it is no path of the image.
     pub init: Option<PathBuf>,
     /// The boot loader, when a disk is made.
@@ -31,10 +32,10 @@ pub struct Inputs {
     /// What the kernel must have.
     pub requirements: Requirements,
     /// The packages of kernel and loader, whose files are not in the image's root.
-    pub roots: Vec<kiln_debroot::root::Root>,
+    pub roots: Vec<Root>,
 }
 
-pub(super) fn get(
+pub(crate) fn get(
     definition: &Definition,
     options: &Options,
     packages: &mut Packages,
@@ -61,20 +62,24 @@ pub(super) fn get(
     hold_to_lock(definition, options, packages, locked)?;
 
     let mut requirements = Requirements::new(Vec::new(), "[kernel] requirements");
-    for path in &definition.kernel.requirements {
-        requirements.extend(Requirements::read(definition.host_path(path))?);
-    }
     let mut roots = Vec::new();
-    let kernel = find_kernel(definition, options, packages, &requirements, &mut roots, progress)?;
-    let image = digest::of_file(&kernel.image)?;
-    records.push(InputRecord {
-        name: "linux".into(),
-        version: Some(kernel.release.clone()),
-        kind: "kernel".into(),
-        sha256: image,
-    });
+    let mut kernel = None;
+    if let Some(wanted) = &definition.kernel {
+        for path in &wanted.requirements {
+            requirements.extend(Requirements::read(definition.host_path(path))?);
+        }
+        let steps = Steps { definition, options, packages, progress };
+        let found = steps.find_kernel(wanted, &requirements, &mut roots)?;
+        records.push(InputRecord {
+            name: "linux".into(),
+            version: Some(found.release.clone()),
+            kind: "kernel".into(),
+            sha256: digest::of_file(&found.image)?,
+        });
+        kernel = Some(found);
+    }
     let formats = options.formats(definition);
-    let loader = if formats.iter().any(|format| *format != Format::Initramfs) {
+    let loader = if kernel.is_some() && formats.iter().any(|format| format.is_disk()) {
         let names: BTreeSet<String> = LOADER.map(str::to_owned).into();
         let root = packages::unpack(definition, options, &packages.lock, &names, progress)?;
         let loader = Loader::from_package(&root.directory)?;
@@ -91,10 +96,10 @@ pub(super) fn get(
     } else {
         None
     };
-    let init = match &definition.init.source.value {
-        InitSource::Cargo(package) => Some(guest::build(package, package, progress)?),
-        InitSource::File(path) => Some(definition.host_path(path)),
-        InitSource::Pick(_) | InitSource::Link(_) => None,
+    let init = match definition.init.as_ref().map(|init| &init.source.value) {
+        Some(InitSource::Cargo(package)) => Some(guest::build(package, package, progress)?),
+        Some(InitSource::File(path)) => Some(definition.host_path(path)),
+        Some(InitSource::Pick(_) | InitSource::Link(_)) | None => None,
     };
     Ok(Inputs { kernel, init, loader, files, records, requirements, roots })
 }
@@ -218,61 +223,84 @@ fn hold_to_lock(
     Ok(())
 }
 
-fn find_kernel(
+/// The source of a kernel, out of a locked package.
+pub(crate) fn kernel_source(
     definition: &Definition,
     options: &Options,
     packages: &Packages,
-    requirements: &Requirements,
-    roots: &mut Vec<kiln_debroot::root::Root>,
+    name: &str,
     progress: &Progress,
-) -> Result<Kernel> {
-    let mut unpacked = |names: BTreeSet<String>| {
-        let root = packages::unpack(definition, options, &packages.lock, &names, progress)?;
-        roots.push(root.clone());
-        Ok::<_, Error>(root)
-    };
-    match &definition.kernel.source.value {
-        KernelSource::Package(name) => {
-            let real = packages.lock.packages.iter().map(|package| &package.name);
-            let real = real.filter(|name| packages::holds_kernel(name));
-            let name = real.min_by_key(|real| *real != name).unwrap_or(name);
-            let root = unpacked(BTreeSet::from([name.clone()]))?;
-            kernel::in_root(&root.directory, name)
-        }
-        KernelSource::Source(name) => {
-            let root = unpacked(BTreeSet::from([name.clone()]))?;
-            let sha256 = root.package(name).map_or_else(String::new, |it| it.sha256.clone());
-            let source =
-                linux::Source::Package { name: name.clone(), root: root.directory, sha256 };
-            built(definition, options, source, requirements, progress)
-        }
-        KernelSource::Tree(path) => {
-            let source = linux::Source::tree(definition.host_path(path));
-            built(definition, options, source, requirements, progress)
-        }
-        KernelSource::Files { image, modules, config } => {
-            let image = definition.host_path(image);
-            let modules = modules.as_ref().map(|path| definition.host_path(path));
-            let config = config.as_ref().map(|path| definition.host_path(path));
-            kernel::from_files(&image, modules.as_deref(), config.as_deref())
-        }
-    }
+) -> Result<linux::Source> {
+    let names = BTreeSet::from([name.to_owned()]);
+    let root = packages::unpack(definition, options, &packages.lock, &names, progress)?;
+    Ok(source_of(name, root))
 }
 
-fn built(
-    definition: &Definition,
-    options: &Options,
-    source: linux::Source,
-    requirements: &Requirements,
-    progress: &Progress,
-) -> Result<Kernel> {
-    let mut recipe = linux::Recipe::new(source);
-    for fragment in &definition.kernel.fragments {
-        let path = definition.host_path(fragment);
-        let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        recipe.fragments.push((fragment.display().to_string(), text));
+fn source_of(name: &str, root: Root) -> linux::Source {
+    let sha256 = root.package(name).map_or_else(String::new, |it| it.sha256.clone());
+    linux::Source::Package { name: name.into(), root: root.directory, sha256 }
+}
+
+/// What finding a kernel needs to know.
+struct Steps<'a> {
+    definition: &'a Definition,
+    options: &'a Options,
+    packages: &'a Packages,
+    progress: &'a Progress,
+}
+
+impl Steps<'_> {
+    fn find_kernel(
+        &self,
+        wanted: &definition::Kernel,
+        requirements: &Requirements,
+        roots: &mut Vec<Root>,
+    ) -> Result<Kernel> {
+        let Self { definition, options, packages, progress } = *self;
+        let mut unpacked = |names: BTreeSet<String>| {
+            let root = packages::unpack(definition, options, &packages.lock, &names, progress)?;
+            roots.push(root.clone());
+            Ok::<_, Error>(root)
+        };
+        match &wanted.source.value {
+            KernelSource::Package(name) => {
+                let real = packages.lock.packages.iter().map(|package| &package.name);
+                let real = real.filter(|name| packages::holds_kernel(name));
+                let name = real.min_by_key(|real| *real != name).unwrap_or(name);
+                let root = unpacked(BTreeSet::from([name.clone()]))?;
+                kernel::in_root(&root.directory, name)
+            }
+            KernelSource::Source(name) => {
+                let source = source_of(name, unpacked(BTreeSet::from([name.clone()]))?);
+                self.built(wanted, source, requirements)
+            }
+            KernelSource::Tree(path) => {
+                let source = linux::Source::tree(definition.host_path(path));
+                self.built(wanted, source, requirements)
+            }
+            KernelSource::Files { image, modules, config } => {
+                let image = definition.host_path(image);
+                let modules = modules.as_ref().map(|path| definition.host_path(path));
+                let config = config.as_ref().map(|path| definition.host_path(path));
+                kernel::from_files(&image, modules.as_deref(), config.as_deref())
+            }
+        }
     }
-    // Minutes are not spent on a kernel that could not do what is asked of it.
-    recipe.requirements = Some(requirements.clone());
-    linux::build(&options.cache, &recipe, progress)
+
+    fn built(
+        &self,
+        wanted: &definition::Kernel,
+        source: linux::Source,
+        requirements: &Requirements,
+    ) -> Result<Kernel> {
+        let mut recipe = linux::Recipe::new(source);
+        for fragment in &wanted.fragments {
+            let path = self.definition.host_path(fragment);
+            let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+            recipe.fragments.push((fragment.display().to_string(), text));
+        }
+        // Minutes are not spent on a kernel that could not do what is asked of it.
+        recipe.requirements = Some(requirements.clone());
+        linux::build(&self.options.cache, &recipe, self.progress)
+    }
 }

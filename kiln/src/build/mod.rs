@@ -2,7 +2,7 @@
 //! then the images are written.
 
 mod base;
-mod inputs;
+pub(crate) mod inputs;
 pub mod packages;
 mod plan;
 mod tree;
@@ -20,11 +20,12 @@ use kiln_tree::Source;
 pub use plan::{Plan, plan};
 pub use tree::{NETWORK, SERVICES, is_elf};
 
-use crate::definition::{Definition, Format};
+use crate::definition::{self, Definition, Format};
 use crate::disk::Boot;
+use crate::kernel::Kernel;
 use crate::manifest::{Artifact, Manifest};
 use crate::quantity;
-use crate::{Cache, Error, Progress, Result, cache, image};
+use crate::{Cache, Error, Progress, Result, archive, cache, image};
 
 /// How a definition is built.
 #[derive(Debug, Clone)]
@@ -101,8 +102,7 @@ impl Report {
     /// The first artifact that can be run.
     #[must_use]
     pub fn bootable(&self) -> Option<PathBuf> {
-        let artifact = self.manifest.artifacts.iter().find(|artifact| artifact.kind != "kernel")?;
-        Some(self.out.join(&artifact.path))
+        Some(self.out.join(&self.manifest.bootable()?.path))
     }
 }
 
@@ -112,13 +112,12 @@ impl fmt::Display for Report {
             let path = self.out.join(&artifact.path);
             writeln!(out, "{:>10}  {}", quantity::size(artifact.size), path.display())?;
         }
-        writeln!(
-            out,
-            "built in {:.1} s: Linux {}, {} files (manifest.json says why each is there)",
-            self.took.as_secs_f64(),
-            self.manifest.kernel,
-            self.manifest.files.len()
-        )?;
+        write!(out, "built in {:.1} s: ", self.took.as_secs_f64())?;
+        if let Some(kernel) = &self.manifest.kernel {
+            write!(out, "Linux {kernel}, ")?;
+        }
+        let files = self.manifest.files.len();
+        writeln!(out, "{files} files (manifest.json says why each is there)")?;
         self.advice.iter().try_for_each(|advice| writeln!(out, "advice: {advice}"))
     }
 }
@@ -136,64 +135,112 @@ pub fn build(
 ) -> Result<Report> {
     let started = Instant::now();
     let plan = plan(definition, options, progress)?;
-    let step = progress.step("packing the files");
-    let records = &plan.records;
-    let initramfs: Arc<[u8]> =
-        image::initramfs(&options.cache, &plan.tree, records, options.compression, progress)?
-            .into();
-    step.done();
-    let mut manifest = plan.manifest.clone();
-    let disk = match &plan.inputs.loader {
-        Some(loader) => {
-            let kernel = &plan.inputs.kernel.image;
-            let len = std::fs::metadata(kernel).map_err(Error::io("stat", kernel))?.len();
-            let kernel = Source::File { path: kernel.clone(), len };
-            let name = definition.name.as_str();
-            let line = &definition.kernel.command_line;
-            let mut boot = Boot::new(name, kernel, Arc::clone(&initramfs), line, loader);
-            boot.seed = Seed::new(definition.seed.as_deref().unwrap_or(name));
-            Some(boot.layout(definition)?)
+    let formats = options.formats(definition);
+    let boot = match (&definition.kernel, &plan.inputs.kernel) {
+        (Some(wanted), Some(kernel)) if formats.iter().any(|format| !format.is_archive()) => {
+            let step = progress.step("packing the files");
+            let (cache, compression) = (&options.cache, options.compression);
+            let initramfs =
+                image::initramfs(cache, &plan.tree, &plan.records, compression, progress)?.into();
+            step.done();
+            Some(Bootable::new(definition, wanted, kernel, initramfs, &plan)?)
         }
-        None => None,
+        _ => None,
     };
     std::fs::create_dir_all(out).map_err(Error::io("create directory", out))?;
-    for format in options.formats(definition) {
-        let made = artifact(definition, &plan, &initramfs, disk.as_ref(), format, out, progress)?;
-        manifest.artifacts.extend(made);
+    let mut manifest = plan.manifest.clone();
+    for format in formats {
+        let name = format!("{}.{}", *definition.name, format.name());
+        let container = match format {
+            Format::Tar | Format::TarGz | Format::TarZst => {
+                let step = progress.step("packing the archive");
+                write_archive(&plan, &options.cache, format, &out.join(&name))?;
+                step.done();
+                manifest.artifacts.push(Artifact::of(out, &name, format.name())?);
+                continue;
+            }
+            Format::Initramfs => None,
+            Format::Raw => Some(container::Format::Raw),
+            Format::Qcow2 => Some(container::Format::Qcow2),
+            Format::Vmdk => Some(container::Format::Vmdk),
+        };
+        let boot = boot.as_ref().ok_or_else(|| Error::input(&name, "there is no kernel"))?;
+        match container {
+            Some(container) => {
+                let step = progress.step(format!("writing the {container} disk"));
+                boot.write_disk(container, &out.join(&name))?;
+                step.done();
+                manifest.artifacts.push(Artifact::of(out, &name, container.name())?);
+            }
+            None => {
+                let kernel = format!("{}.vmlinuz", *definition.name);
+                boot.write_parts(&out.join(&name), &out.join(&kernel))?;
+                manifest.artifacts.push(Artifact::of(out, &name, "initramfs")?);
+                manifest.artifacts.push(Artifact::of(out, &kernel, "kernel")?);
+            }
+        }
     }
     manifest.write(out)?;
     let advice = plan.advice.clone();
     Ok(Report { manifest, out: out.to_path_buf(), advice, took: started.elapsed() })
 }
 
-fn artifact(
-    definition: &Definition,
-    plan: &Plan,
-    initramfs: &[u8],
-    disk: Option<&Layout>,
-    format: Format,
-    out: &Path,
-    progress: &Progress,
-) -> Result<Vec<Artifact>> {
-    let name = format!("{}.{}", *definition.name, format.name());
-    let container = match format {
-        Format::Initramfs => {
-            let kernel = &plan.inputs.kernel.image;
-            let bytes = std::fs::read(kernel).map_err(Error::io("read", kernel))?;
-            let kernel = format!("{}.vmlinuz", *definition.name);
-            cache::write_file(&out.join(&name), initramfs)?;
-            cache::write_file(&out.join(&kernel), &bytes)?;
-            let initramfs = Artifact::of(out, &name, "initramfs")?;
-            return Ok(vec![initramfs, Artifact::of(out, &kernel, "kernel")?]);
-        }
-        Format::Raw => container::Format::Raw,
-        Format::Qcow2 => container::Format::Qcow2,
-        Format::Vmdk => container::Format::Vmdk,
+/// What is booted, by a loader from a disk or by QEMU itself.
+struct Bootable<'a> {
+    kernel: &'a Kernel,
+    initramfs: Arc<[u8]>,
+    /// When a disk is made.
+    disk: Option<Layout>,
+}
+
+impl<'a> Bootable<'a> {
+    fn new(
+        definition: &Definition,
+        wanted: &definition::Kernel,
+        kernel: &'a Kernel,
+        initramfs: Arc<[u8]>,
+        plan: &Plan,
+    ) -> Result<Self> {
+        let Some(loader) = &plan.inputs.loader else {
+            return Ok(Self { kernel, initramfs, disk: None });
+        };
+        let image = &kernel.image;
+        let len = std::fs::metadata(image).map_err(Error::io("stat", image))?.len();
+        let source = Source::File { path: image.clone(), len };
+        let name = definition.name.as_str();
+        let line = &wanted.command_line;
+        let mut boot = Boot::new(name, source, Arc::clone(&initramfs), line, loader);
+        boot.seed = Seed::new(definition.seed.as_deref().unwrap_or(name));
+        let disk = Some(boot.layout(definition)?);
+        Ok(Self { kernel, initramfs, disk })
+    }
+
+    fn write_disk(&self, container: container::Format, path: &Path) -> Result<()> {
+        let no_loader = || Error::input(path.display().to_string(), "the boot loader was not read");
+        let disk = self.disk.as_ref().ok_or_else(no_loader)?;
+        Ok(container::write_file(container, disk, path)?)
+    }
+
+    fn write_parts(&self, initramfs: &Path, kernel: &Path) -> Result<()> {
+        cache::write_file(initramfs, &self.initramfs)?;
+        cache::copy_file(&self.kernel.image, kernel)
+    }
+}
+
+/// Writes the tree as an archive, by way of the cache.
+fn write_archive(plan: &Plan, cache: &Cache, format: Format, path: &Path) -> Result<()> {
+    let compression = match format {
+        Format::TarGz => Compression::GZIP,
+        Format::TarZst => Compression::ZSTD,
+        _ => Compression::None,
     };
-    let step = progress.step(format!("writing the {container} disk"));
-    let layout = disk.ok_or_else(|| Error::input(name.clone(), "the boot loader was not read"))?;
-    container::write_file(container, layout, out.join(&name))?;
-    let made = Artifact::of(out, &name, container.name())?;
-    step.done();
-    Ok(vec![made])
+    // What is not compressed is made as quickly as it would be copied.
+    if compression == Compression::None {
+        return archive::write_file(&plan.tree, compression, path);
+    }
+    let key = image::key(&plan.tree, &plan.records, compression);
+    let kept = cache.get_or_make(format!("archive/{key}.{}", format.name()), |made| {
+        archive::write_file(&plan.tree, compression, made)
+    })?;
+    cache::copy_file(&kept, path)
 }

@@ -58,12 +58,14 @@ impl Wanted {
         let packages = &definition.packages;
         let names = packages.install.iter().chain(&packages.pick).map(|it| it.value.clone());
         let mut request = Request::new(names).with_recommends(packages.recommends);
-        request.alone = LOADER.map(str::to_owned).to_vec();
-        let kernel = match &definition.kernel.source.value {
-            KernelSource::Package(name) => Some(name.clone()),
-            KernelSource::Source(name) => Some(name.clone()),
+        // A tree that nothing boots needs no loader.
+        if definition.kernel.is_some() {
+            request.alone = LOADER.map(str::to_owned).to_vec();
+        }
+        let kernel = definition.kernel.as_ref().and_then(|it| match &it.source.value {
+            KernelSource::Package(name) | KernelSource::Source(name) => Some(name.clone()),
             _ => None,
-        };
+        });
         let digest = lock::request_digest(&archives, &request);
         Self { archives, request, kernel, digest }
     }
@@ -113,7 +115,8 @@ impl Wanted {
             && index.newest(name).is_none()
         {
             let text = format!("there is no package {name:?}{}", near_kernels(&index));
-            problems.push(Problem::new(definition.kernel.source.at, text));
+            let at = definition.kernel.as_ref().and_then(|kernel| kernel.source.at);
+            problems.push(Problem::new(at, text));
         }
         if !problems.is_empty() {
             let file = &definition.file;
@@ -195,7 +198,7 @@ pub struct Packages {
 }
 
 /// Reads or makes the lock, gets the packages, and unpacks those of the image.
-pub(super) fn get(
+pub(crate) fn get(
     definition: &Definition,
     options: &Options,
     progress: &Progress,

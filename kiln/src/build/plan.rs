@@ -44,7 +44,9 @@ pub fn plan(definition: &Definition, options: &Options, progress: &Progress) -> 
     let inputs = inputs::get(definition, options, &mut packages, progress)?;
     let mut problems = Problems::new(definition);
     problems.list.extend(options.found.iter().cloned());
-    let (tree, advice) = tree::make(definition, options, &packages, &inputs, &mut problems);
+    let formats = options.formats(definition);
+    problems.list.extend(formats.iter().filter_map(|format| definition.refusal(*format)));
+    let (tree, advice) = tree::make(definition, &options.cache, &packages, &inputs, &mut problems);
     if !problems.list.is_empty() {
         return Err(Error::Plan(problems.list));
     }
@@ -52,7 +54,6 @@ pub fn plan(definition: &Definition, options: &Options, progress: &Progress) -> 
     let records = manifest::files(&tree)?;
     step.done();
     let manifest = describe(definition, options, &packages, &inputs, &records)?;
-    let formats = options.formats(definition);
     Ok(Plan { tree, records, manifest, advice, packages, inputs, formats })
 }
 
@@ -63,9 +64,11 @@ fn describe(
     inputs: &Inputs,
     records: &[FileRecord],
 ) -> Result<Manifest> {
-    let line = &definition.kernel.command_line;
-    let mut manifest =
-        Manifest::new(&definition.name, &inputs.kernel.release, line, records.iter().cloned());
+    let mut manifest = Manifest::new(&definition.name, records.iter().cloned());
+    manifest.kernel = inputs.kernel.as_ref().map(|kernel| kernel.release.clone());
+    if let Some(kernel) = &definition.kernel {
+        manifest.command_line.clone_from(&kernel.command_line);
+    }
     manifest.version.clone_from(&definition.version);
     manifest.inputs.clone_from(&inputs.records);
     for (name, path) in
@@ -126,7 +129,11 @@ fn describe(
 impl fmt::Display for Plan {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let manifest = &self.manifest;
-        writeln!(out, "{} with Linux {}", manifest.name, manifest.kernel)?;
+        write!(out, "{}", manifest.name)?;
+        match &manifest.kernel {
+            Some(kernel) => writeln!(out, " with Linux {kernel}")?,
+            None => writeln!(out, " without a kernel")?,
+        }
         if let Some(changes) = &self.packages.changes {
             let text = changes.to_string();
             writeln!(out, "kiln.lock changes:")?;

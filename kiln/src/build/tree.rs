@@ -9,12 +9,12 @@ use kiln_initramfs::elf::{self, Resolver, Root};
 use kiln_supervisor::ServiceSpec;
 use kiln_tree::{Metadata, Node, Source, Tree, TreePath, host};
 
-use super::Options;
 use super::base::{self, in_merged_usr};
 use super::inputs::Inputs;
 use super::packages::Packages;
-use crate::definition::{Content, Definition, FileEntry, InitSource, Place, hint};
-use crate::{Error, Result, kernel};
+use crate::definition::{self, Content, Definition, FileEntry, InitSource, Place, hint};
+use crate::kernel::Kernel;
+use crate::{Cache, Error, Result, kernel};
 
 /// Where process 1 finds the services that the definition adds.
 pub const SERVICES: &str = "etc/kiln/services.toml";
@@ -59,7 +59,7 @@ impl<'a> Problems<'a> {
 /// Makes the tree; what is wrong goes into `problems`. Gives what would be better.
 pub(super) fn make(
     definition: &Definition,
-    options: &Options,
+    cache: &Cache,
     packages: &Packages,
     inputs: &Inputs,
     problems: &mut Problems<'_>,
@@ -70,8 +70,15 @@ pub(super) fn make(
     problems.take(None, done);
     let done = base::merge_usr(&mut tree);
     problems.take(None, done);
-    let done = modules(&mut tree, definition, options, inputs, &mut advice, problems);
-    problems.take(definition.kernel.source.at, done);
+    if let (Some(wanted), Some(kernel)) = (&definition.kernel, &inputs.kernel) {
+        let requirements = &inputs.requirements;
+        let done = kernel::check(kernel, requirements).and_then(|checked| {
+            advice.extend(checked.advice);
+            problems.list.extend(checked.problems);
+            modules(&mut tree, wanted, kernel, checked.modules, cache, problems)
+        });
+        problems.take(wanted.source.at, done);
+    }
     programs(&mut tree, definition, packages, inputs, problems);
     for entry in &definition.files {
         for path in &entry.paths {
@@ -79,13 +86,15 @@ pub(super) fn make(
             problems.take(path.at, done);
         }
     }
-    if let InitSource::Link(target) = &definition.init.source.value {
+    if let Some(init) = &definition.init
+        && let InitSource::Link(target) = &init.source.value
+    {
         if !base::leads_somewhere(&tree, target) {
-            problems.note(definition.init.source.at, format!("{target} is not in the image"));
+            problems.note(init.source.at, format!("{target} is not in the image"));
         }
         let node = Node::symlink(target.as_str()).because("process 1");
         let done = tree.insert("init", node).map_err(Error::from);
-        problems.take(definition.init.source.at, done);
+        problems.take(init.source.at, done);
     }
     let done = services(&mut tree, definition);
     problems.take(None, done);
@@ -145,24 +154,21 @@ fn installed(tree: &mut Tree, packages: &Packages) -> Result<()> {
     Ok(())
 }
 
+/// Adds the modules that the requirements ask for, and those of the definition.
 fn modules(
     tree: &mut Tree,
-    definition: &Definition,
-    options: &Options,
-    inputs: &Inputs,
-    advice: &mut Vec<String>,
+    definition: &definition::Kernel,
+    kernel: &Kernel,
+    mut wanted: Vec<(String, String)>,
+    cache: &Cache,
     problems: &mut Problems<'_>,
 ) -> Result<()> {
-    let checked = kernel::check(&inputs.kernel, &inputs.requirements)?;
-    problems.list.extend(checked.problems);
-    advice.extend(checked.advice);
-    let mut wanted = checked.modules;
-    let asked = &definition.kernel.modules;
+    let asked = &definition.modules;
     wanted.extend(asked.iter().map(|name| (name.value.clone(), "asked for".to_owned())));
     if wanted.is_empty() {
         return Ok(());
     }
-    let missing = kernel::add_modules(tree, &inputs.kernel, &wanted, &options.cache)?;
+    let missing = kernel::add_modules(tree, kernel, &wanted, cache)?;
     for text in missing {
         let named = asked.iter().find(|name| text.ends_with(&format!(" {}", name.value)));
         problems.note(named.and_then(|name| name.at), text);
@@ -189,23 +195,15 @@ fn programs(
     problems: &mut Problems<'_>,
 ) {
     let mut found = Vec::new();
-    let init = &definition.init.source;
-    match (&init.value, &inputs.init) {
-        (InitSource::Pick(path), _) => found.push(Program {
-            from: packages.root.directory.join(path.trim_start_matches('/')),
-            picked: None,
-            to: "/init".into(),
-            why: "process 1".into(),
-            at: init.at,
-        }),
-        (_, Some(from)) => found.push(Program {
-            from: from.clone(),
-            picked: None,
-            to: "/init".into(),
-            why: "process 1".into(),
-            at: init.at,
-        }),
-        _ => {}
+    let init = definition.init.as_ref().map(|init| &init.source);
+    let from = init.and_then(|init| match &init.value {
+        InitSource::Pick(path) => Some(packages.root.directory.join(path.trim_start_matches('/'))),
+        _ => inputs.init.clone(),
+    });
+    if let Some(from) = from {
+        let (to, why) = ("/init".into(), "process 1".into());
+        let at = init.and_then(|init| init.at);
+        found.push(Program { from, picked: None, to, why, at });
     }
     for entry in &definition.files {
         let (from, picked) = match &entry.content.value {

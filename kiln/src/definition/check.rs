@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kiln_supervisor::{Graph, ServiceSpec};
 
 use super::place::{Place, Problem, hint};
-use super::{Content, Definition, InitSource, PartitionContent, PartitionSize};
+use super::{Content, Definition, Format, InitSource, PartitionContent, PartitionSize};
 
 /// Longest name of a system: it becomes a host name and, in capitals, a volume label.
 const NAME_MAX: usize = 11;
@@ -18,7 +18,35 @@ pub(super) fn problems(definition: &Definition) -> Vec<Problem> {
     users(definition, &mut problems);
     services(definition, &mut problems);
     disk(definition, &mut problems);
+    boot(definition, &mut problems);
     problems
+}
+
+/// What is asked for and would be of no use without a kernel, or without a process 1.
+fn boot(definition: &Definition, problems: &mut Vec<Problem>) {
+    if definition.kernel.is_none() {
+        for format in &definition.formats {
+            if let Some(text) = definition.refusal(format.value) {
+                problems.push(Problem::new(format.at, text));
+            }
+        }
+        let disk = &definition.disk;
+        if *disk != super::Disk::default() {
+            let partition = disk.partitions.first().and_then(|partition| partition.name.at);
+            let at = disk.size.as_ref().and_then(|size| size.at).or(partition);
+            let text = "[disk] without [kernel]: nothing could be started from it";
+            problems.push(Problem::new(at, text));
+        }
+    }
+    if definition.init.is_none() {
+        let service = definition.services.first();
+        let service = service.map(|service| (service.at, "[[service]]"));
+        let network = definition.network.as_ref().map(|network| (network.at, "[network]"));
+        for (at, what) in service.into_iter().chain(network) {
+            let text = format!("{what} without [init]: no process 1 would read it");
+            problems.push(Problem::new(at, text));
+        }
+    }
 }
 
 /// Notes each value that was there before, with the place of the first.
@@ -128,11 +156,12 @@ fn files(definition: &Definition, problems: &mut Vec<Problem>) {
         let text = "there is no package to pick from: name it in [packages] pick";
         problems.push(Problem::new(entry.content.at, text));
     }
-    if let InitSource::Link(path) = &definition.init.source.value
+    if let Some(init) = &definition.init
+        && let InitSource::Link(path) = &init.source.value
         && !path.starts_with('/')
     {
         let text = format!("{path:?} must begin with /: it is a path of the image");
-        problems.push(Problem::new(definition.init.source.at, text));
+        problems.push(Problem::new(init.source.at, text));
     }
 }
 
@@ -192,13 +221,13 @@ fn users(definition: &Definition, problems: &mut Vec<Problem>) {
 
 fn services(definition: &Definition, problems: &mut Vec<Problem>) {
     let services = &definition.services;
-    let init = &definition.init;
-    let names = init.provides.iter().map(|name| (name.as_str(), None));
+    let provides = definition.init.iter().flat_map(|init| &init.provides);
+    let names = provides.clone().map(|name| (name.as_str(), None));
     let own = services.iter().map(|service| (service.spec.name.as_str(), service.at));
     twice("service", names.chain(own), problems);
     // Judged together with what process 1 has by itself.
     let mut specs: Vec<ServiceSpec> = services.iter().map(|it| it.spec.clone()).collect();
-    specs.extend(init.provides.iter().map(|name| ServiceSpec::one_shot(&name.value, ["/init"])));
+    specs.extend(provides.map(|name| ServiceSpec::one_shot(&name.value, ["/init"])));
     let Err(found) = Graph::new(&specs) else { return };
     for problem in found.0 {
         if matches!(problem, kiln_supervisor::Problem::Duplicate { .. }) {
@@ -268,6 +297,12 @@ fn disk(definition: &Definition, problems: &mut Vec<Problem>) {
 }
 
 impl Definition {
+    /// Why a format cannot be made of this definition, if it cannot.
+    pub(crate) fn refusal(&self, format: Format) -> Option<String> {
+        let bootable = self.kernel.is_some() || format.is_archive();
+        (!bootable).then(|| format!("{} needs a [kernel], and there is none", format.name()))
+    }
+
     /// A user's number, by name or as digits.
     #[must_use]
     pub fn user_id(&self, name: &str) -> Option<u32> {

@@ -50,10 +50,10 @@ pub struct Definition {
     pub packages: Packages,
     /// What else goes in, by name.
     pub inputs: BTreeMap<String, Placed<Input>>,
-    /// Process 1.
-    pub init: Init,
-    /// The kernel.
-    pub kernel: Kernel,
+    /// Process 1; none in a tree that something else runs programs of.
+    pub init: Option<Init>,
+    /// The kernel; none in a tree that is only archived.
+    pub kernel: Option<Kernel>,
     /// Files, directories and links.
     pub files: Vec<FileEntry>,
     /// Users beside root and nobody.
@@ -82,11 +82,18 @@ pub enum Format {
     Qcow2,
     /// A disk for VMware and VirtualBox.
     Vmdk,
+    /// The file tree as an archive, for containers and other systems to unpack.
+    Tar,
+    /// The same through gzip.
+    TarGz,
+    /// The same through zstd.
+    TarZst,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Initramfs, Self::Raw, Self::Qcow2, Self::Vmdk];
+    pub const ALL: [Self; 7] =
+        [Self::Initramfs, Self::Raw, Self::Qcow2, Self::Vmdk, Self::Tar, Self::TarGz, Self::TarZst];
 
     /// Its name, which is also the ending of its file.
     #[must_use]
@@ -96,7 +103,22 @@ impl Format {
             Self::Raw => "raw",
             Self::Qcow2 => "qcow2",
             Self::Vmdk => "vmdk",
+            Self::Tar => "tar",
+            Self::TarGz => "tar.gz",
+            Self::TarZst => "tar.zst",
         }
+    }
+
+    /// Whether it is the tree alone, which nothing boots.
+    #[must_use]
+    pub fn is_archive(self) -> bool {
+        matches!(self, Self::Tar | Self::TarGz | Self::TarZst)
+    }
+
+    /// Whether a boot loader is part of it.
+    #[must_use]
+    pub fn is_disk(self) -> bool {
+        matches!(self, Self::Raw | Self::Qcow2 | Self::Vmdk)
     }
 }
 

@@ -47,21 +47,12 @@ fn top_level(mut top: Section<'_, '_>, notes: &mut Notes<'_>, file: &Path) -> Op
         .into_iter()
         .map(|(name, section)| (name.value, input(section, notes)))
         .collect();
-    let init_at = top.at;
-    let init = match top.table(notes, "init") {
-        Some(section) => init(section, notes),
-        None => {
-            notes.note(Some(init_at), "[init] is missing: it says what process 1 is");
-            None
-        }
-    };
-    let kernel = match top.table(notes, "kernel") {
-        Some(section) => kernel(section, notes),
-        None => {
-            notes.note(Some(init_at), "[kernel] is missing: it says which kernel is started");
-            None
-        }
-    };
+    let init = top.table(notes, "init").map(|section| init(section, notes));
+    let kernel = top.table(notes, "kernel").map(|section| kernel(section, notes));
+    let formats = formats.unwrap_or_else(|| {
+        let usual = if kernel.is_some() { Format::Raw } else { Format::TarGz };
+        vec![Placed::nowhere(usual)]
+    });
     let files = top.array(notes, "file");
     let files = files.into_iter().flat_map(|section| file_entries(section, notes)).collect();
     let users = top.array(notes, "user");
@@ -74,6 +65,11 @@ fn top_level(mut top: Section<'_, '_>, notes: &mut Notes<'_>, file: &Path) -> Op
     let disk = top.table(notes, "disk").map(|section| disk(section, notes));
     let run = top.table(notes, "run").map(|section| run(section, notes));
     top.finish(notes);
+    // A section that is there and cannot be read is noted; one that is not there is none.
+    let (init, kernel) = match (init, kernel) {
+        (Some(None), _) | (_, Some(None)) => return None,
+        (init, kernel) => (init.flatten(), kernel.flatten()),
+    };
     Some(Definition {
         file: file.to_path_buf(),
         name: name?,
@@ -85,8 +81,8 @@ fn top_level(mut top: Section<'_, '_>, notes: &mut Notes<'_>, file: &Path) -> Op
         debian: debian.unwrap_or_default(),
         packages: packages.unwrap_or_default(),
         inputs,
-        init: init?,
-        kernel: kernel?,
+        init,
+        kernel,
         files,
         users,
         groups,
@@ -97,13 +93,11 @@ fn top_level(mut top: Section<'_, '_>, notes: &mut Notes<'_>, file: &Path) -> Op
     })
 }
 
-fn formats(top: &mut Section<'_, '_>, notes: &mut Notes<'_>) -> Vec<Placed<Format>> {
+fn formats(top: &mut Section<'_, '_>, notes: &mut Notes<'_>) -> Option<Vec<Placed<Format>>> {
     let names = top.strings(notes, "formats");
-    if names.is_empty() {
-        return vec![Placed::nowhere(Format::Raw)];
-    }
     let known = || Format::ALL.map(Format::name);
-    choices(names, notes, "format", |name| name.parse().ok(), &known())
+    let given = !names.is_empty();
+    given.then(|| choices(names, notes, "format", |name| name.parse().ok(), &known()))
 }
 
 /// Words out of a known set.

@@ -168,7 +168,7 @@ pub fn manifests(old: &Manifest, new: &Manifest) -> Difference {
     let settings = [
         ("name", some(&old.name), some(&new.name)),
         ("version", old.version.clone(), new.version.clone()),
-        ("kernel", some(&old.kernel), some(&new.kernel)),
+        ("kernel", old.kernel.clone(), new.kernel.clone()),
         ("command line", some(&old.command_line), some(&new.command_line)),
     ];
     Difference {

@@ -153,15 +153,18 @@ impl Make<'_> {
             outcome,
             output,
         };
-        let mut child = make
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
+        // One pipe for both, or a compiler's last words could come before what it said first.
+        let (mut child, output) = std::io::pipe()
+            .and_then(|(output, input)| {
+                let child =
+                    make.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input).spawn()?;
+                Ok((child, output))
+            })
             .map_err(|error| failed(format!("could not be started: {error}"), String::new()))?;
+        // It holds the pipe's other end, which must be the child's alone.
+        drop(make);
         let (said, lines) = channel();
-        follow(child.stdout.take(), said.clone());
-        follow(child.stderr.take(), said);
+        follow(output, said);
         let deadline = Instant::now() + BUILD;
         let mut kept = VecDeque::with_capacity(KEPT_LINES);
         let status = loop {
@@ -192,8 +195,7 @@ impl Make<'_> {
 }
 
 /// Sends the lines of a stream, as long as anybody wants them.
-fn follow(stream: Option<impl Read + Send + 'static>, said: Sender<String>) {
-    let Some(stream) = stream else { return };
+fn follow(stream: impl Read + Send + 'static, said: Sender<String>) {
     std::thread::spawn(move || {
         let mut reader = BufReader::new(stream);
         loop {

@@ -10,12 +10,13 @@
 //!
 //! ```no_run
 //! use kiln::linux::{Recipe, Source, build};
-//! use kiln::{Cache, Progress};
+//! use kiln::{Cache, Progress, debian};
 //!
-//! let mut recipe = Recipe::new(Source::debian("linux-source-6.1"));
+//! let cache = Cache::of_workspace();
+//! let mut recipe = Recipe::new(debian::kernel_source(&cache, "linux-source-6.1")?);
 //! let text = "CONFIG_BLK_DEV_INITRD=y\nCONFIG_DEVTMPFS=y\n";
 //! recipe.fragments.push(("my.config".into(), text.into()));
-//! let kernel = build(&Cache::of_workspace(), &recipe, &Progress::on_stderr())?;
+//! let kernel = build(&cache, &recipe, &Progress::on_stderr())?;
 //! println!("{} is {}", kernel.release, kernel.image.display());
 //! # Ok::<(), kiln::Error>(())
 //! ```
@@ -32,7 +33,7 @@ use kiln_kconfig::{DotConfig, Requirements, Value};
 pub use config::{Configured, configure};
 pub use source::{Source, Unpacked};
 
-use crate::debian::Kernel;
+use crate::kernel::Kernel;
 use crate::{Cache, Error, Progress, Result, digest};
 use make::{Make, Toolchain};
 

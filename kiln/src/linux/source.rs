@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::{Cache, Error, Progress, Result, command, debian, digest};
+use crate::{Cache, Error, Progress, Result, command, digest};
 
 /// How long unpacking 1.3 GB of files may take.
 const UNPACK: Duration = Duration::from_secs(15 * 60);
@@ -14,9 +14,7 @@ const UNPACK: Duration = Duration::from_secs(15 * 60);
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Source {
-    /// A Debian package such as `linux-source-6.1`, which holds a tarball.
-    Debian(String),
-    /// Such a package that is unpacked already: its name, where it is, and the SHA-256 of its file.
+    /// A Debian package such as `linux-source-6.1`, unpacked, which holds a tarball.
     Package {
         /// The name.
         name: String,
@@ -30,11 +28,6 @@ pub enum Source {
 }
 
 impl Source {
-    /// A Debian package.
-    pub fn debian(package: impl Into<String>) -> Self {
-        Self::Debian(package.into())
-    }
-
     /// A tree of the user's own.
     pub fn tree(path: impl Into<PathBuf>) -> Self {
         Self::Tree(path.into())
@@ -43,21 +36,11 @@ impl Source {
     /// The source as files: unpacked into the cache, or where the user has it.
     ///
     /// # Errors
-    /// Those of [`debian::sysroot`]; [`Error::Input`] when this is no kernel's source, or one that
-    /// has been built in.
+    /// [`Error::Input`] when this is no kernel's source, or one that has been built in.
     pub fn unpack(&self, cache: &Cache, progress: &Progress) -> Result<Unpacked> {
         let (path, digest) = match self {
-            Self::Debian(package) => {
-                let found = debian::find(cache, &[package])?;
-                let Some(found) = found.first() else {
-                    let what = format!("Debian package {package}");
-                    return Err(Error::input(what, "apt does not know it"));
-                };
-                let root = || debian::sysroot(cache, &[package]);
-                from_package(cache, package, &found.sha256, root, progress)?
-            }
             Self::Package { name, root, sha256 } => {
-                from_package(cache, name, sha256, || Ok(root.clone()), progress)?
+                from_package(cache, name, sha256, root, progress)?
             }
             Self::Tree(path) => {
                 let path = std::path::absolute(path).map_err(Error::io("find", path))?;
@@ -87,7 +70,7 @@ impl Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Debian(name) | Self::Package { name, .. } => f.write_str(name),
+            Self::Package { name, .. } => f.write_str(name),
             Self::Tree(path) => write!(f, "{}", path.display()),
         }
     }
@@ -107,13 +90,13 @@ fn from_package(
     cache: &Cache,
     package: &str,
     sha256: &str,
-    root: impl FnOnce() -> Result<PathBuf>,
+    root: &Path,
     progress: &Progress,
 ) -> Result<(PathBuf, String)> {
     let name = format!("linux/source-{}", sha256.get(..16).unwrap_or(sha256));
     let path = cache.get_or_make(name, |made| {
         let step = progress.step(format!("unpacking {package} (once)"));
-        let sources = root()?.join("usr/src");
+        let sources = root.join("usr/src");
         let entries = std::fs::read_dir(&sources).map_err(Error::io("read directory", &sources))?;
         let tarball = entries
             .filter_map(|entry| Some(entry.ok()?.path()))

@@ -54,8 +54,10 @@ pub fn cyclonedx(manifest: &Manifest, context: &Context) -> Result<String> {
 
     let mut image = Component::new("operating-system", "image".into(), &manifest.name);
     image.version = manifest.version.as_deref();
-    image.property("kernel", &manifest.kernel);
-    image.property("command-line", &manifest.command_line);
+    if let Some(kernel) = &manifest.kernel {
+        image.property("kernel", kernel);
+        image.property("command-line", &manifest.command_line);
+    }
     let mut tool = Component::new("application", format!("tool:{TOOL}"), TOOL);
     tool.version = Some(TOOL_VERSION);
     let document = Document {

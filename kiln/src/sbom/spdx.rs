@@ -113,11 +113,12 @@ fn image(manifest: &Manifest, with_content: &[(&FileEntry, &str, &str)]) -> Pack
         });
     }
     let without = manifest.files.len() - with_content.len();
-    package.comment = Some(format!(
-        "Linux {}, started with {:?}; {without} directories, links and devices have no content and \
-         are not listed",
-        manifest.kernel, manifest.command_line
-    ));
+    let mut comment = manifest.kernel.as_ref().map_or_else(String::new, |kernel| {
+        format!("Linux {kernel}, started with {:?}; ", manifest.command_line)
+    });
+    comment +=
+        &format!("{without} directories, links and devices have no content and are not listed");
+    package.comment = Some(comment);
     package
 }
 

@@ -60,7 +60,7 @@ fn builds_that_are_the_same() {
 fn large() -> Difference {
     let old = realistic();
     let mut new = old.clone();
-    new.kernel = "6.1.0-31-amd64".into();
+    new.kernel = Some("6.1.0-31-amd64".into());
     for (number, file) in new.files.iter_mut().enumerate() {
         if file.path.starts_with("usr/lib/modules") {
             file.path = file.path.replace("6.1.0", "6.1.1");

@@ -11,7 +11,9 @@ fn manifest() -> Manifest {
     tree.insert("usr/lib/libc.so.6", Node::file("libc").with(meta)).unwrap();
     tree.insert("dev/console", Node::char_device(5, 1)).unwrap();
     let records = kiln_initramfs::manifest::files(&tree).unwrap();
-    let mut manifest = Manifest::new("sample", "6.1.0", "quiet", records);
+    let mut manifest = Manifest::new("sample", records);
+    manifest.kernel = Some("6.1.0".into());
+    manifest.command_line = "quiet".into();
     manifest.packages = vec![
         package("libc6", &["libgcc-s1"]),
         package("libgcc-s1", &[]),
@@ -78,7 +80,7 @@ fn nothing_of_the_host_is_in_it() {
     tree.insert("etc/file", Node::file(source)).unwrap();
     let records = kiln_initramfs::manifest::files(&tree).unwrap();
     assert!(records[0].source.is_some());
-    let text = Manifest::new("sample", "6.1.0", "quiet", records).to_json().unwrap();
+    let text = Manifest::new("sample", records).to_json().unwrap();
     assert!(!text.contains("host-file") && !text.contains("source"), "{text}");
 }
 

@@ -56,7 +56,10 @@ pub(crate) fn artifact(path: &str, kind: &str, size: u64) -> Artifact {
 }
 
 pub(crate) fn manifest(files: Vec<FileEntry>) -> Manifest {
-    Manifest::new("sample", "6.1.0-30-amd64", "console=ttyS0 quiet", files)
+    let mut manifest = Manifest::new("sample", files);
+    manifest.kernel = Some("6.1.0-30-amd64".into());
+    manifest.command_line = "console=ttyS0 quiet".into();
+    manifest
 }
 
 /// Numbers that look arbitrary and are the same every time.
@@ -203,7 +206,9 @@ pub(crate) fn any_manifest() -> impl Strategy<Value = Manifest> {
         })
         .prop_map(|(files, (packages, inputs, artifacts, (name, version, line, words)))| {
             let word = |at: usize| words[at % words.len()].clone();
-            let mut made = Manifest::new(&name, &line, &line, files);
+            let mut made = Manifest::new(&name, files);
+            made.kernel = version.clone();
+            made.command_line = line;
             made.version = version;
             made.packages = (0..)
                 .zip(&packages)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use kiln::{Cache, Progress};
+use kiln::{Progress, build};
 use nomados::artifact;
 
 /// What is made, and where it will be downloaded from.
@@ -12,8 +12,8 @@ pub(crate) struct Arguments {
     /// The software
     #[arg(value_enum)]
     what: What,
-    /// The archive (.tar.gz); the job is written beside it as podman.nomad.json
-    #[arg(long, value_name = "FILE")]
+    /// Where the archive (podman.tar.gz), its manifest.json and the job (podman.nomad.json) go
+    #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Where nodes download the archive from
     #[arg(long, value_name = "URL")]
@@ -21,6 +21,12 @@ pub(crate) struct Arguments {
     /// Where Podman's API listens. By TCP it asks nobody who they are, and they are root
     #[arg(long, value_name = "ADDRESS", default_value = "unix:///run/podman/podman.sock")]
     listen: String,
+    /// Take exactly what kiln.lock says, and do not change it
+    #[arg(long)]
+    locked: bool,
+    /// Fetch nothing
+    #[arg(long)]
+    offline: bool,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -33,23 +39,16 @@ impl Arguments {
     /// Makes it.
     pub(crate) fn run(&self) -> Result<()> {
         let What::Podman = self.what;
-        let cache = Cache::of_workspace();
+        let mut how = build::Options::default();
+        how.locked = self.locked;
+        how.offline = self.offline;
         let progress = Progress::on_stderr();
-        let made = artifact::podman(&cache, &self.out, &self.url, &self.listen, &progress)?;
+        let (report, job) = artifact::podman(&how, &self.out, &self.url, &self.listen, &progress)?;
+        print!("{report}");
         println!(
-            "{}: {} files, {:.1} MB, {:.1} MB packed\n{}: submit it with `nomad job run -json`, \
-             where raw_exec is enabled",
-            made.archive.display(),
-            made.files,
-            megabytes(made.unpacked),
-            megabytes(made.len),
-            made.job.display(),
+            "{}: submit it with `nomad job run -json`, where raw_exec is enabled",
+            job.display()
         );
         Ok(())
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a size for people")]
-fn megabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e6
 }
