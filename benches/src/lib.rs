@@ -34,6 +34,12 @@ pub type Error = Box<dyn std::error::Error>;
 /// The outcome of a step of a bench.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// An error and everything that led to it.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// Runs a bench to its end: measures, prints the table, and writes the JSON where that was asked
 /// for. An error is printed with the bench's `name`, and nothing is written.
 pub fn run<const N: u32>(
@@ -48,7 +54,7 @@ pub fn run<const N: u32>(
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{name}: {error}");
+            eprintln!("{name}: {}", with_causes(&*error));
             ExitCode::FAILURE
         }
     }

@@ -15,12 +15,14 @@
 
 mod accel;
 mod console;
+mod firmware;
 mod lan;
 mod qmp;
 mod vm;
 
 pub use accel::Accel;
 pub use console::{Console, Line};
+pub use firmware::{Firmware, Uefi};
 pub use lan::Lan;
 pub use vm::Vm;
 
@@ -52,8 +54,12 @@ pub enum Bus {
     /// Paravirtual, the fastest for firmware and guest.
     #[default]
     Virtio,
-    /// The IDE controller of a PC.
+    /// The controller that the board has: IDE, or SATA with UEFI.
     Ide,
+    /// A stick on USB.
+    Usb,
+    /// A disc in a CD drive. It is only read.
+    Cd,
 }
 
 /// A disk of a machine.
@@ -77,6 +83,32 @@ impl Disk {
     pub fn new(path: impl Into<PathBuf>, format: Format) -> Self {
         Self { path: path.into(), format, bus: Bus::Virtio, snapshot: true }
     }
+
+    fn arguments(&self, command: &mut Command, index: usize) {
+        let (path, format) = (escaped(&self.path), self.format.name());
+        let snapshot = if self.snapshot { "on" } else { "off" };
+        let start = format!("file={path},format={format}");
+        let drive = match self.bus {
+            Bus::Virtio => format!("{start},if=virtio,index={index},snapshot={snapshot}"),
+            Bus::Ide => format!("{start},if=ide,index={index},snapshot={snapshot}"),
+            Bus::Cd => format!("{start},if=ide,index={index},media=cdrom,readonly=on"),
+            Bus::Usb => {
+                let drive = format!("{start},if=none,id=stick{index},snapshot={snapshot}");
+                command.args(["-device", &format!("qemu-xhci,id=usb{index}")]);
+                command.args(["-drive", &drive]);
+                let (bus, boot) = (format!("usb{index}.0"), index + 1);
+                let stick = format!("usb-storage,bus={bus},drive=stick{index},bootindex={boot}");
+                command.args(["-device", &stick]);
+                return;
+            }
+        };
+        command.args(["-drive", &drive]);
+    }
+}
+
+/// A path as a value among QEMU's options, in which a comma is written twice.
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
 }
 
 /// A network card's model.
@@ -201,6 +233,8 @@ pub struct Machine {
     pub rtc: Option<String>,
     /// Ports of the host that lead into the guest.
     pub forwards: Vec<Forward>,
+    /// What starts it. Default: SeaBIOS.
+    pub firmware: Firmware,
     /// Disks, in the order in which the firmware tries them.
     pub disks: Vec<Disk>,
     /// A kernel to start in place of what is on the disks.
@@ -227,6 +261,7 @@ impl Default for Machine {
             cards: Vec::new(),
             rtc: None,
             forwards: Vec::new(),
+            firmware: Firmware::Bios,
             disks: Vec::new(),
             kernel: None,
             accel: None,
@@ -255,6 +290,7 @@ impl Machine {
             .iter()
             .map(|disk| &disk.path)
             .chain(self.kernel.iter().flat_map(|direct| [&direct.kernel, &direct.initramfs]))
+            .chain(self.firmware.files())
         {
             std::fs::metadata(file).map_err(Error::io("read", file))?;
         }
@@ -269,6 +305,7 @@ impl Machine {
             .prefix("kiln-vm-")
             .tempdir()
             .map_err(Error::io("create directory in", &std::env::temp_dir()))?;
+        self.firmware.prepare(directory.path())?;
         // A guest must not outlive whoever runs it, however that ends.
         let mut command = match command::find("setpriv") {
             Some(setpriv) => {
@@ -289,15 +326,9 @@ impl Machine {
         command.args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
         command.arg("-qmp");
         command.arg(format!("unix:{},server=on,wait=off", directory.join("qmp").display()));
+        self.firmware.arguments(command, directory);
         for (index, disk) in self.disks.iter().enumerate() {
-            // A comma in QEMU's option syntax is written twice.
-            let path = disk.path.display().to_string().replace(',', ",,");
-            command.arg("-drive").arg(format!(
-                "file={path},format={},if={},index={index},snapshot={}",
-                disk.format.name(),
-                if disk.bus == Bus::Ide { "ide" } else { "virtio" },
-                if disk.snapshot { "on" } else { "off" },
-            ));
+            disk.arguments(command, index);
         }
         if let Some(nic) = self.nic {
             if self.network {
