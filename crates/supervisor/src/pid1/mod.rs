@@ -47,7 +47,9 @@ pub mod modules;
 pub mod mounts;
 pub mod power;
 pub mod switch_root;
+mod sys;
 mod uevent;
+pub mod verity;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
