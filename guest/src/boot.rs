@@ -8,13 +8,16 @@ use kiln_supervisor::unix::{self, OnPanic, Options};
 use kiln_supervisor::{Event, Outcome};
 
 use crate::console::say;
-use crate::{SETTINGS, System, clock, services};
+use crate::{SETTINGS, System, clock, root, services};
 
 pub(crate) fn boot(system: &System, boot: &mut Boot) -> Result<Outcome, BoxError> {
     let name = system.name.as_str();
     boot.mounts(mounts::STANDARD).console();
     say(name, "/init started");
     boot.step("clock not before the image", || clock::not_before(&clock::epoch()));
+    if let Some(wanted) = root::Wanted::of(boot)? {
+        match root::enter(system, &wanted)? {}
+    }
     boot.hostname(name).loopback();
     if let Some(method) = system.root {
         boot.switch_root(method);

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::console::tell;
 use crate::sys::{SEED_LEN, credit};
-use crate::{SETTINGS, System, data, files};
+use crate::{SETTINGS, System, data, disks, files};
 
 const MACHINE_ID: &str = "/etc/machine-id";
 /// Where the data disk keeps what is the machine's and not the system's.
@@ -84,7 +84,7 @@ pub(crate) fn disks() {
         }
     };
     let mut found = false;
-    for device in whole_disks(Path::new("/sys/class/block"), Path::new("/dev")) {
+    for device in disks::whole() {
         match randomize(&device, image) {
             Ok(Some(disk)) => {
                 found = true;
@@ -97,21 +97,6 @@ pub(crate) fn disks() {
     if !found {
         say("no disk is a plain copy of the image: identifiers stay");
     }
-}
-
-/// Disks, not partitions of them, in order of name.
-fn whole_disks(class: &Path, dev: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(class).into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> = entries
-        .filter(|entry| {
-            let path = entry.path();
-            let size = fs::read_to_string(path.join("size")).unwrap_or_default();
-            !path.join("partition").exists() && !matches!(size.trim(), "" | "0")
-        })
-        .map(|entry| dev.join(entry.file_name()))
-        .collect();
-    found.sort();
-    found
 }
 
 /// Changes the identifiers of a disk whose primary header has the image's GUID. That header is
@@ -344,22 +329,5 @@ mod tests {
         fs::write(&kept, "0".repeat(32)).unwrap();
         let id = machine_id(&etc, Some(&kept)).unwrap();
         assert_eq!(fs::read_to_string(&kept).unwrap().trim(), id);
-    }
-
-    #[test]
-    fn disks_are_told_from_partitions() {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, size, partition) in
-            [("vdb", "8", false), ("vda", "8", false), ("vda1", "4", true), ("loop0", "0", false)]
-        {
-            let path = dir.path().join(name);
-            fs::create_dir(&path).unwrap();
-            fs::write(path.join("size"), format!("{size}\n")).unwrap();
-            if partition {
-                fs::write(path.join("partition"), "1\n").unwrap();
-            }
-        }
-        let found = whole_disks(dir.path(), Path::new("/dev"));
-        assert_eq!(found, [Path::new("/dev/vda"), Path::new("/dev/vdb")]);
     }
 }

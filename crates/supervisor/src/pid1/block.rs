@@ -6,7 +6,7 @@
 //! section 3). Whatever is read from a device is bounded, and a device that cannot be read is none.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -38,9 +38,7 @@ fn find_in(class: &Path, dev: &Path, label: &str) -> Option<Found> {
         let uevent = std::fs::read_to_string(class.join(&name).join("uevent")).unwrap_or_default();
         let device = dev.join(&name);
         let mut head = vec![0; HEAD];
-        let mut file = File::open(&device).ok()?;
-        file.seek(SeekFrom::Start(0)).ok()?;
-        file.read_exact(&mut head).ok()?;
+        File::open(&device).ok()?.read_exact(&mut head).ok()?;
         let (fstype, own_label) = superblock(&head)?;
         let partition = uevent.lines().find_map(|line| line.strip_prefix("PARTNAME="));
         (partition == Some(label) || own_label == label.as_bytes())
@@ -48,11 +46,28 @@ fn find_in(class: &Path, dev: &Path, label: &str) -> Option<Found> {
     })
 }
 
+/// The file system on a device.
+#[must_use]
+pub fn look_at(device: &Path) -> Option<Found> {
+    let mut head = vec![0; HEAD];
+    File::open(device).ok()?.read_exact(&mut head).ok()?;
+    let (fstype, _) = superblock(&head)?;
+    Some(Found { device: device.to_path_buf(), fstype })
+}
+
 /// Type and label of the file system that begins with these bytes.
 fn superblock(head: &[u8]) -> Option<(&'static str, &[u8])> {
     let at = |offset: usize, len: usize| head.get(offset..offset + len).unwrap_or_default();
     if at(1024 + 0x38, 2) == [0x53, 0xef] {
         return Some(("ext4", until_nul(at(1024 + 0x78, 16))));
+    }
+    // EROFS: Documentation/filesystems/erofs.rst, fs/erofs/erofs_fs.h.
+    if at(1024, 4) == 0xe0f5_e1e2_u32.to_le_bytes() {
+        return Some(("erofs", until_nul(at(1024 + 64, 16))));
+    }
+    // squashfs has no label.
+    if at(0, 4) == b"hsqs" {
+        return Some(("squashfs", b""));
     }
     if at(510, 2) != [0x55, 0xaa] {
         return None;

@@ -20,7 +20,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps};
 
 use super::mounts;
 
@@ -81,11 +81,65 @@ pub fn perform(method: Method) -> Result<bool, String> {
         let mut links = BTreeMap::new();
         move_tree(Path::new("/"), place, device, 0, &mut links)?;
     }
+    enter_with_mounts(place)?;
+    let _ = std::fs::remove_dir(PLACE);
+    Ok(true)
+}
+
+/// Makes a mounted directory the root, with everything mounted elsewhere at its path, removes what
+/// the old root held if that was rootfs (its memory is freed), and executes a program of the new
+/// root in place of this process, with the same arguments.
+///
+/// # Errors
+/// A sentence. The root may be the new one by then.
+pub fn enter(root: &Path, program: &Path) -> Result<std::convert::Infallible, String> {
+    let old = needed().then(|| File::open("/")).transpose();
+    let old = old.map_err(|error| format!("open the old root: {error}"))?;
+    enter_with_mounts(root)?;
+    if let Some(old) = old {
+        empty(&old, 0);
+    }
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    let error = std::os::unix::process::CommandExt::exec(
+        std::os::unix::process::CommandExt::arg0(&mut std::process::Command::new(program), &name)
+            .args(arguments),
+    );
+    Err(format!("execute {}: {error}", program.display()))
+}
+
+/// Removes what is in a directory and on its device. What cannot be removed stays.
+fn empty(directory: &File, depth: usize) {
+    let Ok(device) = directory.metadata().map(|metadata| metadata.dev()) else { return };
+    let Ok(entries) = rustix::fs::Dir::read_from(directory) else { return };
+    for entry in
+        entries.flatten().filter(|entry| !matches!(entry.file_name().to_bytes(), b"." | b".."))
+    {
+        let name = entry.file_name();
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+        match rustix::fs::openat(directory, name, flags, Mode::empty()).map(File::from) {
+            Ok(below) => {
+                let same = below.metadata().is_ok_and(|metadata| metadata.dev() == device);
+                if same && depth < MAX_DEPTH {
+                    empty(&below, depth + 1);
+                    let _ = rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR);
+                }
+            }
+            Err(_) => {
+                let _ = rustix::fs::unlinkat(directory, name, AtFlags::empty());
+            }
+        }
+    }
+}
+
+/// Moves what is mounted directly on the root to a directory, and makes that the root.
+fn enter_with_mounts(place: &Path) -> Result<(), String> {
     // those directly on the root; the ones below go along
     let table = mounts::table();
     let root = table.iter().find(|entry| entry.target == "/").map(|entry| entry.id);
-    for entry in
-        table.iter().filter(|e| Some(e.parent) == root && e.target != "/" && e.target != PLACE)
+    for entry in table
+        .iter()
+        .filter(|e| Some(e.parent) == root && e.target != "/" && Path::new(&e.target) != place)
     {
         let below = entry.target.trim_start_matches('/');
         let target = place.join(below);
@@ -96,9 +150,7 @@ pub fn perform(method: Method) -> Result<bool, String> {
     rustix::process::chdir(place).map_err(|e| format!("enter the new root: {e}"))?;
     rustix::mount::mount_move(".", "/").map_err(|e| format!("move the new root to /: {e}"))?;
     rustix::process::chroot(".").map_err(|e| format!("change the root: {e}"))?;
-    rustix::process::chdir("/").map_err(|e| format!("enter /: {e}"))?;
-    let _ = std::fs::remove_dir(PLACE);
-    Ok(true)
+    rustix::process::chdir("/").map_err(|e| format!("enter /: {e}"))
 }
 
 /// Moves what is in `from` into `to`; mount points become empty directories.

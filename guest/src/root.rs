@@ -1,0 +1,182 @@
+//! A root on a disk, for images whose initramfs only leads there.
+//!
+//! | on the kernel's command line | the root is |
+//! |---|---|
+//! | `roothash=HEX` | the partition whose identifier is the first half of the hash, every block of it vouched for by the partition whose identifier is the last half (Discoverable Partitions Specification) |
+//! | `kiln.root=GUID` | the partition of this identifier |
+//!
+//! A file system that cannot be written gets a tmpfs on top, which forgets at every boot. What is
+//! not as the command line says ends the boot: a system that was to be verified must not start as
+//! another one.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use kiln_diskimg::Guid;
+use kiln_supervisor::pid1::{Boot, Loader, block, switch_root, verity};
+use rustix::mount::{MountFlags, mount};
+
+use crate::System;
+use crate::console::say;
+use crate::disks;
+
+/// How long disks may take to appear.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Where the root is mounted before it is the root.
+const PLACE: &str = "/.root";
+
+/// What the command line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Verified { hash: Vec<u8> },
+    Partition(Guid),
+}
+
+impl Wanted {
+    /// `None` where the root is where this process already is.
+    ///
+    /// # Errors
+    /// A word whose value is none.
+    pub(crate) fn of(boot: &Boot) -> Result<Option<Self>, String> {
+        if !switch_root::needed() {
+            return Ok(None);
+        }
+        Self::from_words(boot.argument("roothash"), boot.argument("kiln.root"))
+    }
+
+    fn from_words(hash: Option<&str>, partition: Option<&str>) -> Result<Option<Self>, String> {
+        match (hash, partition) {
+            (Some(text), _) => {
+                let hash = unhex(text).filter(|hash| hash.len() == 32);
+                let hash = hash.ok_or_else(|| format!("roothash={text} is no SHA-256"))?;
+                Ok(Some(Self::Verified { hash }))
+            }
+            (None, Some(text)) => {
+                let guid = text.parse();
+                let guid = guid.map_err(|error| format!("kiln.root={text}: {error}"))?;
+                Ok(Some(Self::Partition(guid)))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let all = digits.iter().all(u8::is_ascii_hexdigit) && digits.len().is_multiple_of(2);
+    if all { digits.chunks(2).map(byte).collect() } else { None }
+}
+
+/// The identifiers of the partitions that a root hash names: data and hashes.
+fn halves(hash: &[u8]) -> Option<(Guid, Guid)> {
+    let (first, last) = hash.split_at_checked(16)?;
+    Some((Guid(first.try_into().ok()?), Guid(last.get(..16)?.try_into().ok()?)))
+}
+
+/// Finds, mounts and enters the root, and executes its `/init`.
+pub(crate) fn enter(system: &System, wanted: &Wanted) -> Result<Infallible, String> {
+    let mut loader = Loader::loadable_of_running_kernel().ok();
+    if let Some(loader) = &mut loader {
+        let report = loader.cold_plug(16);
+        say(&system.name, &report);
+    }
+    // A kernel may have a driver built in; what is missing shows when it is used.
+    let mut need = |names: &[&str]| {
+        if let Some(loader) = &mut loader {
+            let _ = loader.load(names);
+        }
+    };
+    let device = match wanted {
+        Wanted::Partition(guid) => waited_for(*guid)?,
+        Wanted::Verified { hash } => {
+            need(&["dm-mod", "dm-verity", "sha256"]);
+            let (data, hashes) = halves(hash).ok_or("the root hash is too short")?;
+            let (data, hashes) = (waited_for(data)?, waited_for(hashes)?);
+            verity::open("root", &data, &hashes, hash)?
+        }
+    };
+    let found = block::look_at(&device)
+        .ok_or_else(|| format!("{}: no file system that is known", device.display()))?;
+    need(&[found.fstype]);
+    let verified = matches!(wanted, Wanted::Verified { .. });
+    let writable = found.fstype == "ext4" && !verified;
+    let base = Path::new(PLACE).join("base");
+    let flags = if writable { MountFlags::NOATIME } else { MountFlags::RDONLY };
+    mounted(&found.device, &base, found.fstype, flags, "")?;
+    let root = if writable {
+        base
+    } else {
+        need(&["overlay"]);
+        let over = Path::new(PLACE).join("over");
+        mounted(Path::new("root"), &over, "tmpfs", MountFlags::empty(), "mode=0755")?;
+        for name in ["upper", "work"] {
+            let path = over.join(name);
+            std::fs::create_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        let layers = format!(
+            "lowerdir={},upperdir={over}/upper,workdir={over}/work",
+            base.display(),
+            over = over.display()
+        );
+        let root = Path::new(PLACE).join("root");
+        mounted(Path::new("root"), &root, "overlay", MountFlags::NOATIME, &layers)?;
+        root
+    };
+    let kind = if verified { "verified " } else { "" };
+    say(&system.name, format_args!("root: {kind}{} on {}", found.fstype, device.display()));
+    switch_root::enter(&root, Path::new("/init"))
+}
+
+fn waited_for(guid: Guid) -> Result<PathBuf, String> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(path) = disks::partition(guid) {
+            return Ok(path);
+        }
+        if Instant::now() >= deadline {
+            return Err(format!("no disk has a partition {guid}"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn mounted(
+    source: &Path,
+    target: &Path,
+    fstype: &str,
+    flags: MountFlags,
+    data: &str,
+) -> Result<(), String> {
+    let fail = |error: &dyn std::fmt::Display| {
+        format!("mount {} ({fstype}) on {}: {error}", source.display(), target.display())
+    };
+    std::fs::create_dir_all(target).map_err(|error| fail(&error))?;
+    let data = CString::new(data).map_err(|error| fail(&error))?;
+    mount(source, target, fstype, flags, data.as_c_str()).map_err(|error| fail(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_the_command_line() {
+        let hash: String = (0..32).map(|byte| format!("{byte:02x}")).collect();
+        let wanted = Wanted::from_words(Some(&hash), None).unwrap().unwrap();
+        let Wanted::Verified { hash } = &wanted else { panic!("{wanted:?}") };
+        let (data, hashes) = halves(hash).unwrap();
+        assert_eq!(data.to_string().to_lowercase(), "00010203-0405-0607-0809-0a0b0c0d0e0f");
+        assert_eq!(hashes.to_string().to_lowercase(), "10111213-1415-1617-1819-1a1b1c1d1e1f");
+        let guid = "10111213-1415-1617-1819-1a1b1c1d1e1f";
+        let partition = Wanted::from_words(None, Some(guid)).unwrap();
+        assert_eq!(partition, Some(Wanted::Partition(hashes)));
+        assert_eq!(Wanted::from_words(None, None), Ok(None));
+        for bad in ["", "00", "xyz", &"+1".repeat(32), &"a".repeat(63)] {
+            assert!(Wanted::from_words(Some(bad), None).is_err(), "{bad}");
+        }
+        assert!(Wanted::from_words(None, Some("disk")).is_err());
+    }
+}
