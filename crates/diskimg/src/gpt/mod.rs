@@ -19,7 +19,10 @@ mod rename;
 mod types;
 mod writer;
 
-pub use header::{Entry, Header, LEGACY_BIOS_BOOTABLE, REQUIRED};
+pub use header::{
+    Entry, GROW_FILE_SYSTEM, Header, LEGACY_BIOS_BOOTABLE, NO_AUTO, NO_BLOCK_IO, READ_ONLY,
+    REQUIRED,
+};
 pub use reader::{Gpt, read};
 pub use rename::{Renamed, primary_disk_guid, read_device, rename};
 pub use types::PartitionType;

@@ -6,6 +6,7 @@ mod containers;
 mod dumps;
 mod fat;
 mod hostile;
+mod iso;
 mod properties;
 mod rename;
 mod syslinux;
