@@ -245,7 +245,7 @@ impl<'a> Builder<'a> {
                 if is_first {
                     self.entries.sharing();
                 }
-                self.of_directory(other, meant);
+                self.of_directory(meant);
                 if is_first {
                     self.entries.reference();
                 }
@@ -264,7 +264,7 @@ impl<'a> Builder<'a> {
                     if let (true, Some(meant)) =
                         (self.rock_ridge, self.outline.directories.get(below))
                     {
-                        self.of_directory(below, meant);
+                        self.of_directory(meant);
                         self.entries.name(item.name);
                     }
                     let target = Some(Target::Directory(below));
@@ -273,8 +273,8 @@ impl<'a> Builder<'a> {
                 What::File(file) => {
                     let Some(meant) = self.outline.files.get(file) else { continue };
                     if self.rock_ridge {
-                        let serial = serial(self.outline.directories.len() + file);
-                        self.entries.posix(Type::File, item.meta, meant.links, serial);
+                        let (links, serial) = (meant.links, meant.serial);
+                        self.entries.posix(Type::File, item.meta, links, serial);
                         self.entries.time(mtime);
                         self.entries.name(item.name);
                     }
@@ -291,14 +291,14 @@ impl<'a> Builder<'a> {
                     }
                 }
                 What::Symlink(target) => {
-                    self.entries.posix(Type::Symlink, item.meta, 1, 0);
+                    self.entries.posix(Type::Symlink, item.meta, 1, item.serial);
                     self.entries.time(mtime);
                     self.entries.name(item.name);
                     self.entries.symlink(target);
                     self.record(identifier, 0, mtime, 0, None);
                 }
                 What::Special(special) => {
-                    self.entries.posix(Type::of(special), item.meta, 1, 0);
+                    self.entries.posix(Type::of(special), item.meta, 1, item.serial);
                     self.entries.time(mtime);
                     self.entries.name(item.name);
                     self.entries.device(special);
@@ -308,9 +308,9 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn of_directory(&mut self, number: usize, directory: &Directory<'_>) {
+    fn of_directory(&mut self, directory: &Directory<'_>) {
         let links = directory.links();
-        self.entries.posix(Type::Directory, directory.meta, links, serial(number));
+        self.entries.posix(Type::Directory, directory.meta, links, directory.serial);
         self.entries.time(directory.meta.mtime);
     }
 
@@ -362,11 +362,6 @@ impl<'a> Builder<'a> {
             sector: 0,
         }
     }
-}
-
-/// Directories and files are numbered from 1.
-fn serial(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 /// ECMA-119 9.1: length, extent (blank), data length, date, flags, volume 1, identifier, entries.

@@ -25,10 +25,12 @@ mod names;
 mod numbers;
 mod options;
 mod outline;
+mod reader;
 mod rock_ridge;
 mod volume;
 
 pub use options::{Bios, Hybrid, IsoNames, Joliet, Options};
+pub use reader::{BootImage, Found, FoundKind, Names, Reader};
 pub use volume::Volume;
 
 /// Bytes of a sector of a CD, which every structure counts in.

@@ -13,6 +13,8 @@ pub(super) struct Outline<'tree> {
 }
 
 pub(super) struct Directory<'tree> {
+    /// A number that no other directory, file or other node has, from 1.
+    pub(super) serial: u32,
     pub(super) path: TreePath,
     pub(super) meta: &'tree Metadata,
     /// Its number.
@@ -35,6 +37,7 @@ pub(super) struct File<'tree> {
     pub(super) source: &'tree Source,
     /// How many names it has.
     pub(super) links: u32,
+    pub(super) serial: u32,
 }
 
 /// A name in a directory.
@@ -42,6 +45,7 @@ pub(super) struct Item<'tree> {
     pub(super) name: &'tree [u8],
     /// For a hard link that of the file.
     pub(super) meta: &'tree Metadata,
+    pub(super) serial: u32,
     pub(super) what: What<'tree>,
 }
 
@@ -69,16 +73,22 @@ pub(super) enum Special {
 impl<'tree> Outline<'tree> {
     pub(super) fn new(tree: &'tree Tree, rock_ridge: bool, problems: &mut Vec<String>) -> Self {
         problems.extend(tree.check().iter().map(ToString::to_string));
-        let root =
-            Directory { path: TreePath::root(), meta: tree.root(), parent: 0, items: Vec::new() };
+        let root = Directory {
+            serial: 1,
+            path: TreePath::root(),
+            meta: tree.root(),
+            parent: 0,
+            items: Vec::new(),
+        };
         let mut directories = vec![root];
+        let mut serial = 1_u32;
         let mut by_path: BTreeMap<&[u8], usize> = BTreeMap::from([(&b""[..], 0)]);
         let mut files: Vec<File<'tree>> = Vec::new();
         let mut file_by_path: BTreeMap<&[u8], usize> = BTreeMap::new();
         for (path, node) in tree {
             if let Kind::File(source) = &node.kind {
                 file_by_path.insert(path.as_bytes(), files.len());
-                files.push(File { path, source, links: 1 });
+                files.push(File { path, source, links: 1, serial: 0 });
             }
         }
         for (path, node) in tree {
@@ -92,16 +102,21 @@ impl<'tree> Outline<'tree> {
             // A node without a directory was complained of already.
             let Some(&parent) = by_path.get(parent) else { continue };
             let mut meta = &node.meta;
+            serial = serial.saturating_add(1);
             let what = match &node.kind {
                 Kind::Directory => {
                     let number = directories.len();
                     by_path.insert(bytes, number);
                     let items = Vec::new();
-                    directories.push(Directory { path: path.clone(), meta, parent, items });
+                    let path = path.clone();
+                    directories.push(Directory { serial, path, meta, parent, items });
                     What::Directory(number)
                 }
                 Kind::File(_) => {
                     let Some(&number) = file_by_path.get(bytes) else { continue };
+                    if let Some(file) = files.get_mut(number) {
+                        file.serial = serial;
+                    }
                     What::File(number)
                 }
                 Kind::Hardlink(target) => {
@@ -135,7 +150,7 @@ impl<'tree> Outline<'tree> {
                 complain(path, node, what, problems);
             }
             if let Some(directory) = directories.get_mut(parent) {
-                directory.items.push(Item { name, meta, what });
+                directory.items.push(Item { name, meta, serial, what });
             }
         }
         Self { directories, files }

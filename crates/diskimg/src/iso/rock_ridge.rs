@@ -96,10 +96,16 @@ impl Entries {
         self.push(*b"NM", &[&[0], rest]);
     }
 
-    /// `PN`: a device's numbers (RRIP 4.1.2); Linux takes the first for the major one.
+    /// `PN`: a device's numbers (RRIP 4.1.2): the halves of a number that every system has made up
+    /// in its own way. Linux takes a first half of 0 for `major << 8 | minor`, as others do whose
+    /// numbers have 16 bits, and anything else for the major number.
     pub(super) fn device(&mut self, special: Special) {
         if let Special::CharDevice(major, minor) | Special::BlockDevice(major, minor) = special {
-            self.push(*b"PN", &[&both32(major), &both32(minor)]);
+            let (high, low) = match (major, minor) {
+                (1..=0xfff, 0..=0xff) => (0, major << 8 | minor),
+                _ => (major, minor),
+            };
+            self.push(*b"PN", &[&both32(high), &both32(low)]);
         }
     }
 
@@ -214,7 +220,7 @@ mod tests {
     fn golden_symlink() {
         let mut entries = Entries::default();
         entries.symlink(b"/usr//../lib/");
-        assert_eq!(entries.0, b"SL\x16\x01\0\x08\0\0\x03usr\x04\0\0\x03lib");
+        assert_eq!(entries.0, b"SL\x13\x01\0\x08\0\0\x03usr\x04\0\0\x03lib");
     }
 
     #[test]
