@@ -113,14 +113,22 @@ impl Entries {
     /// (doubled, at the end) have no form here and are dropped.
     pub(super) fn symlink(&mut self, target: &[u8]) {
         const CONTINUE: u8 = 1;
+        // An empty component that goes on, at the end of an entry: libarchive puts no slash between
+        // the components of two entries, Linux puts it there unless the component goes on.
+        const SEPARATOR: [u8; 2] = [CONTINUE, 0];
         let mut components: Vec<u8> = Vec::new();
         let mut flush_at = Vec::new();
+        let mut continued = true;
         let mut add = |flags: u8, text: &[u8]| {
             // A component of its own entry when it does not fit into the last one.
             let open = components.len() - flush_at.last().copied().unwrap_or(0);
-            if open + 2 + text.len() > MOST - 5 {
+            if open + 2 + text.len() > MOST - 5 - SEPARATOR.len() {
+                if !continued {
+                    components.extend_from_slice(&SEPARATOR);
+                }
                 flush_at.push(components.len());
             }
+            continued = flags == CONTINUE;
             components.extend_from_slice(&[flags, u8::try_from(text.len()).unwrap_or(u8::MAX)]);
             components.extend_from_slice(text);
         };
