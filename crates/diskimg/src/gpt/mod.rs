@@ -13,12 +13,17 @@
 //! ([`read`]), because that crate's reader asserts the entry size of an untrusted header and does
 //! not verify the checksum of the entries.
 
+mod attributes;
+mod copy;
+mod grow;
 mod header;
 mod reader;
 mod rename;
 mod types;
 mod writer;
 
+pub use attributes::{attribute_names, parse_attribute};
+pub use grow::{Extend, Extended, Grown, grow};
 pub use header::{
     Entry, GROW_FILE_SYSTEM, Header, LEGACY_BIOS_BOOTABLE, NO_AUTO, NO_BLOCK_IO, READ_ONLY,
     REQUIRED,

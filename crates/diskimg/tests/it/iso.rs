@@ -1,6 +1,7 @@
 //! ISO 9660 images: xorriso, isoinfo and bsdtar find in them what the tree has.
 
 use std::collections::BTreeMap;
+use std::io::Cursor;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -9,8 +10,9 @@ use kiln_diskimg::container::Format;
 use kiln_diskimg::iso::{
     Bios, FoundKind, Hybrid, IsoNames, Joliet, Names, Options, Reader, SECTOR, Volume,
 };
-use kiln_diskimg::{ByteLen, Content, Lba, Limits, Seed, Sink, Table, Zeroes, fat};
+use kiln_diskimg::{ByteLen, Content, Lba, Limits, Seed, Sink, Table, Zeroes, dump, fat};
 use kiln_tree::{Kind, Metadata, Node, Source, Tree, TreePath};
+use proptest::prelude::*;
 
 use crate::tools::{bytes, expect, file};
 
@@ -539,4 +541,156 @@ fn our_reader_finds_boot_images() {
     assert_eq!(&image[at + 54..at + 62], b"FAT16   ");
     let at = usize::try_from(bios.sector).unwrap() * 2048;
     assert_eq!(image[at + 12..at + 16], bios.sector.to_le_bytes());
+}
+
+#[test]
+fn a_report_of_a_hybrid() {
+    let mut tree = Tree::new();
+    tree.insert("isolinux/isolinux.bin", Node::file(isolinux())).unwrap();
+    tree.insert("README", Node::file("text")).unwrap();
+    let (_, mut options) = bootable(Table::Gpt);
+    options.application = "KILN".to_owned();
+    let image = bytes(&plan(&tree, &options));
+    let report = dump::inspect(Cursor::new(image), &Limits::default()).unwrap();
+    insta::assert_snapshot!(report.to_string(), @r#"
+    raw image, disk of 4 MiB, 4 MiB stored
+    ISO 9660 "ISOIMAGE" of 58 KiB, 1970-01-01-00-00-00-00, Rock Ridge, "KILN"
+      bios starts 2 KiB at byte 53248, isolinux/isolinux.bin
+      uefi starts 2104 KiB at byte 1048576
+                 4  README
+                    isolinux/
+              5000  isolinux/isolinux.bin
+    gpt table c6560ae6-9239-8f4a-8d10-ba2597f9f29f, with boot code
+    partition 1 "ISO 9660" linux: LBA 64 + 52 sectors, read-only, no-auto, 42191ecb-d73d-88b4-a0f8-cc24d3f4520c
+    partition 2 "EFI system partition" efi-system: LBA 2048 + 4208 sectors, 93c591cd-f29f-8906-82af-042bf1cf2643
+      FAT16 0000-0001, made by "MSWIN4.1", clusters of 512 bytes
+                      EFI/
+                      EFI/BOOT/
+               70000  EFI/BOOT/BOOTX64.EFI
+    "#);
+}
+
+/// Small images of every kind, and where they are not zero.
+fn images() -> Vec<(Vec<u8>, Vec<usize>)> {
+    let mut tree = Tree::new();
+    tree.insert("a directory/a file", Node::file(vec![1; 3000])).unwrap();
+    tree.insert("isolinux/isolinux.bin", Node::file(isolinux())).unwrap();
+    tree.insert("n".repeat(103), Node::symlink("x/".repeat(200))).unwrap();
+    tree.insert("null", Node::char_device(1, 3)).unwrap();
+    let (_, mut options) = bootable(Table::Gpt);
+    options.efi = Some(Arc::new(vec![3; 600]));
+    options.joliet = Some(Joliet::Long);
+    let hybrid = bytes(&plan(&tree, &options));
+    let mut plain = Options::default();
+    plain.joliet = Some(Joliet::Long);
+    [hybrid, bytes(&plan(&tree, &plain))]
+        .into_iter()
+        .map(|image| {
+            let places = (0..image.len()).filter(|at| image[*at] != 0).collect();
+            (image, places)
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn the_reader_never_panics(
+        which in 0..2_usize,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
+        cut in any::<Option<prop::sample::Index>>(),
+    ) {
+        static IMAGES: std::sync::OnceLock<Vec<(Vec<u8>, Vec<usize>)>> =
+            std::sync::OnceLock::new();
+        let (image, interesting) = &IMAGES.get_or_init(images)[which];
+        let mut image = image.clone();
+        for (index, byte) in changes {
+            let at = interesting[index.index(interesting.len())];
+            image[at] = byte;
+        }
+        if let Some(cut) = cut {
+            image.truncate(cut.index(image.len()));
+        }
+        if let Ok(mut reader) = Reader::open(&mut image, &Limits::default()) {
+            let _ = reader.boot_images();
+            for names in [Names::RockRidge, Names::Joliet, Names::Iso] {
+                for found in reader.list(names).unwrap_or_default() {
+                    let _ = reader.read(&found);
+                }
+            }
+        }
+        if let Ok(report) = dump::inspect(Cursor::new(image), &Limits::default()) {
+            prop_assert!(!report.to_string().is_empty());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_tree_is_read_back(
+        files in prop::collection::vec(
+            (
+                prop::collection::vec("[a-zA-Z0-9 ._+~äß-]{0,200}[a-z0-9]", 1..5),
+                prop::collection::vec(any::<u8>(), 0..5000),
+            ),
+            0..25,
+        ),
+        short in any::<bool>(),
+    ) {
+        let mut tree = Tree::new();
+        for (path, content) in files {
+            let node = match content.first() {
+                Some(0..=50) => Node::symlink(path.join("/../")),
+                _ => Node::file(content),
+            };
+            // Paths that are too long, and files where directories are, are the tree's business.
+            let _ = tree.insert(path.join("/"), node);
+        }
+        let mut options = Options::default();
+        options.names = if short { IsoNames::Short } else { IsoNames::Long };
+        let mut image = bytes(&plan(&tree, &options));
+        read_back(&tree, &mut image);
+    }
+}
+
+#[test]
+fn hostile_images() {
+    let mut tree = Tree::new();
+    tree.insert("directory/file", Node::file("x")).unwrap();
+    let image = bytes(&plan(&tree, &Options::default()));
+    let list = |image: &mut Vec<u8>, limits: &Limits| {
+        let mut reader = Reader::open(image, limits).unwrap();
+        reader.list(Names::RockRidge).unwrap_err().to_string()
+    };
+    let root = u32::from_le_bytes(image[0x8000 + 158..0x8000 + 162].try_into().unwrap());
+    // The directory's extent is the root's.
+    let at = usize::try_from(root).unwrap() * 2048;
+    let third = at + usize::from(image[at]) + usize::from(image[at + usize::from(image[at])]);
+    let mut looped = image.clone();
+    looped[third + 2..third + 6].copy_from_slice(&root.to_le_bytes());
+    assert!(list(&mut looped, &Limits::default()).contains("twice"));
+    // A directory of 4 GiB is not read into memory.
+    let mut huge = image.clone();
+    huge[third + 10..third + 14].copy_from_slice(&u32::MAX.to_le_bytes());
+    let said = list(&mut huge, &Limits::default());
+    assert!(said.contains("length of all directories is"), "{said}");
+    let mut limits = Limits::default();
+    limits.files = 1;
+    assert!(list(&mut image.clone(), &limits).contains("number of files"));
+    limits = Limits::default();
+    limits.depth = 0;
+    assert!(list(&mut image.clone(), &limits).contains("depth"));
+    for bad in [vec![0; 100], vec![0; 40_000], image[..0x8000 + 100].to_vec()] {
+        assert!(Reader::open(&mut bad.clone(), &Limits::default()).is_err());
+    }
+    // A file that is not there.
+    let mut cut = image.clone();
+    cut.truncate(image.len() - 2048);
+    let mut reader = Reader::open(&mut cut, &Limits::default()).unwrap();
+    let found = reader.list(Names::RockRidge).unwrap();
+    let said = reader.read(&found[1]).unwrap_err().to_string();
+    assert!(said.contains("ends at byte"), "{said}");
 }

@@ -5,6 +5,7 @@
 mod containers;
 mod dumps;
 mod fat;
+mod grow;
 mod hostile;
 mod iso;
 mod properties;

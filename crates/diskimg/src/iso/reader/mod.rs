@@ -299,6 +299,8 @@ impl<'source> Reader<'source> {
                 let reason = format!("{path}: the directory is in the image twice");
                 return Err(malformed(offset, reason));
             }
+            // Before memory is taken for what is not there.
+            crate::container::check_range("iso 9660", offset, index(len), self.source.len())?;
             let mut bytes = vec![0; index(len)];
             self.source.read_at(offset, &mut bytes)?;
             self.directory(&path, &bytes, names, &mut found, &mut pending)?;
