@@ -47,7 +47,7 @@ const NEEDS: &[Need] = &[
     need("syslinux", "syslinux", "installs the loader that ours is compared with", Purpose::Test),
     need("/usr/lib/syslinux/mbr/gptmbr.bin", "syslinux-common", "has the loader's parts", Purpose::Test),
     need("xorriso", "xorriso", "reads ISO images and their boot records", Purpose::Test),
-    need("isoinfo", "genisoimage", "reads ISO images, and is measured beside ours", Purpose::Test),
+    need("isoinfo", "genisoimage", "reads ISO images, and makes them beside ours", Purpose::Test),
     need("bsdtar", "libarchive-tools", "reads ISO images", Purpose::Test),
     need("cpio", "cpio", "reads and writes archives beside ours", Purpose::Test),
     need("zstd", "zstd", "decompresses archives beside ours", Purpose::Test),

@@ -146,8 +146,11 @@ fn extend_entry(
     };
     let Some((number, entry)) = at_end.filter(|(number, _)| wanted.is_none_or(|it| it == *number))
     else {
-        let what = wanted.map_or("a partition".to_owned(), |number| format!("partition {number}"));
-        return Err(Error::NotFound { what, place: "the end of the disk".to_owned() });
+        let what = match wanted {
+            Some(number) => format!("partition {number}"),
+            None => "a partition".to_owned(),
+        };
+        return Err(Error::NotFound { what, place: "the last place of the disk".to_owned() });
     };
     let now = (last_usable.saturating_add(1) / END * END).saturating_sub(1).max(entry.last);
     let len = table.entry_len();

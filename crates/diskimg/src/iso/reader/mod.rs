@@ -141,10 +141,10 @@ impl<'source> Reader<'source> {
                         joliet = Some(Volume::parse(sector, offset)?);
                     }
                 }
-                Some(&descriptor::TYPE_BOOT) if catalog.is_none() => {
-                    if sector.get(7..30) == Some(boot::SYSTEM_ID) {
-                        catalog = u32_le(&sector, boot::CATALOG_AT);
-                    }
+                Some(&descriptor::TYPE_BOOT)
+                    if catalog.is_none() && sector.get(7..30) == Some(boot::SYSTEM_ID) =>
+                {
+                    catalog = u32_le(&sector, boot::CATALOG_AT);
                 }
                 Some(&descriptor::TYPE_TERMINATOR) => break,
                 _ => {}
@@ -258,7 +258,7 @@ impl<'source> Reader<'source> {
                 continue;
             }
             match entry.first() {
-                Some(&(kind @ (boot::HEADER | boot::LAST_HEADER))) if !last => {
+                Some(&kind @ (boot::HEADER | boot::LAST_HEADER)) if !last => {
                     last = kind == boot::LAST_HEADER;
                     platform = entry.get(1).copied().unwrap_or(0);
                     left = u16_le(entry, 2).unwrap_or(0);

@@ -63,12 +63,10 @@ impl Attributes {
             match &[a, b] {
                 b"CE" => next = word(0).zip(word(8)).zip(word(16)).map(|((a, b), c)| (a, b, c)),
                 b"ST" => break,
-                b"NM" => {
-                    // Bits 1 and 2: `.` and `..`.
-                    if data.first().is_some_and(|flags| flags & 6 == 0) {
-                        let name = self.name.get_or_insert_default();
-                        name.extend_from_slice(data.get(1..).unwrap_or_default());
-                    }
+                // Bits 1 and 2: `.` and `..`.
+                b"NM" if data.first().is_some_and(|flags| flags & 6 == 0) => {
+                    let name = self.name.get_or_insert_default();
+                    name.extend_from_slice(data.get(1..).unwrap_or_default());
                 }
                 b"PX" => {
                     self.posix = word(0).zip(word(16)).zip(word(24)).map(|((m, u), g)| (m, u, g));
