@@ -98,6 +98,7 @@ pub mod fat;
 mod field;
 pub mod gpt;
 mod guid;
+pub mod iso;
 mod limits;
 pub mod mbr;
 mod plan;

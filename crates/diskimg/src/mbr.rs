@@ -106,6 +106,15 @@ impl Mbr {
     }
 }
 
+/// Changes how many sectors an entry of a sector has, and where it ends by the old addresses.
+pub(crate) fn set_sectors(sector: &mut [u8; 512], slot: usize, sectors: u32) {
+    let at = FIRST_ENTRY + slot.min(ENTRIES - 1) * ENTRY_LEN;
+    let first = u32_le(sector, at + 8).unwrap_or(0);
+    let last = first.saturating_add(sectors.saturating_sub(1));
+    put(sector, at + 5, &chs(last));
+    put(sector, at + 12, &sectors.to_le_bytes());
+}
+
 /// Cylinder, head and sector of an LBA under the translation of 255 heads and 63 sectors; what is
 /// beyond cylinder 1023 is `FE FF FF`.
 fn chs(lba: u32) -> [u8; 3] {

@@ -70,6 +70,9 @@ pub struct Partition {
     /// Whether boot code in the MBR should start it: the legacy BIOS bootable attribute (GPT) or
     /// the active flag (MBR).
     pub bootable: bool,
+    /// Whether the MBR of a GPT disk has it too (a hybrid MBR), for firmware that knows no GPT; at
+    /// most three partitions. Default: no.
+    pub in_mbr: bool,
     /// What is in it, from its first byte; zeroes when absent and after it.
     pub content: Option<Arc<dyn Content>>,
 }
@@ -94,6 +97,7 @@ impl Partition {
             size,
             attributes: 0,
             bootable: false,
+            in_mbr: false,
             content: None,
         }
     }
@@ -230,7 +234,8 @@ impl DiskPlan {
             Table::Gpt => {
                 let entries: Vec<Entry> = partitions.iter().map(Placed::entry).collect();
                 let gpt::Tables { mut head, tail } = gpt::emit(sectors, disk_guid, &entries)?;
-                crate::field::put(&mut head, 0, &Mbr::protective(boot_code, sectors).emit());
+                let mbr = hybrid_mbr(Mbr::protective(boot_code, sectors), &partitions, signature);
+                crate::field::put(&mut head, 0, &mbr.emit());
                 (head, tail)
             }
             Table::Mbr => {
@@ -270,8 +275,23 @@ impl DiskPlan {
         if self.table == Table::Mbr && active > 1 {
             problems.push(format!("{active} partitions are bootable, an mbr table allows one"));
         }
+        let mirrored = self.partitions.iter().filter(|partition| partition.in_mbr);
+        let (count, active) =
+            mirrored.fold((0, 0), |(n, m), it| (n + 1, m + usize::from(it.bootable)));
+        if self.table == Table::Gpt && count >= mbr::ENTRIES {
+            problems.push(format!(
+                "{count} partitions are to be in the MBR too, beside the protective entry it holds 3"
+            ));
+        }
+        if self.table == Table::Gpt && active > 1 {
+            problems.push(format!("{active} partitions in the MBR are bootable, it allows one"));
+        }
         for (at, partition) in self.partitions.iter().enumerate() {
             let named = self.named(at);
+            if partition.in_mbr && partition.kind.byte.is_none() {
+                let kind = partition.kind;
+                problems.push(format!("{named}: type {kind} has no byte for the MBR"));
+            }
             let units = partition.name.encode_utf16().count();
             if units > gpt::NAME_UNITS && self.table == Table::Gpt {
                 let most = gpt::NAME_UNITS;
@@ -370,6 +390,13 @@ impl DiskPlan {
             next = next.max(end);
             ranges.push((first, sectors));
         }
+        for (at, (partition, (first, sectors))) in self.partitions.iter().zip(&ranges).enumerate() {
+            let end = first.saturating_add(*sectors);
+            if self.table == Table::Gpt && partition.in_mbr && end > mbr::MAX_SECTORS {
+                let named = self.named(at);
+                problems.push(format!("{named}: it ends beyond the 2 TiB that the MBR reaches"));
+            }
+        }
         // A GPT needs one sector between its tables.
         let needed = next.max(head + 1).saturating_add(tail);
         let sectors = match self.size {
@@ -395,6 +422,27 @@ impl DiskPlan {
         }
         (ranges, sectors)
     }
+}
+
+/// The partitions that the MBR has too, after a protective entry that ends before the first of
+/// them: entries must not overlap.
+fn hybrid_mbr(mut mbr: Mbr, partitions: &[Placed], signature: u32) -> Mbr {
+    let mirrored = partitions.iter().filter(|placed| placed.partition.in_mbr);
+    let Some(first) = mirrored.clone().map(|placed| placed.first.0).min() else { return mbr };
+    let mut slots = mbr.entries.iter_mut();
+    if let Some(Some(protective)) = slots.next() {
+        protective.sectors = crate::field::narrow32(first.saturating_sub(1));
+    }
+    for (slot, placed) in slots.zip(mirrored) {
+        *slot = Some(mbr::Entry {
+            active: placed.partition.bootable,
+            kind: placed.partition.kind.byte.unwrap_or(0),
+            first: crate::field::narrow32(placed.first.0),
+            sectors: crate::field::narrow32(placed.sectors),
+        });
+    }
+    mbr.signature = signature;
+    mbr
 }
 
 impl Placed {

@@ -12,7 +12,10 @@ use crate::plan::Table;
 use crate::units::{ByteLen, Lba, SECTOR};
 use crate::{Limits, Result};
 
+mod iso;
 mod svg;
+
+pub use iso::{BootReport, IsoReport};
 
 /// What was found in an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub struct Report {
     pub table: Option<TableReport>,
     /// The file system of a disk without a table.
     pub file_system: Option<FileSystem>,
+    /// The ISO image that the disk is, with a table or without.
+    pub iso: Option<IsoReport>,
 }
 
 /// A partition table.
@@ -44,8 +49,29 @@ pub struct TableReport {
     pub boot_code: bool,
     /// The partitions.
     pub partitions: Vec<PartitionReport>,
+    /// What a GPT disk's MBR has beside the entry that protects it (a hybrid MBR).
+    pub hybrid: Vec<HybridReport>,
     /// What is wrong with it.
     pub complaints: Vec<String>,
+}
+
+/// An entry of a hybrid MBR.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct HybridReport {
+    /// Number, from 1.
+    pub number: u32,
+    /// What it is for: a name or a byte.
+    pub kind: String,
+    /// First sector.
+    pub first: Lba,
+    /// How many sectors.
+    pub sectors: u64,
+    /// Whether boot code in the MBR starts it.
+    pub bootable: bool,
+    /// The number of the GPT partition with the same sectors; `None` when there is none.
+    pub mirrors: Option<u32>,
 }
 
 /// A partition.
@@ -127,12 +153,14 @@ pub fn inspect<R: Read + Seek>(reader: R, limits: &Limits) -> Result<Report> {
         None => file_system(&mut image, limits).and_then(Result::ok),
         Some(_) => None,
     };
+    let iso = iso::report(&mut image, limits);
     Ok(Report {
         container: image.format(),
         len: ByteLen(image.len()),
         stored: ByteLen(stored),
         table,
         file_system,
+        iso,
     })
 }
 
@@ -149,7 +177,7 @@ fn table(source: &mut dyn BlockSource, limits: &Limits) -> Result<Option<TableRe
     let Some(mbr) = Mbr::parse(&sector) else { return Ok(None) };
     let boot_code = mbr.boot_code.iter().any(|byte| *byte != 0);
     let mut report = if mbr.is_protective() {
-        gpt_report(source, limits)?
+        gpt_report(source, &mbr, limits)?
     } else {
         mbr_report(&mbr, source.len())
     };
@@ -166,7 +194,7 @@ fn table(source: &mut dyn BlockSource, limits: &Limits) -> Result<Option<TableRe
     Ok(Some(report))
 }
 
-fn gpt_report(source: &mut dyn BlockSource, limits: &Limits) -> Result<TableReport> {
+fn gpt_report(source: &mut dyn BlockSource, mbr: &Mbr, limits: &Limits) -> Result<TableReport> {
     let gpt = gpt::read(source, limits)?;
     let partitions = gpt
         .entries
@@ -184,12 +212,37 @@ fn gpt_report(source: &mut dyn BlockSource, limits: &Limits) -> Result<TableRepo
             problem: None,
         })
         .collect();
+    let mut complaints = gpt.complaints;
+    let mut hybrid = Vec::new();
+    for (number, entry) in (1..).zip(&mbr.entries) {
+        let Some(mbr::Entry { active, kind, first, sectors }) = *entry else { continue };
+        let (first, sectors) = (u64::from(first), u64::from(sectors));
+        if kind == mbr::TYPE_PROTECTIVE {
+            continue;
+        }
+        let same = |entry: &gpt::Entry| {
+            entry.first == first && entry.last == first.saturating_add(sectors).saturating_sub(1)
+        };
+        let mirrors = gpt.entries.iter().find(|(_, entry)| same(entry)).map(|(number, _)| *number);
+        if mirrors.is_none() {
+            complaints.push(format!("entry {number} of the MBR is none of the partitions"));
+        }
+        hybrid.push(HybridReport {
+            number,
+            kind: byte_name(kind),
+            first: Lba(first),
+            sectors,
+            bootable: active,
+            mirrors,
+        });
+    }
     Ok(TableReport {
         kind: Table::Gpt,
         id: gpt.header.disk_guid.to_string(),
         boot_code: false,
         partitions,
-        complaints: gpt.complaints,
+        hybrid,
+        complaints,
     })
 }
 
@@ -198,7 +251,6 @@ fn mbr_report(mbr: &Mbr, len: u64) -> TableReport {
     let mut partitions: Vec<PartitionReport> = Vec::new();
     for (number, entry) in (1..).zip(&mbr.entries) {
         let Some(mbr::Entry { active, kind, first, sectors }) = *entry else { continue };
-        let name = PartitionType::name_of_byte(kind);
         let end = u64::from(first) + u64::from(sectors);
         if end > len / SECTOR {
             complaints.push(format!("partition {number} ends at LBA {end}, beyond the disk"));
@@ -211,7 +263,7 @@ fn mbr_report(mbr: &Mbr, len: u64) -> TableReport {
         partitions.push(PartitionReport {
             number,
             name: String::new(),
-            kind: name.map_or_else(|| format!("0x{kind:02x}"), str::to_owned),
+            kind: byte_name(kind),
             guid: None,
             first: Lba(u64::from(first)),
             sectors: u64::from(sectors),
@@ -222,7 +274,12 @@ fn mbr_report(mbr: &Mbr, len: u64) -> TableReport {
         });
     }
     let id = format!("{:08x}", mbr.signature);
-    TableReport { kind: Table::Mbr, id, boot_code: false, partitions, complaints }
+    let hybrid = Vec::new();
+    TableReport { kind: Table::Mbr, id, boot_code: false, partitions, hybrid, complaints }
+}
+
+fn byte_name(kind: u8) -> String {
+    PartitionType::name_of_byte(kind).map_or_else(|| format!("0x{kind:02x}"), str::to_owned)
 }
 
 /// The file system at the start of a source; `None` when it is none that is known.
@@ -264,8 +321,11 @@ impl fmt::Display for Report {
         if let Some(file_system) = &self.file_system {
             file_system.write(out, "")?;
         }
+        if let Some(iso) = &self.iso {
+            iso.write(out)?;
+        }
         let Some(table) = &self.table else {
-            if self.file_system.is_none() {
+            if self.file_system.is_none() && self.iso.is_none() {
                 writeln!(out, "no partition table and no known file system")?;
             }
             return Ok(());
@@ -274,6 +334,17 @@ impl fmt::Display for Report {
         writeln!(out, "{} table {}{boot_code}", table.kind, table.id)?;
         for complaint in &table.complaints {
             writeln!(out, "! {}", shown(complaint))?;
+        }
+        for entry in &table.hybrid {
+            write!(
+                out,
+                "mbr {} {}: {} + {} sectors",
+                entry.number, entry.kind, entry.first, entry.sectors
+            )?;
+            if let Some(number) = entry.mirrors {
+                write!(out, ", partition {number}")?;
+            }
+            writeln!(out, "{}", if entry.bootable { ", bootable" } else { "" })?;
         }
         for partition in &table.partitions {
             write!(
@@ -288,8 +359,8 @@ impl fmt::Display for Report {
             if partition.bootable {
                 write!(out, ", bootable")?;
             }
-            if partition.attributes & !gpt::LEGACY_BIOS_BOOTABLE != 0 {
-                write!(out, ", attributes {:#x}", partition.attributes)?;
+            for name in gpt::attribute_names(partition.attributes & !gpt::LEGACY_BIOS_BOOTABLE) {
+                write!(out, ", {name}")?;
             }
             if let Some(guid) = partition.guid {
                 write!(out, ", {guid}")?;
@@ -317,13 +388,17 @@ impl FileSystem {
             write!(out, ", {free} free")?;
         }
         writeln!(out)?;
-        for file in &self.files {
-            if file.directory {
-                writeln!(out, "{indent}  {:>12}  {}/", "", file.path)?;
-            } else {
-                writeln!(out, "{indent}  {:>12}  {}", file.len, file.path)?;
-            }
-        }
-        Ok(())
+        write_files(out, &self.files, indent)
     }
+}
+
+fn write_files(out: &mut fmt::Formatter<'_>, files: &[FileReport], indent: &str) -> fmt::Result {
+    for file in files {
+        if file.directory {
+            writeln!(out, "{indent}  {:>12}  {}/", "", file.path)?;
+        } else {
+            writeln!(out, "{indent}  {:>12}  {}", file.len, file.path)?;
+        }
+    }
+    Ok(())
 }

@@ -5,8 +5,18 @@ use crate::guid::Guid;
 
 /// Attribute bit 0: the platform needs the partition; leave it alone.
 pub const REQUIRED: u64 = 1;
+/// Attribute bit 1: firmware must not look into the partition.
+pub const NO_BLOCK_IO: u64 = 1 << 1;
 /// Attribute bit 2: boot code in the MBR should start this partition.
 pub const LEGACY_BIOS_BOOTABLE: u64 = 1 << 2;
+/// Attribute bit 59: the file system is to be grown to the partition's length when it is mounted
+/// (Discoverable Partitions Specification).
+pub const GROW_FILE_SYSTEM: u64 = 1 << 59;
+/// Attribute bit 60: to be mounted read-only (Discoverable Partitions Specification).
+pub const READ_ONLY: u64 = 1 << 60;
+/// Attribute bit 63: not to be mounted without being asked for (Discoverable Partitions
+/// Specification).
+pub const NO_AUTO: u64 = 1 << 63;
 
 /// The header (UEFI 2.10, table 5-5), its checksum verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,13 +13,21 @@
 //! ([`read`]), because that crate's reader asserts the entry size of an untrusted header and does
 //! not verify the checksum of the entries.
 
+mod attributes;
+mod copy;
+mod grow;
 mod header;
 mod reader;
 mod rename;
 mod types;
 mod writer;
 
-pub use header::{Entry, Header, LEGACY_BIOS_BOOTABLE, REQUIRED};
+pub use attributes::{attribute_names, parse_attribute};
+pub use grow::{Extend, Extended, Grown, grow};
+pub use header::{
+    Entry, GROW_FILE_SYSTEM, Header, LEGACY_BIOS_BOOTABLE, NO_AUTO, NO_BLOCK_IO, READ_ONLY,
+    REQUIRED,
+};
 pub use reader::{Gpt, read};
 pub use rename::{Renamed, primary_disk_guid, read_device, rename};
 pub use types::PartitionType;

@@ -5,7 +5,9 @@
 mod containers;
 mod dumps;
 mod fat;
+mod grow;
 mod hostile;
+mod iso;
 mod properties;
 mod rename;
 mod syslinux;

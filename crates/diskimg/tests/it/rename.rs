@@ -78,9 +78,9 @@ fn sgdisk_and_fsck_find_nothing_wrong_and_the_rest_stays() {
 }
 
 /// A disk in a machine that loses power: so many bytes are still written, then nothing.
-struct Dying {
-    disk: Cursor<Vec<u8>>,
-    left: usize,
+pub(crate) struct Dying {
+    pub(crate) disk: Cursor<Vec<u8>>,
+    pub(crate) left: usize,
 }
 
 impl Read for Dying {

@@ -1,0 +1,105 @@
+//! ISO images: ours beside xorriso and genisoimage, of the same tree.
+//!
+//! Figures are wall time, that of the tools with their start; ours reads the directory too.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use kiln_benches::arguments::Common;
+use kiln_benches::report::{Report, Unit};
+use kiln_benches::turns::{Contender, take_turns};
+use kiln_benches::{Result, machine};
+use kiln_diskimg::container::{self, Format};
+use kiln_diskimg::iso::{Joliet, Options, Volume};
+use kiln_tree::{Tree, host};
+
+/// ISO images beside xorriso and genisoimage
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common<5>,
+    /// Where to work, about 1.5 GiB; best a tmpfs
+    #[arg(long, default_value = "/dev/shm")]
+    dir: PathBuf,
+    /// The directory that goes into the images; 10,000 files of 335 MB are made by default
+    #[arg(long)]
+    tree: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    kiln_benches::run("iso", &arguments.common, || measure(&arguments))
+}
+
+fn measure(arguments: &Arguments) -> Result<Report> {
+    let dir = tempfile::tempdir_in(&arguments.dir)?;
+    let dir = dir.path();
+    let made = dir.join("tree");
+    let tree = match &arguments.tree {
+        Some(tree) => tree,
+        None => {
+            fill(&made)?;
+            &made
+        }
+    };
+    let out = |name: &str| dir.join(name);
+    let mut turns = vec![Contender::timed("kiln-diskimg", || ours(tree, &out("ours.iso")))];
+    if machine::are_installed(&["xorriso"]) {
+        turns.push(Contender::timed("xorriso -as mkisofs", || {
+            theirs("xorriso", &["-as", "mkisofs"], tree, &out("xorriso.iso"))
+        }));
+    }
+    if machine::are_installed(&["genisoimage"]) {
+        turns.push(Contender::timed("genisoimage", || {
+            theirs("genisoimage", &["-quiet"], tree, &out("genisoimage.iso"))
+        }));
+    }
+    let mut report = Report::new();
+    let samples = take_turns(arguments.common.n, &mut turns)?;
+    let what = "ISO 9660 with Rock Ridge and Joliet, 335 MB in 10,000 files";
+    report.contest(what, Unit::Seconds, &turns, samples);
+    Ok(report)
+}
+
+fn ours(tree: &Path, out: &Path) -> Result<()> {
+    let mut imported = Tree::new();
+    host::import(&mut imported, tree, "", &host::Policy::default())?;
+    let mut options = Options::default();
+    options.joliet = Some(Joliet::Long);
+    Ok(container::write_file(Format::Raw, &Volume::plan(&imported, &options)?, out)?)
+}
+
+fn theirs(tool: &str, arguments: &[&str], tree: &Path, out: &Path) -> Result<()> {
+    let _ = fs::remove_file(out);
+    let mut command = machine::command(tool);
+    command.args(arguments).args(["-R", "-J", "-joliet-long", "-o"]).arg(out).arg(tree);
+    let output = command.output().map_err(|error| format!("{tool}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{tool}: {}", String::from_utf8_lossy(&output.stderr)).into())
+}
+
+/// Files of many lengths, most of them short, as in a root file system.
+fn fill(dir: &Path) -> Result<()> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for number in 0..10_000_usize {
+        let dir = dir.join(format!("usr/share/directory-{}", number % 500));
+        if number < 500 {
+            fs::create_dir_all(&dir)?;
+        }
+        let len = if number % 100 == 0 { 2_500_000 } else { 100 + number % 97 * 173 };
+        let mut bytes = Vec::with_capacity(len + 8);
+        while bytes.len() < len {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            bytes.extend_from_slice(&state.to_le_bytes());
+        }
+        bytes.truncate(len);
+        fs::write(dir.join(format!("a-file-with-a-name-{number}.txt")), bytes)?;
+    }
+    Ok(())
+}
