@@ -236,12 +236,7 @@ pub(super) fn files(
     files
 }
 
-fn file(
-    meta: &Metadata,
-    kind: &Kind,
-    mtime: Option<u32>,
-    mut problem: impl FnMut(String),
-) -> File {
+fn file(meta: &Metadata, kind: &Kind, mtime: Option<u32>, mut problem: impl FnMut(String)) -> File {
     let (kind, body) = match kind {
         Kind::Directory => {
             (format::DIRECTORY, Body::Directory(Directory { bytes: Vec::new(), indexed: false }))

@@ -137,7 +137,8 @@ impl<'volume, 'sink> Writer<'volume, 'sink> {
             } else {
                 let bits = self.block_bitmap(group);
                 descriptor.block_bitmap_sum = self.sums.bitmap(&bits);
-                descriptor.free_blocks = bits.iter().map(|byte| u64::from(byte.count_zeros())).sum();
+                descriptor.free_blocks =
+                    bits.iter().map(|byte| u64::from(byte.count_zeros())).sum();
             }
             bytes.extend_from_slice(&descriptor.emit(group, self.sums));
         }
@@ -283,7 +284,8 @@ impl<'volume, 'sink> Writer<'volume, 'sink> {
             }
             _ => {
                 let place = outline::place(number);
-                let found = place.and_then(|at| self.volume.files.get(at).zip(layout.files.get(at)));
+                let found =
+                    place.and_then(|at| self.volume.files.get(at).zip(layout.files.get(at)));
                 let Some((file, (xattr_block, blocks))) = found else {
                     // One that has its number only.
                     return [0; INODE as usize];

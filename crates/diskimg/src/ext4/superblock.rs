@@ -121,8 +121,7 @@ impl Super {
         let journal = self.journal.is_some();
         let compatible = feature::EXT_ATTR | feature::RESIZE_INODE | feature::DIR_INDEX;
         put32(0x5c, u64::from(compatible | if journal { feature::HAS_JOURNAL } else { 0 }));
-        let incompatible =
-            feature::FILETYPE | feature::EXTENTS | feature::BIT64 | feature::FLEX_BG;
+        let incompatible = feature::FILETYPE | feature::EXTENTS | feature::BIT64 | feature::FLEX_BG;
         put32(0x60, u64::from(incompatible));
         let for_writing = feature::SPARSE_SUPER
             | feature::LARGE_FILE
@@ -201,8 +200,7 @@ impl Descriptor {
 
     pub(super) fn emit(&self, group: u32, sums: Sums) -> [u8; DESCRIPTOR as usize] {
         let mut bytes = [0; DESCRIPTOR as usize];
-        let places =
-            [self.places.block_bitmap, self.places.inode_bitmap, self.places.inode_table];
+        let places = [self.places.block_bitmap, self.places.inode_bitmap, self.places.inode_table];
         for (place, at) in places.into_iter().zip((0..).step_by(4)) {
             put(&mut bytes, at, &narrow32(place & 0xffff_ffff).to_le_bytes());
             put(&mut bytes, at + 0x20, &narrow32(place >> 32).to_le_bytes());

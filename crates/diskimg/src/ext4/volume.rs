@@ -368,4 +368,3 @@ fn too_small(
     }
     problem
 }
-
