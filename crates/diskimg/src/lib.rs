@@ -94,6 +94,7 @@ mod content;
 mod device;
 pub mod dump;
 mod error;
+pub mod ext4;
 pub mod fat;
 mod field;
 pub mod gpt;

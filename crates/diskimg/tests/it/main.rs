@@ -4,6 +4,7 @@
 
 mod containers;
 mod dumps;
+mod ext4;
 mod fat;
 mod grow;
 mod hostile;
