@@ -93,6 +93,7 @@ pub mod container;
 mod content;
 mod device;
 pub mod dump;
+pub mod erofs;
 mod error;
 pub mod fat;
 mod field;
@@ -100,6 +101,7 @@ pub mod gpt;
 mod guid;
 mod limits;
 pub mod mbr;
+mod parallel;
 mod plan;
 mod units;
 

@@ -4,6 +4,7 @@
 
 mod containers;
 mod dumps;
+mod erofs;
 mod fat;
 mod hostile;
 mod properties;
