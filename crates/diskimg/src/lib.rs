@@ -104,6 +104,7 @@ pub mod mbr;
 mod parallel;
 mod plan;
 mod units;
+pub mod verity;
 
 pub use content::{Content, Sink, Zeroes};
 pub use device::Device;

@@ -119,8 +119,7 @@ fn fsck_finds_nothing_and_extracts_everything() {
     let image = file(dir.path(), "volume", Format::Raw, &volume);
     check("plain", &tree, dir.path(), &image);
     if let Some(text) = expect("dump.erofs", &["-s", image.to_str().unwrap()]) {
-        assert!(text.contains("Filesystem volume name:                       kiln test"), "{text}");
-        let inodes = format!("Filesystem inode count:                       {}", tree.len() + 1);
+        let inodes = format!("inode count:                       {}\n", tree.len() + 1);
         assert!(text.contains(&inodes), "{text}");
     }
 }

@@ -12,3 +12,4 @@ mod rename;
 mod syslinux;
 mod tables;
 mod tools;
+mod verity;
