@@ -13,6 +13,14 @@
 //! Linux 5.4 and later mount what is written here, on machines with pages of 4 KiB (before Linux 6.4
 //! blocks had to be as long as pages).
 
+#[cfg(feature = "lz4")]
+mod cluster;
+#[cfg(feature = "lz4")]
+mod codec;
+#[cfg(feature = "lz4")]
+mod compress;
+#[cfg(feature = "lz4")]
+mod compression;
 mod directory;
 mod feed;
 mod inode;
@@ -21,6 +29,10 @@ mod place;
 mod superblock;
 mod volume;
 
+#[cfg(feature = "lz4")]
+pub use compress::Compressed;
+#[cfg(feature = "lz4")]
+pub use compression::{Algorithm, Compression};
 pub use volume::{Options, Volume};
 
 /// Bytes of a block, as a power of two.

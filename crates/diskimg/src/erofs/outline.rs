@@ -44,19 +44,24 @@ impl Item {
         self.offset / inode::SLOT
     }
 
-    /// Stores the item uncompressed: says how many blocks it needs, and how many bytes with its
-    /// inode. `inline` allows that what fills no block follows the inode.
-    pub(super) fn store_plain(&mut self, inline: bool) -> (u64, u64) {
+    /// What the item needs uncompressed: how, how many blocks, and how many bytes with its inode.
+    /// `inline` allows that what fills no block follows the inode.
+    pub(super) fn plain(&self, inline: bool) -> (Storage, u64, u64) {
         let len = if matches!(self.body, Body::Nothing) { 0 } else { self.inode.len };
         let tail = len % BLOCK;
         let head = self.head();
         if inline && tail > 0 && head + tail <= BLOCK {
-            self.inode.storage = Storage::Inline;
-            (len / BLOCK, head + tail)
+            (Storage::Inline, len / BLOCK, head + tail)
         } else {
-            self.inode.storage = Storage::Plain;
-            (len.div_ceil(BLOCK), head)
+            (Storage::Plain, len.div_ceil(BLOCK), head)
         }
+    }
+
+    /// Stores the item uncompressed; gives blocks and bytes as [`Item::plain`].
+    pub(super) fn store_plain(&mut self, inline: bool) -> (u64, u64) {
+        let (storage, blocks, bytes) = self.plain(inline);
+        self.inode.storage = storage;
+        (blocks, bytes)
     }
 }
 

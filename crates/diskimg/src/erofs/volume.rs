@@ -6,7 +6,7 @@ use kiln_tree::Tree;
 
 use super::BLOCK;
 use super::feed::{self, Unit};
-use super::inode::Storage;
+use super::inode::{Inode, Storage};
 use super::outline::{Body, Item, Outline};
 use super::place::Packer;
 use super::superblock::{self, Superblock};
@@ -72,13 +72,13 @@ impl Volume {
         let mut outline = Outline::new(tree, options.build_time, &mut problems.0);
         options.check(&mut problems.0);
         let features = superblock::ZERO_PADDING;
-        let mut header = Header::new(&outline, features, &[]);
+        let header = Header::new(&outline, features, &[]);
         let (mut order, rest) = outline.order();
         order.extend(rest);
         let (segments, blocks) = place(&mut outline, &order, header.blocks(), header.root);
         check_blocks(blocks, &mut problems.0);
         problems.check("erofs volume")?;
-        let header = header.emit(&outline, options, blocks);
+        let header = header.emit(&outline, options, 0, blocks);
         Ok(Self {
             outline,
             header,
@@ -143,11 +143,19 @@ impl Header {
         self.len.div_ceil(BLOCK)
     }
 
-    pub(super) fn emit(&mut self, outline: &Outline, options: &Options, blocks: u64) -> Vec<u8> {
+    /// `algorithms` are the superblock's: those of the configurations; without any, 0 is LZ4's
+    /// greatest distance.
+    pub(super) fn emit(
+        &self,
+        outline: &Outline,
+        options: &Options,
+        algorithms: u16,
+        blocks: u64,
+    ) -> Vec<u8> {
         let mut bytes = vec![0; index(self.blocks() * BLOCK)];
         put(&mut bytes, index(superblock::OFFSET) + superblock::LEN, &self.configs);
         if let Some(root) = outline.get(0) {
-            put_inode(&mut bytes, root, self.root);
+            put_inode(&mut bytes, &root.inode, &root.xattrs, self.root);
         }
         let mut label = [0; 16];
         let text = options.label.as_deref().unwrap_or_default().as_bytes();
@@ -162,24 +170,19 @@ impl Header {
             blocks: narrow32(blocks),
             uuid: options.uuid.unwrap_or_else(|| options.seed.guid("erofs")).0,
             label,
-            // With configurations these are the algorithms; without, 0 is LZ4's greatest distance.
-            algorithms: self.configs_for(),
+            algorithms,
             ..Superblock::default()
         };
         let (first, _) = bytes.split_at_mut(index(BLOCK));
         superblock.emit(first);
         bytes
     }
-
-    fn configs_for(&self) -> u16 {
-        if self.configs.is_empty() { 0 } else { 1 }
-    }
 }
 
 /// Writes an inode and its attributes at an offset of a part of the volume.
-pub(super) fn put_inode(bytes: &mut [u8], item: &Item, at: u64) {
-    put(bytes, index(at), &item.inode.emit());
-    put(bytes, index(at + item.inode.size()), &item.xattrs);
+pub(super) fn put_inode(bytes: &mut [u8], inode: &Inode, xattrs: &[u8], at: u64) {
+    put(bytes, index(at), &inode.emit());
+    put(bytes, index(at + inode.size()), xattrs);
 }
 
 /// Finds places for uncompressed items from a block on; gives the block after all of them.
@@ -238,7 +241,7 @@ pub(super) fn write(
         let start = segment.metadata * BLOCK;
         for item in segment.items.iter().filter_map(|number| outline.get(*number)) {
             if let Some(at) = item.offset.checked_sub(start) {
-                put_inode(&mut metadata, item, at);
+                put_inode(&mut metadata, &item.inode, &item.xattrs, at);
             }
         }
         let units = feed::units(outline, &segment.items, feed::UNIT, feed::UNIT);

@@ -198,3 +198,64 @@ fn a_file_that_changed_is_an_error_that_names_it() {
         assert!(error.contains("kernel") && error.contains(found), "{error}");
     }
 }
+
+#[cfg(feature = "lz4")]
+mod compressed {
+    use std::io::Cursor;
+
+    use kiln_diskimg::erofs::{Algorithm, Compressed, Compression};
+
+    use super::*;
+
+    fn variants() -> Vec<Compression> {
+        [4096, 16_384, 65_536, 1 << 20]
+            .map(|cluster| {
+                let mut compression = Compression::new(Algorithm::Lz4);
+                compression.cluster = cluster;
+                compression
+            })
+            .to_vec()
+    }
+
+    #[test]
+    fn fsck_finds_nothing_and_extracts_everything() {
+        let tree = tree();
+        for compression in variants() {
+            let name = format!("{compression:?}");
+            let dir = tempfile::tempdir().unwrap();
+            let spool = tempfile::tempfile().unwrap();
+            let volume = Compressed::plan(&tree, &options(), compression, spool).unwrap();
+            let image = file(dir.path(), "volume", Format::Raw, &volume);
+            check(&name, &tree, dir.path(), &image);
+            assert!(volume.len() < tree.content_len() / 2, "{name} {}", volume.len());
+        }
+    }
+
+    #[test]
+    fn the_same_whatever_the_threads_and_in_place() {
+        let tree = tree();
+        for compression in variants() {
+            let mut images = Vec::new();
+            for threads in [1, 2, 5] {
+                let mut options = options();
+                options.threads = NonZeroUsize::new(threads);
+                let memory = Cursor::new(Vec::new());
+                let volume = Compressed::plan(&tree, &options, compression, memory).unwrap();
+                images.push(bytes(&volume));
+                images.push(volume.into_image().unwrap().into_inner());
+            }
+            assert!(images.windows(2).all(|pair| pair[0] == pair[1]), "{compression:?}");
+        }
+    }
+
+    #[test]
+    fn clusters_have_bounds() {
+        for cluster in [0, 4095, 6000, 2 << 20] {
+            let mut compression = Compression::new(Algorithm::Lz4);
+            compression.cluster = cluster;
+            let memory = Cursor::new(Vec::new());
+            let error = Compressed::plan(&tree(), &options(), compression, memory).unwrap_err();
+            assert!(error.to_string().contains("expected a multiple of 4096"), "{error}");
+        }
+    }
+}
