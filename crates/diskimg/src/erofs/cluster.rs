@@ -1,6 +1,7 @@
 //! Files as physical clusters: each a few blocks that decompress to as much as fits into them.
 
 use super::codec::Codec;
+use super::index::{advice, entry};
 use super::{BLOCK, Compression};
 use crate::field::{index, narrow16, narrow32};
 
@@ -16,22 +17,6 @@ pub(super) struct Extent {
     pub(super) raw: bool,
 }
 
-/// Kinds of index entries.
-pub(super) mod entry {
-    /// An extent begins here and is not compressed.
-    pub(in crate::erofs) const PLAIN: u16 = 0;
-    /// A compressed extent begins here.
-    pub(in crate::erofs) const HEAD: u16 = 1;
-    /// No extent begins here.
-    pub(in crate::erofs) const NONHEAD: u16 = 2;
-    /// As [`HEAD`], by the second algorithm.
-    pub(in crate::erofs) const HEAD2: u16 = 3;
-    /// In the first NONHEAD entry: the rest is the number of blocks.
-    pub(in crate::erofs) const BLOCK_COUNT: u16 = 1 << 11;
-}
-
-/// The map header's feature: physical clusters of more than a block.
-pub(super) const BIG_CLUSTERS: u16 = 2;
 /// Bytes before the index: the map header and as many that nobody uses.
 pub(super) const INDEX_HEADER: u64 = 16;
 
@@ -88,7 +73,7 @@ pub(super) fn index_len(len: u64, compression: &Compression) -> u64 {
 pub(super) fn emit_index(extents: &[Extent], len: u64, compression: &Compression) -> Vec<u8> {
     let big = compression.is_big();
     let mut bytes = vec![0; 4];
-    bytes.extend_from_slice(&if big { BIG_CLUSTERS } else { 0 }.to_le_bytes());
+    bytes.extend_from_slice(&if big { advice::BIG_CLUSTERS } else { 0 }.to_le_bytes());
     bytes.extend_from_slice(&[compression.algorithm(), 0]);
     bytes.resize(index(INDEX_HEADER), 0);
     let mut push = |kind: u16, offset: u64, rest: [u8; 4]| {

@@ -12,7 +12,6 @@ use super::feed::{self, Piece};
 use super::inode::{Inode, Storage};
 use super::outline::Outline;
 use super::place::Packer;
-use super::superblock;
 use super::volume::{self, Header, Options};
 use super::{BLOCK, Compression};
 use crate::content::{Content, Sink};

@@ -21,11 +21,15 @@ mod codec;
 mod compress;
 #[cfg(feature = "lz4")]
 mod compression;
+mod decompress;
 mod directory;
 mod feed;
+mod index;
 mod inode;
 mod outline;
 mod place;
+mod reader;
+mod report;
 mod superblock;
 mod volume;
 
@@ -33,6 +37,8 @@ mod volume;
 pub use compress::Compressed;
 #[cfg(feature = "lz4")]
 pub use compression::{Algorithm, Compression};
+pub use reader::{Found, Reader};
+pub(crate) use report::report;
 pub use volume::{Options, Volume};
 
 /// Bytes of a block, as a power of two.

@@ -34,7 +34,7 @@ pub(crate) fn tree() -> Tree {
     tree.insert("usr/lib/noise", Node::file(noise)).unwrap();
     tree.insert("usr/share/text", Node::file(text.clone())).unwrap();
     tree.insert("usr/share/zeroes", Node::file(vec![0; 3_000_000])).unwrap();
-    tree.insert("usr/share/long", Node::file(text.repeat(5))).unwrap();
+    tree.insert("usr/share/long", Node::file(text.repeat(3))).unwrap();
     tree.insert("usr/bin/tool", Node::executable(text[..100_001].to_vec())).unwrap();
     tree.insert("bin", Node::symlink("usr/bin")).unwrap();
     tree.insert("long link", Node::symlink(vec![b'x'; 4095])).unwrap();
@@ -234,7 +234,7 @@ mod compressed {
     #[test]
     fn the_same_whatever_the_threads_and_in_place() {
         let tree = tree();
-        for compression in variants() {
+        for compression in variants().into_iter().step_by(2) {
             let mut images = Vec::new();
             for threads in [1, 2, 5] {
                 let mut options = options();

@@ -5,6 +5,7 @@
 mod containers;
 mod dumps;
 mod erofs;
+mod erofs_reader;
 mod fat;
 mod hostile;
 mod properties;

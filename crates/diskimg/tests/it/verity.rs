@@ -34,7 +34,7 @@ fn contents() -> Vec<Patches> {
         vec![(4096 * 2, 0)],
         vec![(4096 * 128, 0)],
         vec![(4096 * 128, 1)],
-        vec![(100, 70_000_000), (5000, 3000), (2_500_001, 300_000), (0, 0), (1, 4096 * 130)],
+        vec![(100, 7_000_000), (5000, 3000), (2_500_001, 300_000), (0, 0), (1, 4096 * 130)],
         vec![(4096 * 128 * 3 + 77, 4096 * 128 * 128)],
     ]
     .map(Patches)
@@ -98,12 +98,12 @@ fn the_same_whatever_the_threads() {
     for content in contents() {
         let mut options = options();
         let mut seen = Vec::new();
-        for threads in [1, 2, 5] {
+        for threads in [1, 3] {
             options.threads = NonZeroUsize::new(threads);
             let verity = Verity::plan(content.clone(), &options).unwrap();
             seen.push((verity.root_hash().unwrap(), bytes(&verity.protected())));
         }
-        assert!(seen[0] == seen[1] && seen[0] == seen[2]);
+        assert!(seen[0] == seen[1]);
     }
 }
 
