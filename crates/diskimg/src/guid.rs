@@ -106,7 +106,7 @@ impl Seed {
         u32::from_be_bytes([a, b, c, d]).max(1)
     }
 
-    fn derive(&self, purpose: &str) -> [u8; 32] {
+    pub(crate) fn derive(&self, purpose: &str) -> [u8; 32] {
         Sha256::new().chain_update(self.0).chain_update(purpose).finalize().into()
     }
 }

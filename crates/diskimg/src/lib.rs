@@ -93,6 +93,7 @@ pub mod container;
 mod content;
 mod device;
 pub mod dump;
+pub mod erofs;
 mod error;
 pub mod ext4;
 pub mod fat;
@@ -102,8 +103,10 @@ mod guid;
 pub mod iso;
 mod limits;
 pub mod mbr;
+mod parallel;
 mod plan;
 mod units;
+pub mod verity;
 
 pub use content::{Content, Sink, Zeroes};
 pub use device::Device;

@@ -284,6 +284,9 @@ fn byte_name(kind: u8) -> String {
 
 /// The file system at the start of a source; `None` when it is none that is known.
 fn file_system(source: &mut dyn BlockSource, limits: &Limits) -> Option<Result<FileSystem>> {
+    if let Some(found) = crate::erofs::report(source, limits) {
+        return Some(found);
+    }
     let mut reader = fat::Reader::open(source, limits).ok()?;
     let free = reader.free_clusters().ok().flatten();
     let files = match reader.list() {
@@ -383,7 +386,10 @@ impl FileSystem {
         if let Some(label) = &self.label {
             write!(out, " {label:?}")?;
         }
-        write!(out, ", made by {:?}, clusters of {}", self.oem, self.cluster)?;
+        if !self.oem.is_empty() {
+            write!(out, ", made by {:?}", self.oem)?;
+        }
+        write!(out, ", clusters of {}", self.cluster)?;
         if let Some(free) = self.free {
             write!(out, ", {free} free")?;
         }

@@ -4,6 +4,8 @@
 
 mod containers;
 mod dumps;
+mod erofs;
+mod erofs_reader;
 mod ext4;
 mod fat;
 mod grow;
@@ -14,3 +16,4 @@ mod rename;
 mod syslinux;
 mod tables;
 mod tools;
+mod verity;
