@@ -8,6 +8,9 @@ mod fat;
 mod hostile;
 mod properties;
 mod rename;
+#[cfg(feature = "sign")]
+mod sign;
 mod syslinux;
 mod tables;
 mod tools;
+mod uki;
