@@ -6,8 +6,10 @@ mod containers;
 mod dumps;
 mod fat;
 mod hostile;
+mod menus;
 mod properties;
 mod rename;
+mod secure_boot;
 #[cfg(feature = "sign")]
 mod sign;
 mod syslinux;

@@ -219,7 +219,7 @@ fn keys_and_certificates_are_read_in_every_form() {
     expect("openssl", &["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", out]);
     assert!(refused(&std::fs::read(out).unwrap()).contains("neither PRIVATE KEY nor RSA"));
     for bad in
-        [&b""[..], b"-----BEGIN PRIVATE KEY-----\nAAAA", b"0\x82\xff\xff", pem[..900].as_bytes()]
+        [&b""[..], b"-----BEGIN PRIVATE KEY-----\nAAAA", b"0\x82\xff\xff", &pem.as_bytes()[..900]]
     {
         assert!(refused(bad).starts_with("private key: "), "{bad:?}");
     }
@@ -250,7 +250,14 @@ fn keys_and_certificates_are_read_in_every_form() {
     profile.not_after = 5;
     let said = Certificate::self_signed(ours.key(), &profile).unwrap_err().to_string();
     assert!(said.starts_with("certificate: 2 problems"), "{said}");
-    assert!(key("large", 3072).to_pem().is_ok());
+    // The longest key.
+    expect("openssl", &["genrsa", "-out", out, "4096"]);
+    let large = PrivateKey::parse(&std::fs::read(out).unwrap()).unwrap();
+    let large_certificate = Certificate::self_signed(&large, &Profile::new("large")).unwrap();
+    let signature = large.sign(b"bytes").unwrap();
+    assert_eq!(signature.len(), 512);
+    assert!(large_certificate.has_signed(b"bytes", &signature));
+    assert!(!large_certificate.has_signed(b"other", &signature));
     let said = PrivateKey::generate(1024, &mut |_| {}).unwrap_err().to_string();
     assert!(said.contains("expected 2048, 3072 or 4096"), "{said}");
 }

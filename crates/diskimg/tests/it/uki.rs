@@ -161,7 +161,7 @@ fn everything_that_is_wrong_is_said_at_once() {
 #[test]
 fn hostile_executables_are_errors() {
     let Some((_, kernel)) = stub_and_kernel() else { return };
-    for len in (0..2048) {
+    for len in 0..2048 {
         let cut = Source::from(&kernel[..len]);
         assert!(Image::read(&cut, &Limits::default()).is_err(), "{len}");
     }

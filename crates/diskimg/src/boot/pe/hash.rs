@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_checksum_does_not_depend_on_how_the_bytes_come() {
-        let bytes: Vec<u8> = (0..10_007_u32).map(|at| (at * 7 >> 3).to_le_bytes()[0]).collect();
+        let bytes: Vec<u8> = (0..10_007_u32).map(|at| ((at * 7) >> 3).to_le_bytes()[0]).collect();
         let words: u64 = bytes
             .chunks(2)
             .map(|pair| u64::from(pair[0]) + (u64::from(*pair.get(1).unwrap_or(&0)) << 8))
