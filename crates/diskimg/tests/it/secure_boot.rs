@@ -1,14 +1,7 @@
 //! Secure Boot's variables: efitools and virt-firmware read ours, and we read theirs.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use kiln_diskimg::boot::secure_boot::{
-    Database, Enrollment, Signature, Store, Variable, signatures,
-};
+use kiln_diskimg::boot::secure_boot::{Database, Enrollment, Signature, Store, signatures};
 use kiln_diskimg::{Guid, Limits, Seed};
-
-use crate::tools::expect;
 
 const VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
@@ -150,38 +143,42 @@ fn hostile_stores_and_lists_are_errors() {
     assert!(signatures::parse(&endless, &limits).is_err());
 }
 
-/// virt-firmware's directory, filled by pip once per target directory; says why there is none.
-fn virt_firmware() -> Result<PathBuf, String> {
-    const WANTED: &str = "virt-firmware==26.9";
-    let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let place = root.join("virt-firmware-1");
-    if place.exists() {
-        return Ok(place);
-    }
-    let beside = tempfile::tempdir_in(root).map_err(|error| error.to_string())?;
-    let made = beside.path().join("made");
-    let output = Command::new("python3")
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"])
-        .arg(&made)
-        .arg(WANTED)
-        .output()
-        .map_err(|error| format!("python3 ({error})"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(format!("{WANTED} by pip ({})", said.trim()));
-    }
-    match std::fs::rename(&made, &place) {
-        Err(error) if !place.exists() => Err(error.to_string()),
-        _ => Ok(place),
-    }
-}
-
 #[cfg(feature = "sign")]
 mod signed {
-    use kiln_diskimg::boot::secure_boot::Update;
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+
+    use kiln_diskimg::boot::secure_boot::{Update, Variable};
 
     use super::*;
     use crate::sign::signers;
+    use crate::tools::expect;
+
+    /// virt-firmware's directory, filled by pip once per target directory; says why there is none.
+    fn virt_firmware() -> Result<PathBuf, String> {
+        const WANTED: &str = "virt-firmware==26.9";
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let place = root.join("virt-firmware-1");
+        if place.exists() {
+            return Ok(place);
+        }
+        let beside = tempfile::tempdir_in(root).map_err(|error| error.to_string())?;
+        let made = beside.path().join("made");
+        let output = Command::new("python3")
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"])
+            .arg(&made)
+            .arg(WANTED)
+            .output()
+            .map_err(|error| format!("python3 ({error})"))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(format!("{WANTED} by pip ({})", said.trim()));
+        }
+        match std::fs::rename(&made, &place) {
+            Err(error) if !place.exists() => Err(error.to_string()),
+            _ => Ok(place),
+        }
+    }
 
     fn real() -> Enrollment {
         let (ours, other) = signers();

@@ -80,6 +80,10 @@ fn the_fields_own_tools_take_our_signatures() {
             assert!(!ok, "{cert} {path}: {said}");
         }
     }
+    let both = write(dir.path(), "both.efi", bytes(&sign(signed.clone(), other).unwrap()));
+    for cert in [&cert, &wrong] {
+        expect("sbverify", &["--cert", cert, &both]);
+    }
     if let Some(said) = expect("osslsigncode", &["verify", "-CAfile", &cert, "-in", &path]) {
         assert!(said.contains("Succeeded"), "{said}");
         for (cert, path) in [(&wrong, &path), (&cert, &unsigned), (&cert, &changed)] {

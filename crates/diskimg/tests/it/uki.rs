@@ -4,6 +4,7 @@ use kiln_diskimg::boot::pe::{Checksum, Headers, Image, read_sections};
 use kiln_diskimg::boot::uki::{Uki, kernel_release};
 use kiln_diskimg::{Content, Limits, Sink};
 use kiln_tree::Source;
+use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::tools::{bytes, expect};
@@ -195,4 +196,122 @@ fn a_kernel_tells_its_release() {
     kernel[0x20e..0x210].copy_from_slice(&0xffff_u16.to_le_bytes());
     assert_eq!(kernel_release(&kernel), None);
     assert_eq!(kernel_release(b"HdrS"), None);
+}
+
+/// The smallest stub: code, data that the debug directory in the code points to, and symbols behind
+/// them. Its headers are full.
+fn small_stub() -> Vec<u8> {
+    let mut stub = vec![0; 0x200];
+    stub[..2].copy_from_slice(b"MZ");
+    let mut put = |at: usize, bytes: &[u8]| stub[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0x3c, &0x60_u32.to_le_bytes());
+    put(0x60, b"PE\0\0\x64\x86\x03\0");
+    // Symbols and the optional header's length.
+    put(0x60 + 12, &0x600_u32.to_le_bytes());
+    put(0x60 + 16, &3_u32.to_le_bytes());
+    put(0x60 + 20, &240_u16.to_le_bytes());
+    let optional = 0x60 + 24;
+    put(optional, &0x20b_u16.to_le_bytes());
+    for (at, value) in [
+        (16, 0x2000),
+        (32, 0x1000),
+        (36, 0x200),
+        (56, 0x6000),
+        (60, 0x200),
+        (108, 16),
+        (112 + 4 * 8, 0x600),
+        (112 + 4 * 8 + 4, 8),
+        (112 + 6 * 8, 0x2010),
+        (112 + 6 * 8 + 4, 28),
+    ] {
+        put(optional + at, &u32::to_le_bytes(value));
+    }
+    // In the file, data comes first; the last section is in memory only.
+    for (at, (name, memory, address, len, offset, kind)) in [
+        (".text", 0x123_u32, 0x2000_u32, 0x200_u32, 0x400_u32, 0x6000_0020_u32),
+        (".data", 0x200, 0x3000, 0x200, 0x200, 0xc000_0040),
+        (".bss", 0x1234, 0x4000, 0, 0, 0xc000_0080),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let at = optional + 240 + at * 40;
+        put(at, name.as_bytes());
+        for (place, value) in [(8, memory), (12, address), (16, len), (20, offset), (36, kind)] {
+            put(at + place, &value.to_le_bytes());
+        }
+    }
+    stub.extend([0xdd; 0x200]);
+    let mut text = vec![0xcc; 0x200];
+    text[0x10..0x2c].fill(0);
+    text[0x10 + 24..0x10 + 28].copy_from_slice(&0x280_u32.to_le_bytes());
+    stub.extend(text);
+    stub.extend(b"symbols ");
+    stub
+}
+
+#[test]
+fn headers_grow_and_what_points_into_the_file_follows() {
+    let stub = small_stub();
+    let mut uki = Uki::new(stub.clone(), stub.clone());
+    uki.extra = (0..20).map(|at| (format!(".s{at}"), Source::from(vec![at; 700]))).collect();
+    let image = uki.plan().unwrap();
+    let file = bytes(&image);
+    let headers = image.headers();
+    assert_eq!(headers.size_of_headers, 0x600);
+    assert_eq!((headers.certificates.is_empty(), headers.sections.len()), (true, 24));
+    let section = |name: &str| headers.section(name).unwrap();
+    let (data, text) = (section(".data"), section(".text"));
+    assert_eq!((data.offset, text.offset, section(".bss").len), (0x600, 0x800, 0));
+    assert_eq!(file[0x600..0x800], [0xdd; 0x200]);
+    // The debug directory's entry lay in .text and meant a byte of .data.
+    assert_eq!(file[0x828..0x82c], 0x680_u32.to_le_bytes());
+    assert_eq!(file[0x60 + 12..0x60 + 20], [0; 8], "symbols");
+    assert_eq!(section(".s0").virtual_address, 0x6000, "after what is in memory only");
+    let linux = section(".linux");
+    assert_eq!((linux.virtual_size, linux.len), (0x6000, 0x800));
+    assert_eq!(linux.characteristics, 0x6000_0020);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// Whatever the lengths: no two sections overlap, in memory or in the file, and each has its
+    /// content.
+    #[test]
+    fn sections_of_any_length_are_read_back(
+        lengths in proptest::collection::vec(1_usize..20_000, 0..12),
+        initrds in proptest::collection::vec(1_usize..9000, 0..4),
+    ) {
+        let stub = small_stub();
+        let mut uki = Uki::new(stub.clone(), stub);
+        uki.initrds = initrds.iter().map(|len| Source::from(vec![9; *len])).collect();
+        uki.extra = lengths
+            .iter()
+            .enumerate()
+            .map(|(at, len)| (format!(".s{at}"), Source::from(vec![at.to_le_bytes()[0]; *len])))
+            .collect();
+        let image = uki.plan().unwrap();
+        let mut file = bytes(&image);
+        let (headers, digests) = read_sections(&mut file, &Limits::default()).unwrap();
+        let mut memory = u64::from(headers.size_of_headers);
+        let mut place = memory;
+        let mut in_file = headers.sections.clone();
+        in_file.sort_by_key(|section| section.offset);
+        for section in in_file.iter().filter(|section| section.len > 0) {
+            prop_assert_eq!(u64::from(section.offset), place);
+            place += u64::from(section.len);
+        }
+        prop_assert_eq!(place, file.len() as u64);
+        for section in &headers.sections {
+            prop_assert!(u64::from(section.virtual_address) >= memory);
+            memory = u64::from(section.virtual_address) + u64::from(section.virtual_size);
+        }
+        prop_assert!(u64::from(headers.size_of_image) >= memory);
+        for (at, len) in lengths.iter().enumerate() {
+            let name = format!(".s{at}");
+            let found = digests.iter().find(|it| it.section.name == name).unwrap();
+            let expected = Sha256::digest(vec![at.to_le_bytes()[0]; *len]);
+            prop_assert_eq!(found.sha256.as_slice(), expected.as_slice());
+        }
+    }
 }
