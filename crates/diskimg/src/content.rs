@@ -109,8 +109,12 @@ pub(crate) fn copy_source(
     buffer: &mut Vec<u8>,
     sink: &mut dyn Sink,
 ) -> Result<()> {
-    if let Source::Bytes(bytes) = source {
-        return sink.data(bytes);
+    match source {
+        Source::Bytes(bytes) => return sink.data(bytes),
+        Source::Concat(parts) => {
+            return parts.iter().try_for_each(|part| copy_source(part, buffer, sink));
+        }
+        _ => {}
     }
     let mut reader = source.open().map_err(Error::io("open a file of the tree"))?;
     buffer.resize(CHUNK, 0);

@@ -18,6 +18,9 @@ pub enum Source {
         /// Its length in bytes when the tree was made; a reader fails if that has changed.
         len: u64,
     },
+    /// Several, one right after the other: a file that is put together while it is read, so that its
+    /// large parts are never copied.
+    Concat(Arc<[Self]>),
 }
 
 impl Source {
@@ -27,6 +30,7 @@ impl Source {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::File { len, .. } => *len,
+            Self::Concat(parts) => parts.iter().map(Self::len).fold(0, u64::saturating_add),
         }
     }
 
@@ -50,6 +54,9 @@ impl Source {
                     .map_err(|error| named(&error, &format!("open {}", path.display())))?;
                 Ok(Box::new(Exact { file, path: path.clone(), planned: *len, read: 0 }))
             }
+            Self::Concat(parts) => {
+                Ok(Box::new(Chain { parts: Arc::clone(parts), next: 0, current: None }))
+            }
         }
     }
 
@@ -60,7 +67,7 @@ impl Source {
     pub fn read(&self) -> io::Result<Arc<[u8]>> {
         match self {
             Self::Bytes(bytes) => Ok(Arc::clone(bytes)),
-            Self::File { .. } => {
+            Self::File { .. } | Self::Concat(_) => {
                 let mut bytes = Vec::new();
                 self.open()?.read_to_end(&mut bytes)?;
                 Ok(bytes.into())
@@ -98,12 +105,39 @@ impl fmt::Debug for Source {
         match self {
             Self::Bytes(bytes) => write!(out, "Bytes({} bytes)", bytes.len()),
             Self::File { path, len } => write!(out, "File({}, {len} bytes)", path.display()),
+            Self::Concat(parts) => out.debug_tuple("Concat").field(parts).finish(),
         }
     }
 }
 
 fn named(error: &io::Error, what: &str) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
+/// Parts, each opened when its turn has come.
+struct Chain {
+    parts: Arc<[Source]>,
+    next: usize,
+    current: Option<Box<dyn Read + Send>>,
+}
+
+impl Read for Chain {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            if let Some(current) = &mut self.current {
+                let count = current.read(buffer)?;
+                if count > 0 {
+                    return Ok(count);
+                }
+            }
+            let Some(part) = self.parts.get(self.next) else { return Ok(0) };
+            self.current = Some(part.open()?);
+            self.next += 1;
+        }
+    }
 }
 
 /// A file that must be as long as it was.
@@ -156,5 +190,19 @@ mod tests {
         }
         let source = Source::File { path, len: 3 };
         assert_eq!(&*source.read().unwrap(), b"cut");
+    }
+
+    #[test]
+    fn parts_are_read_one_after_the_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("part");
+        std::fs::write(&path, "file").unwrap();
+        let inner = Source::Concat([Source::from("a "), "".into()].into());
+        let mut parts = vec![inner, Source::File { path, len: 4 }, "".into(), " end".into()];
+        let source = Source::Concat(parts.clone().into());
+        assert_eq!((source.len(), &*source.read().unwrap()), (10, b"a file end".as_slice()));
+        parts[1] = Source::File { path: "/nowhere".into(), len: 4 };
+        let error = Source::Concat(parts.into()).read().unwrap_err().to_string();
+        assert!(error.contains("/nowhere"), "{error}");
     }
 }

@@ -11,9 +11,14 @@ mod fat;
 mod grow;
 mod hostile;
 mod iso;
+mod menus;
 mod properties;
 mod rename;
+mod secure_boot;
+#[cfg(feature = "sign")]
+mod sign;
 mod syslinux;
 mod tables;
 mod tools;
+mod uki;
 mod verity;

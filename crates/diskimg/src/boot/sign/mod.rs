@@ -1,0 +1,70 @@
+//! Signatures of executables, as UEFI Secure Boot checks them.
+//!
+//! A signature covers the image hash of Microsoft's Authenticode: everything but the checksum, the
+//! place of the certificate table and the certificates themselves. It is a PKCS#7 message with the
+//! signer's certificate at the end of the file. Nothing in it depends on time or chance: RSA with
+//! PKCS#1 v1.5 padding, SHA-256, no signing time.
+//!
+//! The private key may be elsewhere: [`Request::new`] gives the bytes to be signed, and
+//! [`Request::attach`] takes the signature.
+//!
+//! RSA is computed by the `rsa` crate, of which it is known that how long a signature takes tells
+//! something about the key to who can measure it (RUSTSEC-2023-0071). Sign where nobody can, or
+//! detached.
+//!
+//! # Example
+//! This example shows how to sign with a key that is somewhere else.
+//!
+//! ```
+//! use kiln_diskimg::boot::pe::Image;
+//! use kiln_diskimg::boot::sign::{Certificate, Request};
+//!
+//! # fn sign_elsewhere(_: &[u8]) -> Vec<u8> { Vec::new() }
+//! fn sign(image: Image, certificate: &Certificate) -> kiln_diskimg::Result<Image> {
+//!     let request = Request::new(image, certificate)?;
+//!     let signature = sign_elsewhere(request.to_be_signed());
+//!     request.attach(&signature)
+//! }
+//! ```
+
+mod authenticode;
+mod certificate;
+mod key;
+mod pkcs7;
+mod verify;
+
+pub use authenticode::{Request, image_hash, sign};
+pub use certificate::{Certificate, Profile};
+pub use key::{PrivateKey, Signer};
+pub(crate) use pkcs7::detached;
+pub use verify::{Verdict, verify};
+
+use der::asn1::{Any, ObjectIdentifier};
+use x509_cert::spki::AlgorithmIdentifierOwned;
+
+use crate::Error;
+
+/// The start of a DigestInfo with SHA-256, before the digest (RFC 8017, section 9.2, note 1).
+const DIGEST_INFO: [u8; 19] = [
+    0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05,
+    0x00, 0x04, 0x20,
+];
+const SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+const SHA256_WITH_RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.11");
+
+fn algorithm(oid: ObjectIdentifier) -> AlgorithmIdentifierOwned {
+    AlgorithmIdentifierOwned { oid, parameters: Some(Any::null()) }
+}
+
+fn digest_info(digest: &[u8; 32]) -> Vec<u8> {
+    [DIGEST_INFO.as_slice(), digest.as_slice()].concat()
+}
+
+/// An error of DER as one of ours.
+fn der_error(format: &'static str) -> impl Fn(der::Error) -> Error {
+    move |error| {
+        let offset = error.position().map_or(0, |at| u64::from(u32::from(at)));
+        Error::malformed(format, offset, error.kind().to_string())
+    }
+}
