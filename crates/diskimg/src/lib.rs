@@ -89,6 +89,7 @@
 #![forbid(unsafe_code)]
 
 pub mod boot;
+pub mod bundle;
 pub mod container;
 mod content;
 mod device;

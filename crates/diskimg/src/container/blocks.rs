@@ -1,7 +1,7 @@
 //! Cuts a stream of bytes and holes into blocks and passes on those that are not zero.
 //!
-//! All three formats store 64 KiB at a time (a qcow2 cluster, a VMDK grain; for a raw file it keeps
-//! holes large enough to be worth one), so they share this.
+//! All formats store 64 KiB at a time (a qcow2 cluster, a VMDK grain; for a raw file it keeps holes
+//! large enough to be worth one; others gather some into one block), so they share this.
 
 use crate::content::Sink;
 use crate::field::index;

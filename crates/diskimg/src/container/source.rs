@@ -2,8 +2,7 @@
 
 use std::io::{Read, Seek, SeekFrom, Write};
 
-use super::Format;
-use super::blocks::{Blocks, Store};
+use super::{Format, Options};
 use crate::content::Sink;
 use crate::{Error, Result};
 
@@ -112,31 +111,38 @@ pub fn convert<W: Write + Seek>(
     format: Format,
     writer: W,
 ) -> Result<W> {
-    let len = source.len();
-    match format {
-        Format::Raw => pump(source, super::raw::Writer::new(writer), format)?.finish(len),
-        Format::Qcow2 => pump(source, super::qcow2::Writer::new(writer, len)?, format)?.finish(),
-        Format::Vmdk => pump(source, super::vmdk::Writer::new(writer, len)?, format)?.finish(),
-    }
+    convert_with(source, format, writer, &Options::default())
 }
 
-fn pump<S: Store>(source: &mut dyn BlockSource, store: S, format: Format) -> Result<S> {
+/// Stores a disk that was read in another format, with options.
+///
+/// # Errors
+/// As [`convert()`].
+pub fn convert_with<W: Write + Seek>(
+    source: &mut dyn BlockSource,
+    format: Format,
+    writer: W,
+    options: &Options,
+) -> Result<W> {
+    super::store(format, source.len(), writer, options, |sink| pump(source, sink))
+}
+
+/// Pushes a disk into a sink.
+fn pump(source: &mut dyn BlockSource, sink: &mut dyn Sink) -> Result<()> {
     let len = source.len();
-    let mut blocks = Blocks::new(store, len, format.name());
     let mut position = 0;
     let mut buffer = vec![0; crate::field::index(CHUNK)];
     while let Some((offset, count)) = source.next_data(position)? {
-        blocks.hole(offset.saturating_sub(position))?;
+        sink.hole(offset.saturating_sub(position))?;
         let end = offset.saturating_add(count).min(len);
         position = offset;
         while position < end {
             let count = CHUNK.min(end - position);
             let part = buffer.get_mut(..crate::field::index(count)).unwrap_or_default();
             source.read_at(position, part)?;
-            blocks.data(part)?;
+            sink.data(part)?;
             position += count;
         }
     }
-    blocks.hole(len.saturating_sub(position))?;
-    blocks.finish()
+    sink.hole(len.saturating_sub(position))
 }

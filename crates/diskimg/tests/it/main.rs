@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "functions shared by tests are tests too")]
 
+mod bundles;
 mod containers;
 mod dumps;
 mod erofs;

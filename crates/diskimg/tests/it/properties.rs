@@ -51,9 +51,11 @@ fn images() -> Vec<(Vec<u8>, Vec<usize>)> {
             let kind = PartitionType::EFI_SYSTEM;
             let plan = DiskPlan::new(table, Seed::default());
             let layout = plan.with(Partition::new("p", kind, volume.clone())).layout().unwrap();
-            Format::ALL.map(|format| {
+            let available = Format::ALL.into_iter().filter(|format| format.is_available());
+            let written = available.map(|format| {
                 container::write(format, &layout, Cursor::new(Vec::new())).unwrap().into_inner()
-            })
+            });
+            written.collect::<Vec<_>>()
         })
         .map(|image: Vec<u8>| {
             let places = (0..image.len()).filter(|at| image[*at] != 0 || *at < 1024).collect();
@@ -115,14 +117,15 @@ proptest! {
 
     #[test]
     fn readers_never_panic(
-        which in 0..6_usize,
+        which in any::<prop::sample::Index>(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
         cut in any::<Option<prop::sample::Index>>(),
     ) {
         // Only where something is: most of an image are zeroes that nobody reads.
         static IMAGES: std::sync::OnceLock<Vec<(Vec<u8>, Vec<usize>)>> =
             std::sync::OnceLock::new();
-        let (image, interesting) = &IMAGES.get_or_init(images)[which];
+        let images = IMAGES.get_or_init(images);
+        let (image, interesting) = &images[which.index(images.len())];
         let mut image = image.clone();
         for (index, byte) in changes {
             let at = interesting[index.index(interesting.len())];
