@@ -1,13 +1,14 @@
-//! From a definition's partitions to a disk that a BIOS starts.
+//! From a definition's partitions to a disk that firmware starts.
 
-use std::sync::Arc;
-
-use kiln_diskimg::boot::syslinux::Loader;
+use kiln_diskimg::boot::sign::Signer;
 use kiln_diskimg::fat::{self, Volume, VolumeSize};
 use kiln_diskimg::{ByteLen, DiskPlan, Layout, Partition, SECTOR, Seed, Size, Table};
-use kiln_tree::{Node, Source, Tree, host};
+use kiln_tree::{Tree, host};
 
-use crate::definition::{Definition, Disk, PartitionContent, PartitionEntry, PartitionSize};
+use crate::boot::{Programs, System};
+use crate::definition::{
+    Definition, Disk, Firmware, PartitionContent, PartitionEntry, PartitionSize,
+};
 use crate::{Error, Result};
 
 /// 1980-01-01 00:00:00 UTC, the time that FAT counts from: it has none before.
@@ -19,31 +20,24 @@ const HEADROOM: ByteLen = ByteLen::mib(4);
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Boot<'a> {
-    /// The system's name: the default partition's name and, in capitals, the volume's label.
-    pub name: &'a str,
     /// What identifiers are derived from.
     pub seed: Seed,
-    /// The kernel.
-    pub kernel: Source,
-    /// The initramfs.
-    pub initramfs: Arc<[u8]>,
-    /// The kernel's command line.
-    pub command_line: &'a str,
-    /// The loader's parts.
-    pub loader: &'a Loader,
+    /// The system. Its name is the default partition's and, in capitals, the volume's label.
+    pub system: System<'a>,
+    /// The programs that start it.
+    pub programs: &'a Programs,
+    /// Which firmware can. Default: BIOS.
+    pub firmware: Vec<Firmware>,
+    /// Who signs what UEFI starts. Default: nobody.
+    pub signer: Option<&'a Signer>,
 }
 
 impl<'a> Boot<'a> {
-    /// What starts a system of this name.
+    /// A system that a BIOS starts.
     #[must_use]
-    pub fn new(
-        name: &'a str,
-        kernel: Source,
-        initramfs: Arc<[u8]>,
-        command_line: &'a str,
-        loader: &'a Loader,
-    ) -> Self {
-        Self { name, seed: Seed::new(name), kernel, initramfs, command_line, loader }
+    pub fn new(system: System<'a>, programs: &'a Programs) -> Self {
+        let (seed, firmware) = (Seed::new(system.name), vec![Firmware::Bios]);
+        Self { seed, system, programs, firmware, signer: None }
     }
 
     /// A disk with one partition: what it is started from, with a little room.
@@ -52,7 +46,7 @@ impl<'a> Boot<'a> {
     /// Those of `kiln_diskimg`.
     pub fn only(&self) -> Result<Layout> {
         let size = VolumeSize::FromContent { headroom: HEADROOM };
-        let plan = self.plan().with(self.partition(self.name, None, size, None)?);
+        let plan = self.plan().with(self.partition(self.system.name, None, size, None)?);
         Ok(plan.layout()?)
     }
 
@@ -71,7 +65,7 @@ impl<'a> Boot<'a> {
         plan.size = disk.size.as_ref().map(|size| size.value);
         if disk.partitions.is_empty() {
             let size = VolumeSize::FromContent { headroom: HEADROOM };
-            plan.partitions.push(self.partition(self.name, None, size, None)?);
+            plan.partitions.push(self.partition(self.system.name, None, size, None)?);
         }
         for entry in &disk.partitions {
             match self.entry(definition, entry, None) {
@@ -107,7 +101,9 @@ impl<'a> Boot<'a> {
 
     fn plan(&self) -> DiskPlan {
         let mut plan = DiskPlan::new(Table::Gpt, self.seed);
-        plan.boot_code = Some(self.loader.mbr_code(Table::Gpt));
+        if self.firmware.contains(&Firmware::Bios) {
+            plan.boot_code = Some(self.programs.syslinux.mbr_code(Table::Gpt));
+        }
         plan
     }
 
@@ -159,7 +155,7 @@ impl<'a> Boot<'a> {
         })
     }
 
-    /// The partition that SYSLINUX starts from.
+    /// The partition that is started from.
     fn partition(
         &self,
         name: &str,
@@ -167,14 +163,14 @@ impl<'a> Boot<'a> {
         size: VolumeSize,
         kind: Option<kiln_diskimg::gpt::PartitionType>,
     ) -> Result<Partition> {
-        let mut tree = Tree::new();
-        tree.insert("vmlinuz", Node::file(self.kernel.clone()))?;
-        tree.insert("initramfs", Node::file(Source::Bytes(Arc::clone(&self.initramfs))))?;
-        tree.insert("syslinux/syslinux.cfg", Node::file(self.loader_config()))?;
-        let label = label.unwrap_or(self.name);
+        let tree = self.system.partition(self.programs, &self.firmware, self.signer)?;
+        let label = label.unwrap_or(self.system.name);
         let volume = Volume::plan(&tree, &self.volume("volume", Some(label), size))?;
-        let volume = self.loader.install(volume, "syslinux")?;
         let kind = kind.unwrap_or(kiln_diskimg::gpt::PartitionType::EFI_SYSTEM);
+        if !self.firmware.contains(&Firmware::Bios) {
+            return Ok(Partition::new(name, kind, volume));
+        }
+        let volume = self.programs.syslinux.install(volume, "syslinux")?;
         Ok(Partition::new(name, kind, volume).bootable())
     }
 
@@ -185,15 +181,6 @@ impl<'a> Boot<'a> {
         options.size = size;
         options.mtime = Some(FAT_EPOCH);
         options
-    }
-
-    fn loader_config(&self) -> String {
-        format!(
-            "SERIAL 0 115200\nPROMPT 0\nDEFAULT {name}\nLABEL {name}\n  LINUX /vmlinuz\n  \
-             INITRD /initramfs\n  APPEND {}\n",
-            self.command_line,
-            name = self.name
-        )
     }
 }
 

@@ -8,6 +8,7 @@
 //! ([`qemu`]).
 
 pub mod archive;
+pub mod boot;
 pub mod build;
 pub mod cache;
 pub mod command;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use kiln::build::{self, packages};
-use kiln::definition::{Definition, Format, Forward};
+use kiln::definition::{Definition, FirmwareChoice, Format, Forward};
 use kiln::manifest::Manifest;
 use kiln::{Error, Progress, Result, cache, diff, inspect, machine, sbom};
 
@@ -116,9 +116,17 @@ struct Source {
     /// The definition
     #[arg(default_value = "image.toml")]
     file: PathBuf,
-    /// What to make, in place of what the definition says: initramfs, raw, qcow2, vmdk, tar, tar.gz, tar.zst
+    /// What to make, in place of what the definition says: initramfs, uki, raw, raw-zst,
+    /// qcow2, qcow2-zstd, vmdk, vmdk-stream, vdi, vhd, vhd-fixed, vhdx, ova, vbox-zip, gce, tar, tar.gz,
+    /// tar.zst
     #[arg(long, value_delimiter = ',')]
     format: Vec<Format>,
+    /// What starts a disk: bios, uefi or both
+    #[arg(long)]
+    firmware: Option<FirmwareChoice>,
+    /// A directory with db.key and db.crt, to sign what UEFI starts
+    #[arg(long, value_name = "KEYDIR")]
+    secure_boot: Option<PathBuf>,
     /// A file in place of an input of the definition
     #[arg(long, value_name = "NAME=PATH", value_parser = input)]
     input: Vec<(String, PathBuf)>,
@@ -225,6 +233,8 @@ impl Source {
         let mut options = build::Options::default();
         options.formats.clone_from(&self.format);
         options.inputs = self.input.iter().cloned().collect();
+        options.firmware = self.firmware.clone().map(|choice| choice.0).unwrap_or_default();
+        options.secure_boot.clone_from(&self.secure_boot);
         options.locked = self.locked;
         options.offline = self.offline;
         if self.explain {

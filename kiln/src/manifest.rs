@@ -230,9 +230,7 @@ impl Manifest {
     /// The first artifact that can be booted.
     #[must_use]
     pub fn bootable(&self) -> Option<&Artifact> {
-        let boots = |artifact: &&Artifact| {
-            artifact.kind.parse().is_ok_and(|format: Format| !format.is_archive())
-        };
+        let boots = |artifact: &&Artifact| artifact.kind.parse().is_ok_and(Format::is_run);
         self.artifacts.iter().find(boots)
     }
 

@@ -9,12 +9,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
+use kiln::boot::{self as programs, Programs, System};
 use kiln::definition::Format;
 use kiln::disk::Boot;
 use kiln::{Cache, Progress, cache, debian};
 use kiln_benches::arguments::Common;
 use kiln_benches::report::{Report, Unit, median};
-use kiln_diskimg::boot::syslinux::Loader;
 use kiln_diskimg::container;
 use kiln_initramfs::{Compression, cpio, write_image};
 use kiln_tree::{Node, Source};
@@ -139,11 +139,11 @@ fn images() -> Result<(PathBuf, PathBuf)> {
     cache::write_file(&peer.join("nomados.initramfs"), &initramfs)?;
     let kernel = std::fs::read(ours.join("nomados.vmlinuz")).context("read our kernel")?;
     cache::write_file(&peer.join("nomados.vmlinuz"), &kernel)?;
-    let loader = debian::sysroot(&Cache::of_workspace(), &["syslinux", "syslinux-common"])?;
-    let loader = Loader::from_package(loader)?;
-    let kernel = Source::from(kernel);
-    let command_line = report.manifest.command_line;
-    let disk = Boot::new("nomados", kernel, initramfs, &command_line, &loader);
+    let root = debian::sysroot(&Cache::of_workspace(), &programs::PACKAGES)?;
+    let programs = Programs::from_root(&root)?;
+    let (kernel, command_line) = (Source::from(kernel), report.manifest.command_line);
+    let system = System::new("nomados", kernel, initramfs, &command_line);
+    let disk = Boot::new(system, &programs);
     container::write_file(container::Format::Raw, &disk.only()?, peer.join("nomados.raw"))?;
     Ok((ours, peer))
 }

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use kiln::build::{self, Report};
-use kiln::definition::{Content, Definition, FileEntry, Format, InitSource, KernelSource, Placed};
+use kiln::definition::{
+    Content, Definition, FileEntry, Firmware, Format, InitSource, KernelSource, Placed,
+};
 use kiln::{Cache, Error, Progress};
 use kiln_initramfs::Compression;
 use kiln_kconfig::Requirements;
@@ -32,6 +34,10 @@ pub struct Options {
     pub formats: Vec<Format>,
     /// Nomad; found or built without.
     pub nomad: Option<PathBuf>,
+    /// What starts disks; what the definition says when empty.
+    pub firmware: Vec<Firmware>,
+    /// The directory with the key that UEFI's programs are signed with.
+    pub secure_boot: Option<PathBuf>,
     /// The kernel; the definition's without.
     pub kernel: Option<KernelSource>,
     /// Whether drivers for machines without virtio may be missing.
@@ -65,6 +71,8 @@ impl Options {
             out: out.into(),
             formats: Vec::new(),
             nomad: None,
+            firmware: Vec::new(),
+            secure_boot: None,
             kernel: None,
             virtio_only: false,
             config: None,
@@ -156,6 +164,8 @@ pub fn build(options: &Options, progress: &Progress) -> Result<Report> {
     let mut how = build::Options::default();
     how.found = check_config(options, &definition)?;
     how.formats.clone_from(&options.formats);
+    how.firmware.clone_from(&options.firmware);
+    how.secure_boot.clone_from(&options.secure_boot);
     if let Some(nomad) = &options.nomad {
         if !build::is_elf(nomad).with_context(|| format!("--nomad: read {}", nomad.display()))? {
             how.found.push(format!("--nomad {}: it is no program (no ELF file)", nomad.display()));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
-use kiln::definition::{Format, KernelSource};
+use kiln::definition::{FirmwareChoice, Format, KernelSource};
 use kiln::qemu::{Bus, Card, Nic, Plugged};
 use kiln::{Progress, cache, inspect, machine};
 use nomados::agent::Credentials;
@@ -70,9 +70,17 @@ struct BuildArguments {
     /// Where the images go
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// What to make, in place of what the definition says: initramfs, raw, qcow2, vmdk
+    /// What to make, in place of what the definition says: initramfs, uki, raw, raw-zst, qcow2,
+    /// qcow2-zstd, vmdk, vmdk-stream, vdi, vhd, vhd-fixed, vhdx, ova, vbox-zip, gce, tar, tar.gz,
+    /// tar.zst
     #[arg(long, value_delimiter = ',')]
     format: Vec<Format>,
+    /// What starts a disk: bios, uefi or both
+    #[arg(long)]
+    firmware: Option<FirmwareChoice>,
+    /// A directory with db.key and db.crt, to sign what UEFI starts
+    #[arg(long, value_name = "KEYDIR")]
+    secure_boot: Option<PathBuf>,
     /// The definition, in place of NomadOS's own
     #[arg(long, value_name = "image.toml")]
     definition: Option<PathBuf>,
@@ -227,6 +235,8 @@ impl BuildArguments {
             options.definition.clone_from(definition);
         }
         options.formats.clone_from(&self.format);
+        options.firmware = self.firmware.clone().map(|choice| choice.0).unwrap_or_default();
+        options.secure_boot.clone_from(&self.secure_boot);
         options.nomad.clone_from(&self.nomad);
         options.kernel = match (&self.kernel, &self.kernel_source, &self.kernel_package) {
             (Some(image), ..) => Some(KernelSource::Files {

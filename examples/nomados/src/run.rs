@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use kiln::qemu::{Bus, Card, Disk, Format, Forward, Machine, Nic, Vm, format_of};
+use kiln::qemu::{Bus, Card, Disk, Firmware, Format, Forward, Machine, Nic, Vm, format_of};
 use kiln::{Progress, machine};
 use serde::Serialize;
 use serde_json::Value;
@@ -43,6 +43,8 @@ pub struct Options {
     pub nic: Nic,
     /// How the disk is attached.
     pub bus: Bus,
+    /// What starts it.
+    pub firmware: Firmware,
     /// Whether the host's ports are Nomad's own (4646–4648); else free ones are chosen.
     pub nomads_ports: bool,
     /// TCP ports of the guest, beside Nomad's, that free ports of the host lead to
@@ -69,6 +71,7 @@ impl Options {
             memory: 2048,
             nic: Nic::Virtio,
             bus: Bus::Virtio,
+            firmware: Firmware::Bios,
             nomads_ports: false,
             ports: Vec::new(),
             network: true,
@@ -108,6 +111,7 @@ pub fn start(options: &Options) -> Result<Running> {
     machine.nic = Some(options.nic);
     machine.network = options.network;
     machine.cards.clone_from(&options.cards);
+    machine.firmware.clone_from(&options.firmware);
     machine.interrupt.clone_from(&options.interrupt);
     if options.network {
         let host = |port| if options.nomads_ports { port } else { 0 };

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use kiln_debroot::Root;
 use kiln_debroot::lock::Input as LockedInput;
-use kiln_diskimg::boot::syslinux::Loader;
 use kiln_kconfig::Requirements;
 
 use super::Options;
-use super::packages::{self, LOADER, Packages};
-use crate::definition::{self, Definition, InitSource, Input, KernelSource, Placed, hint};
+use super::packages::{self, Packages};
+use crate::boot::{self, Programs};
+use crate::definition::{self, Definition, Format, InitSource, Input, KernelSource, Placed, hint};
 use crate::kernel::Kernel;
 use crate::manifest::InputRecord;
 use crate::{Error, Progress, Result, command, digest, go, guest, kernel, linux};
@@ -23,8 +23,10 @@ pub struct Inputs {
     pub kernel: Option<Kernel>,
     /// Process 1, when it is no path of the image.
     pub init: Option<PathBuf>,
-    /// The boot loader, when a disk is made.
-    pub loader: Option<Loader>,
+    /// The programs that start it, when something is made that has them.
+    pub programs: Option<Programs>,
+    /// Who signs what UEFI starts.
+    pub signer: Option<kiln_diskimg::boot::sign::Signer>,
     /// The definition's own, by name.
     pub files: BTreeMap<String, PathBuf>,
     /// What is said about them.
@@ -79,10 +81,11 @@ pub(crate) fn get(
         kernel = Some(found);
     }
     let formats = options.formats(definition);
-    let loader = if kernel.is_some() && formats.iter().any(|format| format.is_disk()) {
-        let names: BTreeSet<String> = LOADER.map(str::to_owned).into();
+    let starts = |format: &Format| format.is_disk() || *format == Format::Uki;
+    let programs = if kernel.is_some() && formats.iter().any(starts) {
+        let names: BTreeSet<String> = boot::PACKAGES.map(str::to_owned).into();
         let root = packages::unpack(definition, options, &packages.lock, &names, progress)?;
-        let loader = Loader::from_package(&root.directory)?;
+        let programs = Programs::from_root(&root.directory)?;
         for package in &root.packages {
             records.push(InputRecord {
                 name: package.name.clone(),
@@ -92,7 +95,7 @@ pub(crate) fn get(
             });
         }
         roots.push(root);
-        Some(loader)
+        Some(programs)
     } else {
         None
     };
@@ -101,7 +104,12 @@ pub(crate) fn get(
         Some(InitSource::File(path)) => Some(definition.host_path(path)),
         Some(InitSource::Pick(_) | InitSource::Link(_)) | None => None,
     };
-    Ok(Inputs { kernel, init, loader, files, records, requirements, roots })
+    let keys = options
+        .secure_boot
+        .clone()
+        .or_else(|| definition.disk.secure_boot.as_ref().map(|path| definition.host_path(path)));
+    let signer = keys.map(|keys| boot::signer(&keys)).transpose()?;
+    Ok(Inputs { kernel, init, programs, signer, files, records, requirements, roots })
 }
 
 struct Found {

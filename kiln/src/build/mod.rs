@@ -2,6 +2,7 @@
 //! then the images are written.
 
 mod base;
+mod bootable;
 pub(crate) mod inputs;
 pub mod packages;
 mod plan;
@@ -10,19 +11,15 @@ mod tree;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kiln_diskimg::{Layout, Seed, container};
+use bootable::Bootable;
 use kiln_initramfs::Compression;
-use kiln_tree::Source;
 
 pub use plan::{Plan, plan};
 pub use tree::{NETWORK, SERVICES, is_elf};
 
-use crate::definition::{self, Definition, Format};
-use crate::disk::Boot;
-use crate::kernel::Kernel;
+use crate::definition::{Definition, Firmware, Format};
 use crate::manifest::{Artifact, Manifest};
 use crate::quantity;
 use crate::{Cache, Error, Progress, Result, archive, cache, image};
@@ -41,6 +38,10 @@ pub struct Options {
     pub offline: bool,
     /// The lock file, in place of the one beside the definition.
     pub lock: Option<PathBuf>,
+    /// What starts disks; what the definition says when empty.
+    pub firmware: Vec<Firmware>,
+    /// The directory with the key that UEFI's programs are signed with, in place of the definition's.
+    pub secure_boot: Option<PathBuf>,
     /// What the caller has found wrong already, to be told with everything else.
     pub found: Vec<String>,
     /// Where what can be made again is kept.
@@ -57,6 +58,8 @@ impl Default for Options {
             locked: false,
             offline: false,
             lock: None,
+            firmware: Vec::new(),
+            secure_boot: None,
             found: Vec::new(),
             cache: Cache::of_workspace(),
             compression: Compression::ZSTD,
@@ -69,6 +72,19 @@ impl Options {
     #[must_use]
     pub fn lock_file(&self, definition: &Definition) -> PathBuf {
         self.lock.clone().unwrap_or_else(|| packages::lock_file(&definition.file))
+    }
+
+    /// What starts the disks of a definition.
+    #[must_use]
+    pub fn firmware(&self, definition: &Definition) -> Vec<Firmware> {
+        let mut firmware = self.firmware.clone();
+        if firmware.is_empty() {
+            firmware.extend(definition.disk.firmware.iter().map(|firmware| firmware.value));
+        }
+        if firmware.is_empty() {
+            firmware.push(Firmware::Bios);
+        }
+        firmware
     }
 
     /// What is made of a definition.
@@ -143,88 +159,32 @@ pub fn build(
             let initramfs =
                 image::initramfs(cache, &plan.tree, &plan.records, compression, progress)?.into();
             step.done();
-            Some(Bootable::new(definition, wanted, kernel, initramfs, &plan)?)
+            Some(Bootable::new(definition, options, wanted, kernel, initramfs, &plan)?)
         }
         _ => None,
     };
     std::fs::create_dir_all(out).map_err(Error::io("create directory", out))?;
     let mut manifest = plan.manifest.clone();
     for format in formats {
-        let name = format!("{}.{}", *definition.name, format.name());
-        let container = match format {
-            Format::Tar | Format::TarGz | Format::TarZst => {
-                let step = progress.step("packing the archive");
-                write_archive(&plan, &options.cache, format, &out.join(&name))?;
-                step.done();
-                manifest.artifacts.push(Artifact::of(out, &name, format.name())?);
-                continue;
-            }
-            Format::Initramfs => None,
-            Format::Raw => Some(container::Format::Raw),
-            Format::Qcow2 => Some(container::Format::Qcow2),
-            Format::Vmdk => Some(container::Format::Vmdk),
-        };
-        let boot = boot.as_ref().ok_or_else(|| Error::input(&name, "there is no kernel"))?;
-        match container {
-            Some(container) => {
-                let step = progress.step(format!("writing the {container} disk"));
-                boot.write_disk(container, &out.join(&name))?;
-                step.done();
-                manifest.artifacts.push(Artifact::of(out, &name, container.name())?);
-            }
-            None => {
-                let kernel = format!("{}.vmlinuz", *definition.name);
-                boot.write_parts(&out.join(&name), &out.join(&kernel))?;
-                manifest.artifacts.push(Artifact::of(out, &name, "initramfs")?);
-                manifest.artifacts.push(Artifact::of(out, &kernel, "kernel")?);
-            }
+        let name = format!("{}.{}", *definition.name, format.ending());
+        let step = progress.step(format!("writing {name}"));
+        let path = out.join(&name);
+        match (&boot, format.is_archive()) {
+            (_, true) => write_archive(&plan, &options.cache, format, &path)?,
+            (Some(boot), false) => boot.write(format, &path)?,
+            (None, false) => return Err(Error::input(name, "there is no kernel")),
         }
+        manifest.artifacts.push(Artifact::of(out, &name, format.name())?);
+        if let (Format::Initramfs, Some(boot)) = (format, &boot) {
+            let kernel = format!("{}.vmlinuz", *definition.name);
+            cache::copy_file(&boot.kernel.image, &out.join(&kernel))?;
+            manifest.artifacts.push(Artifact::of(out, &kernel, "kernel")?);
+        }
+        step.done();
     }
     manifest.write(out)?;
     let advice = plan.advice.clone();
     Ok(Report { manifest, out: out.to_path_buf(), advice, took: started.elapsed() })
-}
-
-/// What is booted, by a loader from a disk or by QEMU itself.
-struct Bootable<'a> {
-    kernel: &'a Kernel,
-    initramfs: Arc<[u8]>,
-    /// When a disk is made.
-    disk: Option<Layout>,
-}
-
-impl<'a> Bootable<'a> {
-    fn new(
-        definition: &Definition,
-        wanted: &definition::Kernel,
-        kernel: &'a Kernel,
-        initramfs: Arc<[u8]>,
-        plan: &Plan,
-    ) -> Result<Self> {
-        let Some(loader) = &plan.inputs.loader else {
-            return Ok(Self { kernel, initramfs, disk: None });
-        };
-        let image = &kernel.image;
-        let len = std::fs::metadata(image).map_err(Error::io("stat", image))?.len();
-        let source = Source::File { path: image.clone(), len };
-        let name = definition.name.as_str();
-        let line = &wanted.command_line;
-        let mut boot = Boot::new(name, source, Arc::clone(&initramfs), line, loader);
-        boot.seed = Seed::new(definition.seed.as_deref().unwrap_or(name));
-        let disk = Some(boot.layout(definition)?);
-        Ok(Self { kernel, initramfs, disk })
-    }
-
-    fn write_disk(&self, container: container::Format, path: &Path) -> Result<()> {
-        let no_loader = || Error::input(path.display().to_string(), "the boot loader was not read");
-        let disk = self.disk.as_ref().ok_or_else(no_loader)?;
-        Ok(container::write_file(container, disk, path)?)
-    }
-
-    fn write_parts(&self, initramfs: &Path, kernel: &Path) -> Result<()> {
-        cache::write_file(initramfs, &self.initramfs)?;
-        cache::copy_file(&self.kernel.image, kernel)
-    }
 }
 
 /// Writes the tree as an archive, by way of the cache.

@@ -11,14 +11,12 @@ use kiln_debroot::{Archive, Index, Lock, LockedPackage, Request, archive, downlo
 
 use super::Options;
 use crate::definition::{Definition, KernelSource, Problem, hint};
-use crate::{Error, Progress, Result, cache, command, digest};
+use crate::{Error, Progress, Result, boot, cache, command, digest};
 
 /// What packages are built for.
 const ARCHITECTURE: &str = "amd64";
 /// Where Debian installs the keys of its archive.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// The packages that have the boot loader.
-pub(super) const LOADER: [&str; 2] = ["syslinux", "syslinux-common"];
 /// Part of the name of an unpacked root; to be raised when the way of unpacking changes.
 const ROOT_FORMAT: &str = "1";
 
@@ -60,7 +58,7 @@ impl Wanted {
         let mut request = Request::new(names).with_recommends(packages.recommends);
         // A tree that nothing boots needs no loader.
         if definition.kernel.is_some() {
-            request.alone = LOADER.map(str::to_owned).to_vec();
+            request.alone = boot::PACKAGES.map(str::to_owned).to_vec();
         }
         let kernel = definition.kernel.as_ref().and_then(|it| match &it.source.value {
             KernelSource::Package(name) | KernelSource::Source(name) => Some(name.clone()),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kiln_supervisor::{Graph, ServiceSpec};
 
 use super::place::{Place, Problem, hint};
-use super::{Content, Definition, Format, InitSource, PartitionContent, PartitionSize};
+use super::{Content, Definition, Firmware, Format, InitSource, PartitionContent, PartitionSize};
 
 /// Longest name of a system: it becomes a host name and, in capitals, a volume label.
 const NAME_MAX: usize = 11;
@@ -269,6 +269,11 @@ fn disk(definition: &Definition, problems: &mut Vec<Problem>) {
             let text = "only one partition can have boot = true";
             problems.push(Problem::new(boots.last().copied().flatten(), text));
         }
+    }
+    let is_uefi = disk.firmware.iter().any(|it| it.value == Firmware::Uefi);
+    if let (Some(keys), false) = (&disk.secure_boot, is_uefi) {
+        let text = "secure-boot is UEFI's: give firmware = [\"uefi\"]";
+        problems.push(Problem::new(keys.at, text));
     }
     for (index, partition) in partitions.iter().enumerate() {
         let last = index + 1 == partitions.len();

@@ -76,12 +76,34 @@ pub struct Definition {
 pub enum Format {
     /// The initramfs, and its kernel beside it.
     Initramfs,
+    /// Kernel and initramfs as one program that UEFI starts.
+    Uki,
     /// A disk, as it is.
     Raw,
+    /// The same through zstd, with a map for `bmaptool`.
+    RawZst,
     /// A disk for QEMU.
     Qcow2,
+    /// The same, compressed by zstd.
+    Qcow2Zstd,
     /// A disk for VMware and VirtualBox.
     Vmdk,
+    /// The same, compressed, for imports.
+    VmdkStream,
+    /// A disk for VirtualBox.
+    Vdi,
+    /// A disk for older Hyper-V.
+    Vhd,
+    /// A disk for Azure.
+    VhdFixed,
+    /// A disk for Hyper-V.
+    Vhdx,
+    /// An appliance for VMware, VirtualBox and others.
+    Ova,
+    /// The same, for VirtualBox, as a zip archive.
+    VboxZip,
+    /// A disk for Google Compute Engine.
+    Gce,
     /// The file tree as an archive, for containers and other systems to unpack.
     Tar,
     /// The same through gzip.
@@ -92,20 +114,64 @@ pub enum Format {
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Initramfs, Self::Raw, Self::Qcow2, Self::Vmdk, Self::Tar, Self::TarGz, Self::TarZst];
+    pub const ALL: [Self; 18] = [
+        Self::Initramfs,
+        Self::Uki,
+        Self::Raw,
+        Self::RawZst,
+        Self::Qcow2,
+        Self::Qcow2Zstd,
+        Self::Vmdk,
+        Self::VmdkStream,
+        Self::Vdi,
+        Self::Vhd,
+        Self::VhdFixed,
+        Self::Vhdx,
+        Self::Ova,
+        Self::VboxZip,
+        Self::Gce,
+        Self::Tar,
+        Self::TarGz,
+        Self::TarZst,
+    ];
 
-    /// Its name, which is also the ending of its file.
+    /// Its name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Initramfs => "initramfs",
+            Self::Uki => "uki",
             Self::Raw => "raw",
+            Self::RawZst => "raw-zst",
             Self::Qcow2 => "qcow2",
+            Self::Qcow2Zstd => "qcow2-zstd",
             Self::Vmdk => "vmdk",
+            Self::VmdkStream => "vmdk-stream",
+            Self::Vdi => "vdi",
+            Self::Vhd => "vhd",
+            Self::VhdFixed => "vhd-fixed",
+            Self::Vhdx => "vhdx",
+            Self::Ova => "ova",
+            Self::VboxZip => "vbox-zip",
+            Self::Gce => "gce",
             Self::Tar => "tar",
             Self::TarGz => "tar.gz",
             Self::TarZst => "tar.zst",
+        }
+    }
+
+    /// What the name of its file ends in, another one for each format.
+    #[must_use]
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Uki => "efi",
+            Self::RawZst => "raw.zst",
+            Self::Qcow2Zstd => "zstd.qcow2",
+            Self::VmdkStream => "stream.vmdk",
+            Self::VhdFixed => "fixed.vhd",
+            Self::VboxZip => "vbox.zip",
+            Self::Gce => "gce.tar.gz",
+            other => other.name(),
         }
     }
 
@@ -118,7 +184,14 @@ impl Format {
     /// Whether a boot loader is part of it.
     #[must_use]
     pub fn is_disk(self) -> bool {
-        matches!(self, Self::Raw | Self::Qcow2 | Self::Vmdk)
+        !self.is_archive() && !matches!(self, Self::Initramfs | Self::Uki)
+    }
+
+    /// Whether QEMU runs it as it is.
+    #[must_use]
+    pub fn is_run(self) -> bool {
+        let packed = [Self::Uki, Self::RawZst, Self::Ova, Self::VboxZip, Self::Gce];
+        !self.is_archive() && !packed.contains(&self)
     }
 }
 
@@ -357,6 +430,8 @@ pub struct Disk {
     pub size: Option<Placed<ByteLen>>,
     /// What starts it. Default: BIOS.
     pub firmware: Vec<Placed<Firmware>>,
+    /// The directory with the key that UEFI's programs are signed with.
+    pub secure_boot: Option<Placed<PathBuf>>,
     /// Its partitions. Default: one to boot from.
     pub partitions: Vec<PartitionEntry>,
 }
@@ -367,6 +442,39 @@ pub struct Disk {
 pub enum Firmware {
     /// A PC's BIOS.
     Bios,
+    /// UEFI.
+    Uefi,
+}
+
+impl Firmware {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Bios, Self::Uefi];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bios => "bios",
+            Self::Uefi => "uefi",
+        }
+    }
+}
+
+/// What starts a disk, as a command line says it: `bios`, `uefi`, `both`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirmwareChoice(pub Vec<Firmware>);
+
+impl std::str::FromStr for FirmwareChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "both" {
+            return Ok(Self(Firmware::ALL.to_vec()));
+        }
+        let found = Firmware::ALL.into_iter().find(|firmware| firmware.name() == text);
+        let found = found.ok_or_else(|| format!("{text:?} is neither bios nor uefi nor both"))?;
+        Ok(Self(vec![found]))
+    }
 }
 
 /// A partition.

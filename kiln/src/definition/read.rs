@@ -412,13 +412,14 @@ fn disk(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Disk {
     let size = section.string(notes, "size");
     let size = parsed(size, notes);
     let firmware = section.strings(notes, "firmware");
-    let known = |word: &str| (word == "bios").then_some(Firmware::Bios);
-    let firmware = choices(firmware, notes, "firmware", known, &["bios"]);
+    let known = |word: &str| Firmware::ALL.into_iter().find(|it| it.name() == word);
+    let firmware = choices(firmware, notes, "firmware", known, &Firmware::ALL.map(Firmware::name));
+    let secure_boot = section.string(notes, "secure-boot").map(path);
     let partitions = section.array(notes, "partition");
     let partitions =
         partitions.into_iter().filter_map(|section| partition(section, notes)).collect();
     section.finish(notes);
-    Disk { size, firmware, partitions }
+    Disk { size, firmware, secure_boot, partitions }
 }
 
 fn partition(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Option<PartitionEntry> {

@@ -85,7 +85,7 @@ impl Disk {
     }
 
     fn arguments(&self, command: &mut Command, index: usize) {
-        let (path, format) = (escaped(&self.path), self.format.name());
+        let (path, format) = (escaped(&self.path), self.format.qemu_name());
         let snapshot = if self.snapshot { "on" } else { "off" };
         let start = format!("file={path},format={format}");
         let drive = match self.bus {
