@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 
 use kiln_tree::{Kind, Metadata, Node, Source, Tree, TreePath};
 
+/// The longest name that Linux takes whole from Rock Ridge's entries (`get_rock_ridge_filename`);
+/// of a longer one it drops the end.
+const MOST_OF_NAME: usize = 253;
+
 /// The tree, its nodes numbered.
 pub(super) struct Outline<'tree> {
     /// The root first, then in the order of their paths.
@@ -148,6 +152,11 @@ impl<'tree> Outline<'tree> {
             };
             if !rock_ridge {
                 complain(path, node, what, problems);
+            } else if name.len() > MOST_OF_NAME {
+                let len = name.len();
+                problems.push(format!(
+                    "{path}: the name has {len} bytes, Linux reads at most {MOST_OF_NAME} from an ISO"
+                ));
             }
             if let Some(directory) = directories.get_mut(parent) {
                 directory.items.push(Item { name, meta, serial, what });

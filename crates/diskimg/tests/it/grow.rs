@@ -55,7 +55,7 @@ fn no_entry_is_lost() {
     let image = bytes(&layout);
     let before = gpt::read(&mut image.clone(), &Limits::default()).unwrap();
     // Less than a table, a table, and more.
-    for sectors in [1, 7, 32, 33, 34, 2048, 100_000] {
+    for sectors in [1, 7, 32, 33, 34, 2048] {
         for extend in [Extend::Nothing, Extend::Last, Extend::Partition(3)] {
             let mut disk = larger(&image, sectors);
             let grown = grow(&mut disk, extend);
@@ -93,9 +93,15 @@ fn no_entry_is_lost() {
 
 #[test]
 fn a_crash_after_any_sector_leaves_a_disk_that_can_be_finished() {
-    let layout = layout();
+    let mut plan = DiskPlan::new(Table::Gpt, Seed::new("small"))
+        .with(Partition::new("boot", PartitionType::EFI_SYSTEM, vec![1; 8192]))
+        .with(Partition::new("root", PartitionType::LINUX, vec![2; 8192]))
+        .with(Partition::empty("data", PartitionType::LINUX_VAR, Size::Rest));
+    plan.alignment = ByteLen::kib(4);
+    plan.size = Some(ByteLen::kib(128));
+    let layout = plan.layout().unwrap();
     let image = bytes(&layout);
-    for more in [5, 2048] {
+    for more in [5, 300] {
         let mut done = larger(&image, more);
         grow(&mut done, Extend::Last);
         // Two tables of 32 sectors and a header each, and the MBR.

@@ -34,8 +34,8 @@ fn tree() -> Tree {
     add("run/fifo", Node::new(Kind::Fifo));
     add("run/socket", Node::new(Kind::Socket));
     add("a/b/c/d/e/f/g/h/i/j/k/deep", Node::file("deep\n"));
-    add(&"n".repeat(255), Node::file("a name of 255 bytes\n"));
-    add(&format!("{}/{}", "d".repeat(250), "e".repeat(255)), Node::symlink("t".repeat(255)));
+    add(&"n".repeat(253), Node::file("the longest name\n"));
+    add(&format!("{}/{}", "d".repeat(250), "e".repeat(253)), Node::symlink("t".repeat(255)));
     add("case", Node::file("lower\n"));
     add("CASE", Node::file("upper\n"));
     tree
@@ -399,10 +399,14 @@ fn a_system_partition_for_another_place_is_refused() {
     let Lba(at) = volume.efi_lba().unwrap();
     options.efi = Some(esp(u32::try_from(at).unwrap()));
     plan(&tree, &options);
-    tree_without_hybrid_mark();
 }
 
-fn tree_without_hybrid_mark() {
+#[test]
+fn what_linux_would_not_read_or_start_is_refused() {
+    let mut tree = Tree::new();
+    tree.insert("n".repeat(254), Node::file("x")).unwrap();
+    let said = problems(&tree, &Options::default());
+    assert!(said.contains("the name has 254 bytes, Linux reads at most 253"), "{said}");
     let (mut tree, options) = bootable(Table::Mbr);
     tree.replace("isolinux/isolinux.bin", Node::file(vec![0; 5000])).unwrap();
     let said = problems(&tree, &options);
@@ -467,7 +471,7 @@ fn our_reader_finds_the_tree() {
     tree.insert("longest", Node::symlink("ab/".repeat(1364) + "x")).unwrap();
     let mut options = Options::default();
     options.joliet = Some(Joliet::Standard);
-    for name in ["n".repeat(255), "d".repeat(250)] {
+    for name in ["n".repeat(253), "d".repeat(250)] {
         tree.remove(&TreePath::new(name).unwrap());
     }
     tree.insert(format!("{0}/{0}", "m".repeat(64)), Node::file("x")).unwrap();
