@@ -43,7 +43,7 @@ const NEEDS: &[Need] = &[
     need("sfdisk", "fdisk", "checks partition tables", Purpose::Test),
     need("fsck.vfat", "dosfstools", "checks FAT volumes", Purpose::Test),
     need("mcopy", "mtools", "reads FAT volumes", Purpose::Test),
-    need("mkfs.ext4", "e2fsprogs", "makes data disks for guests", Purpose::Test),
+    need("mkfs.ext4", "e2fsprogs", "makes data disks for guests and checks ext4 volumes", Purpose::Test),
     need("syslinux", "syslinux", "installs the loader that ours is compared with", Purpose::Test),
     need("/usr/lib/syslinux/mbr/gptmbr.bin", "syslinux-common", "has the loader's parts", Purpose::Test),
     need("cpio", "cpio", "reads and writes archives beside ours", Purpose::Test),
@@ -74,6 +74,7 @@ const NEEDS: &[Need] = &[
     need("dhclient", "isc-dhcp-client", "is measured beside our client", Purpose::Bench),
     need("udhcpc", "udhcpc", "is measured beside our client", Purpose::Bench),
     need("/bin/busybox", "busybox-static", "is measured beside our init", Purpose::Bench),
+    need("genext2fs", "genext2fs", "is measured beside our ext4 volumes", Purpose::Bench),
     need("bsdcpio", "libarchive-tools", "is measured beside our packer", Purpose::Bench),
 ];
 

@@ -271,7 +271,11 @@ fn debugfs_sees_the_same_metadata() {
     let answers = debugfs(dir.path(), &image, &commands).unwrap();
     assert!(values.len() > 10);
     for ((name, value), answer) in values.into_iter().zip(answers) {
-        let hex: String = value.iter().map(|byte| format!("{byte:02x} ")).collect();
+        let mut hex: String = value.iter().map(|byte| format!("{byte:02x} ")).collect();
+        if name.starts_with("system.posix_acl") {
+            // Where an entry names nobody, debugfs has 0 and Linux has -1.
+            hex = hex.replace("ff ff ff ff", "00 00 00 00");
+        }
         let expected = format!("{name} ({}) = {}", value.len(), hex.trim_end());
         assert!(answer.contains(&expected), "expected {expected}: {answer}");
     }
