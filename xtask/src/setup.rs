@@ -49,7 +49,7 @@ const NEEDS: &[Need] = &[
     need("bmaptool", "bmap-tools", "copies raw images by their block map", Purpose::Test),
     need("unzip", "unzip", "unpacks zip archives", Purpose::Test),
     need("xmllint", "libxml2-utils", "checks OVF descriptors", Purpose::Test),
-    need("mkfs.ext4", "e2fsprogs", "makes data disks for guests", Purpose::Test),
+    need("mkfs.ext4", "e2fsprogs", "makes data disks for guests and checks ext4 volumes", Purpose::Test),
     need("syslinux", "syslinux", "installs the loader that ours is compared with", Purpose::Test),
     need("/usr/lib/syslinux/mbr/gptmbr.bin", "syslinux-common", "has the loader's parts", Purpose::Test),
     need("xorriso", "xorriso", "reads ISO images and their boot records", Purpose::Test),
@@ -94,6 +94,7 @@ const NEEDS: &[Need] = &[
     need("dhclient", "isc-dhcp-client", "is measured beside our client", Purpose::Bench),
     need("udhcpc", "udhcpc", "is measured beside our client", Purpose::Bench),
     need("/bin/busybox", "busybox-static", "is measured beside our init", Purpose::Bench),
+    need("genext2fs", "genext2fs", "is measured beside our ext4 volumes", Purpose::Bench),
     need("bsdcpio", "libarchive-tools", "is measured beside our packer", Purpose::Bench),
 ];
 

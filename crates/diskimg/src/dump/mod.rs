@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{Read, Seek};
 
 use crate::container::{self, BlockSource, Format, Window};
+use crate::ext4;
 use crate::fat;
 use crate::gpt::{self, PartitionType};
 use crate::guid::Guid;
@@ -106,15 +107,15 @@ pub struct PartitionReport {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct FileSystem {
-    /// Which kind ("FAT32").
+    /// Which kind ("FAT32", "ext4").
     pub kind: String,
     /// Label.
     pub label: Option<String>,
-    /// Serial number.
+    /// Serial number or UUID.
     pub id: String,
-    /// Who made it or starts from it (the OEM name).
+    /// Who made it or starts from it (the OEM name of FAT, else nothing).
     pub oem: String,
-    /// Bytes of a cluster.
+    /// Bytes of a cluster, or of a block.
     pub cluster: ByteLen,
     /// Bytes that are free, where it records that.
     pub free: Option<ByteLen>,
@@ -287,6 +288,9 @@ fn file_system(source: &mut dyn BlockSource, limits: &Limits) -> Option<Result<F
     if let Some(found) = crate::erofs::report(source, limits) {
         return Some(found);
     }
+    if let Ok(reader) = ext4::Reader::open(source, limits) {
+        return Some(ext4_report(reader));
+    }
     let mut reader = fat::Reader::open(source, limits).ok()?;
     let free = reader.free_clusters().ok().flatten();
     let files = match reader.list() {
@@ -311,6 +315,27 @@ fn file_system(source: &mut dyn BlockSource, limits: &Limits) -> Option<Result<F
             })
             .collect(),
     }))
+}
+
+fn ext4_report(mut reader: ext4::Reader<'_>) -> Result<FileSystem> {
+    let files = reader.list()?;
+    let info = reader.info();
+    Ok(FileSystem {
+        kind: info.kind.to_owned(),
+        label: info.label.clone(),
+        id: info.uuid.to_string(),
+        oem: String::new(),
+        cluster: info.block,
+        free: Some(ByteLen(info.free_blocks.saturating_mul(info.block.0))),
+        files: files
+            .iter()
+            .map(|file| FileReport {
+                path: file.path.to_string(),
+                directory: file.kind == ext4::FileKind::Directory,
+                len: file.len,
+            })
+            .collect(),
+    })
 }
 
 /// Text from an image, made harmless for a terminal.

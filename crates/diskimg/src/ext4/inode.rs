@@ -2,7 +2,7 @@
 
 use super::checksum::{Sums, crc};
 use super::xattr::Attributes;
-use super::{BLOCK, INODE};
+use super::{BLOCK, INODE_LEN};
 use crate::field::{narrow16, narrow32, put};
 
 /// What kind of file an inode is, in the upper bits of its mode.
@@ -54,8 +54,8 @@ pub(super) struct Inode<'volume> {
 }
 
 impl Inode<'_> {
-    pub(super) fn emit(&self, sums: Sums) -> [u8; INODE as usize] {
-        let mut bytes = [0; INODE as usize];
+    pub(super) fn emit(&self, sums: Sums) -> [u8; INODE_LEN] {
+        let mut bytes = [0; INODE_LEN];
         let mut put16 = |at: usize, value: u64| {
             put(&mut bytes, at, &narrow16(value & 0xffff).to_le_bytes());
         };

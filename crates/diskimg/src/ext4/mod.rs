@@ -59,16 +59,17 @@ pub use volume::{Journal, Options, Volume};
 
 pub use crate::fat::VolumeSize;
 
-/// Bytes of a block.
-pub(super) const BLOCK: u64 = 4096;
-/// The same, of memory.
+/// Bytes of a block, on disk and in memory.
+const BLOCK: u64 = 4096;
 const BLOCK_LEN: usize = 4096;
 /// Bytes of an inode.
 const INODE: u64 = 256;
+const INODE_LEN: usize = 256;
 /// Inodes of a block.
 const INODES_PER_BLOCK: u64 = BLOCK / INODE;
 /// Bytes of a group descriptor.
 const DESCRIPTOR: u64 = 64;
+const DESCRIPTOR_LEN: usize = 64;
 
 /// Inodes that exist in every volume (`fs/ext4/ext4.h`).
 mod special {

@@ -398,10 +398,16 @@ impl<'source> Reader<'source> {
         } else {
             self.indirect(&body, wanted)?
         };
+        let mut total = 0;
         let mut bytes = vec![0; index(len)];
         for run in mapped.iter().filter(|run| !run.unwritten && run.logical < wanted) {
             // A run may reach beyond the file's end, but not beyond the volume's.
             let count = run.len.min(wanted - run.logical);
+            // Each block comes once, so that few extents cannot ask for much to be read.
+            total += count;
+            if total > wanted {
+                return Err(malformed(offset, "extents that overlap"));
+            }
             self.offset(run.physical.saturating_add(count - 1))?;
             let start = run.logical * self.parsed.block;
             let end = (start + count * self.parsed.block).min(len);

@@ -11,7 +11,7 @@ use super::inode::{Inode, flag, format};
 use super::outline::{self, Body, File};
 use super::superblock::{self, Descriptor, Super};
 use super::volume::Volume;
-use super::{BLOCK, BLOCK_LEN, DESCRIPTOR, Geometry, INODE, special};
+use super::{BLOCK, BLOCK_LEN, DESCRIPTOR_LEN, Geometry, INODE_LEN, special};
 use crate::content::{Content, Sink};
 use crate::field::{index, narrow16, narrow32, put};
 use crate::{Error, Result};
@@ -111,7 +111,7 @@ impl<'volume, 'sink> Writer<'volume, 'sink> {
                 }
             }
         }
-        let mut bytes = Vec::with_capacity(layout.places.len() * index(DESCRIPTOR));
+        let mut bytes = Vec::with_capacity(layout.places.len() * DESCRIPTOR_LEN);
         for ((group, places), directories) in (0..).zip(&layout.places).zip(directories) {
             let inodes = self.inodes(group);
             let mut descriptor = Descriptor {
@@ -250,7 +250,7 @@ impl<'volume, 'sink> Writer<'volume, 'sink> {
         Ok(())
     }
 
-    fn inode(&self, number: u32) -> [u8; INODE as usize] {
+    fn inode(&self, number: u32) -> [u8; INODE_LEN] {
         let layout = &self.volume.layout;
         let geometry = &layout.geometry;
         let mut inode = Inode {
@@ -288,7 +288,7 @@ impl<'volume, 'sink> Writer<'volume, 'sink> {
                     place.and_then(|at| self.volume.files.get(at).zip(layout.files.get(at)));
                 let Some((file, (xattr_block, blocks))) = found else {
                     // One that has its number only.
-                    return [0; INODE as usize];
+                    return [0; INODE_LEN];
                 };
                 inode.mode = file.mode;
                 (inode.uid, inode.gid) = (file.uid, file.gid);

@@ -3,7 +3,7 @@
 
 use super::checksum::{Sums, crc};
 use super::geometry::{FLEX_LOG, PER_GROUP, Places};
-use super::{BLOCK, DESCRIPTOR, Geometry, INODE, htree, inode, special};
+use super::{BLOCK, DESCRIPTOR, DESCRIPTOR_LEN, Geometry, INODE, htree, inode, special};
 use crate::field::{array, narrow16, narrow32, put, u16_le, u32_le};
 
 /// Where the superblock is, in bytes, and how long.
@@ -198,8 +198,8 @@ impl Descriptor {
     /// What is not used of the inode table is zero.
     pub(super) const INODE_ZEROED: u16 = 4;
 
-    pub(super) fn emit(&self, group: u32, sums: Sums) -> [u8; DESCRIPTOR as usize] {
-        let mut bytes = [0; DESCRIPTOR as usize];
+    pub(super) fn emit(&self, group: u32, sums: Sums) -> [u8; DESCRIPTOR_LEN] {
+        let mut bytes = [0; DESCRIPTOR_LEN];
         let places = [self.places.block_bitmap, self.places.inode_bitmap, self.places.inode_table];
         for (place, at) in places.into_iter().zip((0..).step_by(4)) {
             put(&mut bytes, at, &narrow32(place & 0xffff_ffff).to_le_bytes());
