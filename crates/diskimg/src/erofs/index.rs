@@ -104,7 +104,7 @@ impl Index {
         }
         let count = inode.len.div_ceil(1 << superblock.block_bits);
         let start = at.saturating_add(if full { 16 } else { 8 });
-        let four_first = ((32 - start % 32) / 4 & 7).min(count);
+        let four_first = (((32 - start % 32) / 4) & 7).min(count);
         let two = if advice & advice::TWO_BYTES != 0 && superblock.block_bits <= 12 {
             (count - four_first) / 16 * 16
         } else {
