@@ -46,15 +46,15 @@ mod cluster;
 #[cfg(feature = "lz4")]
 mod codec;
 #[cfg(feature = "lz4")]
-mod compress;
+pub(crate) mod compress;
 #[cfg(feature = "lz4")]
 mod compression;
 mod decompress;
 mod directory;
-mod feed;
+pub(crate) mod feed;
 mod index;
-mod inode;
-mod outline;
+pub(crate) mod inode;
+pub(crate) mod outline;
 mod place;
 mod reader;
 mod report;

@@ -10,6 +10,8 @@ mod fat;
 mod hostile;
 mod properties;
 mod rename;
+#[cfg(feature = "squashfs")]
+mod squashfs;
 mod syslinux;
 mod tables;
 mod tools;
