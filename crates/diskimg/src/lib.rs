@@ -106,6 +106,8 @@ mod limits;
 pub mod mbr;
 mod parallel;
 mod plan;
+#[cfg(feature = "squashfs")]
+pub mod squashfs;
 mod units;
 pub mod verity;
 

@@ -77,6 +77,12 @@ impl<S: Read + Write + Seek> Compressed<S> {
         Ok(Self { header, blocks, spool: Mutex::new(spool) })
     }
 
+    /// What was spooled by another.
+    #[cfg(feature = "squashfs")]
+    pub(crate) fn from_parts(header: Vec<u8>, blocks: u64, spool: S) -> Self {
+        Self { header, blocks, spool: Mutex::new(spool) }
+    }
+
     /// Makes the volume of the spool itself, where that is all that is wanted: nothing is copied.
     ///
     /// # Errors
@@ -114,9 +120,9 @@ impl<S: Read + Seek + Send> Content for Compressed<S> {
 }
 
 /// Writes to a spool from its start.
-struct Spooler<'spool, S> {
-    spool: &'spool mut S,
-    position: u64,
+pub(crate) struct Spooler<'spool, S> {
+    pub(crate) spool: &'spool mut S,
+    pub(crate) position: u64,
 }
 
 impl<S: Write + Seek> Sink for Spooler<'_, S> {

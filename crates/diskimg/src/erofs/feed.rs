@@ -12,25 +12,25 @@ use crate::field::index;
 use crate::{Error, Result};
 
 /// Bytes of a unit, about.
-pub(super) const UNIT: u64 = 1 << 20;
+pub(crate) const UNIT: u64 = 1 << 20;
 
 /// A part of an item.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Piece {
-    pub(super) item: u32,
+pub(crate) struct Piece {
+    pub(crate) item: u32,
     /// Where in the item it begins.
-    pub(super) from: u64,
-    pub(super) len: u64,
+    pub(crate) from: u64,
+    pub(crate) len: u64,
     /// Whether it is the item's last.
-    pub(super) last: bool,
+    pub(crate) last: bool,
 }
 
 /// Some pieces, in the order of the volume.
-pub(super) type Unit = Vec<Piece>;
+pub(crate) type Unit = Vec<Piece>;
 
 /// Cuts items into units of about `unit` bytes; files longer than `piece` bytes, a multiple of a
 /// block, are cut into pieces of that length.
-pub(super) fn units(outline: &Outline, items: &[u32], unit: u64, piece: u64) -> Vec<Unit> {
+pub(crate) fn units(outline: &Outline, items: &[u32], unit: u64, piece: u64) -> Vec<Unit> {
     let mut units = Vec::new();
     let mut current = Unit::new();
     let mut len = 0;
@@ -59,16 +59,16 @@ pub(super) fn units(outline: &Outline, items: &[u32], unit: u64, piece: u64) -> 
 
 /// What was read of a unit.
 #[derive(Debug, Default)]
-pub(super) struct Filled {
+pub(crate) struct Filled {
     /// Whole blocks.
-    pub(super) blocks: Vec<u8>,
+    pub(crate) blocks: Vec<u8>,
     /// The ends that follow inodes, one after the other.
-    pub(super) tails: Vec<u8>,
+    pub(crate) tails: Vec<u8>,
 }
 
 impl Filled {
     /// Reads a unit of items that are stored uncompressed.
-    pub(super) fn fill(&mut self, outline: &Outline, unit: &Unit) -> Result<()> {
+    pub(crate) fn fill(&mut self, outline: &Outline, unit: &Unit) -> Result<()> {
         self.blocks.clear();
         self.tails.clear();
         for piece in unit {
@@ -89,7 +89,7 @@ impl Filled {
 }
 
 /// Adds a piece's bytes.
-pub(super) fn append(outline: &Outline, piece: &Piece, out: &mut Vec<u8>) -> Result<()> {
+pub(crate) fn append(outline: &Outline, piece: &Piece, out: &mut Vec<u8>) -> Result<()> {
     match outline.get(piece.item).map(|item| &item.body) {
         Some(Body::File(source)) => append_range(source, piece, out),
         Some(Body::Directory(..)) => {

@@ -14,8 +14,6 @@ pub(super) mod entry {
     pub(in crate::erofs) const HEAD: u16 = 1;
     /// No extent begins here.
     pub(in crate::erofs) const NONHEAD: u16 = 2;
-    /// As [`HEAD`], by the second algorithm.
-    pub(in crate::erofs) const HEAD2: u16 = 3;
     /// In the first entry that is no head: the rest is the number of blocks.
     pub(in crate::erofs) const BLOCK_COUNT: u16 = 1 << 11;
 }
@@ -104,7 +102,7 @@ impl Index {
         }
         let count = inode.len.div_ceil(1 << superblock.block_bits);
         let start = at.saturating_add(if full { 16 } else { 8 });
-        let four_first = ((32 - start % 32) / 4 & 7).min(count);
+        let four_first = (((32 - start % 32) / 4) & 7).min(count);
         let two = if advice & advice::TWO_BYTES != 0 && superblock.block_bits <= 12 {
             (count - four_first) / 16 * 16
         } else {
@@ -196,9 +194,10 @@ impl Index {
                 break;
             }
             let algorithm = match kind {
+                entry::PLAIN => None,
                 entry::HEAD => Some(self.algorithms & 15),
-                entry::HEAD2 => Some(self.algorithms >> 4),
-                _ => None,
+                // A head of the second kind.
+                _ => Some(self.algorithms >> 4),
             };
             stretches.push(Stretch {
                 start,

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use crate::field::{narrow16, narrow32, put, u16_le, u32_le, u64_le};
 
 /// Where inodes may begin: multiples of this.
-pub(super) const SLOT: u64 = 32;
+pub(crate) const SLOT: u64 = 32;
 /// Bytes of an inode with 16-bit owners, 32-bit length and the volume's time.
-pub(super) const COMPACT: u64 = 32;
+pub(crate) const COMPACT: u64 = 32;
 /// Bytes of an inode with everything.
-pub(super) const EXTENDED: u64 = 64;
+pub(crate) const EXTENDED: u64 = 64;
 
 /// How a file's bytes are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Storage {
+pub(crate) enum Storage {
     /// In blocks.
     Plain,
     /// Compressed, an index entry of eight bytes per logical cluster.
@@ -51,56 +51,56 @@ impl Storage {
 
 /// An inode's fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Inode {
-    pub(super) extended: bool,
-    pub(super) storage: Storage,
+pub(crate) struct Inode {
+    pub(crate) extended: bool,
+    pub(crate) storage: Storage,
     /// What extended attributes count as (see [`xattr_count`]).
-    pub(super) xattrs: u16,
+    pub(crate) xattrs: u16,
     /// Kind and permissions.
-    pub(super) mode: u16,
-    pub(super) links: u32,
-    pub(super) len: u64,
+    pub(crate) mode: u16,
+    pub(crate) links: u32,
+    pub(crate) len: u64,
     /// First block, number of compressed blocks, device number or chunk format.
-    pub(super) place: u32,
-    pub(super) number: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+    pub(crate) place: u32,
+    pub(crate) number: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
     /// `None`: the volume's.
-    pub(super) mtime: Option<u64>,
+    pub(crate) mtime: Option<u64>,
 }
 
 /// Bits of the mode that tell the kind (`S_IFMT` and its values).
-pub(super) mod kind {
-    pub(in crate::erofs) const MASK: u16 = 0o170_000;
-    pub(in crate::erofs) const FIFO: u16 = 0o010_000;
-    pub(in crate::erofs) const CHAR_DEVICE: u16 = 0o020_000;
-    pub(in crate::erofs) const DIRECTORY: u16 = 0o040_000;
-    pub(in crate::erofs) const BLOCK_DEVICE: u16 = 0o060_000;
-    pub(in crate::erofs) const FILE: u16 = 0o100_000;
-    pub(in crate::erofs) const SYMLINK: u16 = 0o120_000;
-    pub(in crate::erofs) const SOCKET: u16 = 0o140_000;
+pub(crate) mod kind {
+    pub(crate) const MASK: u16 = 0o170_000;
+    pub(crate) const FIFO: u16 = 0o010_000;
+    pub(crate) const CHAR_DEVICE: u16 = 0o020_000;
+    pub(crate) const DIRECTORY: u16 = 0o040_000;
+    pub(crate) const BLOCK_DEVICE: u16 = 0o060_000;
+    pub(crate) const FILE: u16 = 0o100_000;
+    pub(crate) const SYMLINK: u16 = 0o120_000;
+    pub(crate) const SOCKET: u16 = 0o140_000;
 }
 
 impl Inode {
     /// Bytes of the inode itself.
-    pub(super) fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         if self.extended { EXTENDED } else { COMPACT }
     }
 
     /// Bytes of the extended attributes after it.
-    pub(super) fn xattr_size(&self) -> u64 {
+    pub(crate) fn xattr_size(&self) -> u64 {
         match self.xattrs {
             0 => 0,
             count => XATTR_HEADER + 4 * (u64::from(count) - 1),
         }
     }
 
-    pub(super) fn is_directory(&self) -> bool {
+    pub(crate) fn is_directory(&self) -> bool {
         self.mode & kind::MASK == kind::DIRECTORY
     }
 
     /// Its bytes.
-    pub(super) fn emit(&self) -> Vec<u8> {
+    pub(crate) fn emit(&self) -> Vec<u8> {
         let mut bytes = vec![0; crate::field::index(self.size())];
         let format = u16::from(self.extended) | self.storage.number() << 1;
         put(&mut bytes, 0, &format.to_le_bytes());
@@ -124,7 +124,7 @@ impl Inode {
     }
 
     /// Reads an inode; `None` when the bytes are too few or the format is none that is known.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let format = u16_le(bytes, 0)?;
         let extended = format & 1 == 1;
         let storage = Storage::from_number(format >> 1 & 7)?;
@@ -147,18 +147,18 @@ impl Inode {
 }
 
 /// A device number as Linux stores it (`new_encode_dev`); `None` when it does not fit.
-pub(super) fn device(major: u32, minor: u32) -> Option<u32> {
+pub(crate) fn device(major: u32, minor: u32) -> Option<u32> {
     (major < 1 << 12 && minor < 1 << 20)
         .then_some((minor & 0xff) | major << 8 | (minor & !0xff) << 12)
 }
 
 /// Splits a device number.
-pub(super) fn split_device(number: u32) -> (u32, u32) {
+pub(crate) fn split_device(number: u32) -> (u32, u32) {
     (number >> 8 & 0xfff, (number & 0xff) | (number >> 12 & 0xf_ff00))
 }
 
 /// Bytes before the attributes of an inode.
-pub(super) const XATTR_HEADER: u64 = 12;
+pub(crate) const XATTR_HEADER: u64 = 12;
 
 /// Name prefixes and their numbers. A whole name comes before the prefix that it begins with.
 const PREFIXES: [(&[u8], u8); 5] = [
@@ -170,7 +170,7 @@ const PREFIXES: [(&[u8], u8); 5] = [
 ];
 
 /// The attributes as they stand after an inode; nothing when there are none. Says what does not fit.
-pub(super) fn emit_xattrs(xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<Vec<u8>, String> {
+pub(crate) fn emit_xattrs(xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<Vec<u8>, String> {
     if xattrs.is_empty() {
         return Ok(Vec::new());
     }
@@ -210,7 +210,7 @@ pub(super) fn emit_xattrs(xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<Vec<u8>
 }
 
 /// What so many bytes of attributes count as in an inode; `None` when they are too many.
-pub(super) fn xattr_count(len: u64) -> Option<u16> {
+pub(crate) fn xattr_count(len: u64) -> Option<u16> {
     match len.checked_sub(XATTR_HEADER) {
         None => Some(0),
         Some(rest) => u16::try_from(rest / 4 + 1).ok(),
@@ -218,7 +218,7 @@ pub(super) fn xattr_count(len: u64) -> Option<u16> {
 }
 
 /// Reads attributes after an inode into a map; stops at what makes no sense.
-pub(super) fn parse_xattrs(bytes: &[u8]) -> BTreeMap<Vec<u8>, Vec<u8>> {
+pub(crate) fn parse_xattrs(bytes: &[u8]) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut found = BTreeMap::new();
     let shared = usize::from(bytes.get(4).copied().unwrap_or(0));
     let mut at = crate::field::index(XATTR_HEADER) + shared * 4;
@@ -230,7 +230,7 @@ pub(super) fn parse_xattrs(bytes: &[u8]) -> BTreeMap<Vec<u8>, Vec<u8>> {
 }
 
 /// Reads one attribute: its name, its value and the bytes that it takes.
-pub(super) fn parse_xattr(bytes: &[u8]) -> Option<(Vec<u8>, Vec<u8>, usize)> {
+pub(crate) fn parse_xattr(bytes: &[u8]) -> Option<(Vec<u8>, Vec<u8>, usize)> {
     let name_len = usize::from(*bytes.first()?);
     let number = *bytes.get(1)?;
     let value_len = usize::from(u16_le(bytes, 2)?);

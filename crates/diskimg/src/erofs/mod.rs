@@ -12,21 +12,49 @@
 //!
 //! Linux 5.4 and later mount what is written here, on machines with pages of 4 KiB (before Linux 6.4
 //! blocks had to be as long as pages).
+//!
+//! A [`Volume`] is planned without reading a file. With the feature `lz4` there is also
+//! `Compressed`: where anything is depends on how much the files before it compress to, so planning
+//! compresses them, each read once, into a spool of the caller's, in the order of the volume. Then
+//! the volume is either a content like any other, copied from the spool, or the spool itself becomes
+//! the volume, when it is all that is wanted.
+//!
+//! # Example: a volume, and a look into it
+//!
+//! ```
+//! use kiln_diskimg::erofs::{Options, Reader, Volume};
+//! use kiln_diskimg::{Content, Limits};
+//! use kiln_tree::{Node, Tree};
+//!
+//! let mut tree = Tree::new();
+//! tree.insert("etc/hostname", Node::file("kiln\n"))?;
+//! tree.insert("bin", Node::symlink("usr/bin"))?;
+//! let volume = Volume::plan(&tree, &Options::default())?;
+//! let mut bytes = Vec::new();
+//! volume.write_to(&mut bytes)?;
+//!
+//! let mut reader = Reader::open(&mut bytes, &Limits::default())?;
+//! let found = reader.list()?;
+//! let paths: Vec<String> = found.iter().map(|it| it.path.to_string()).collect();
+//! assert_eq!(paths, ["bin", "etc", "etc/hostname"]);
+//! assert_eq!(reader.read(&found[2])?, b"kiln\n");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #[cfg(feature = "lz4")]
 mod cluster;
 #[cfg(feature = "lz4")]
 mod codec;
 #[cfg(feature = "lz4")]
-mod compress;
+pub(crate) mod compress;
 #[cfg(feature = "lz4")]
 mod compression;
 mod decompress;
 mod directory;
-mod feed;
+pub(crate) mod feed;
 mod index;
-mod inode;
-mod outline;
+pub(crate) mod inode;
+pub(crate) mod outline;
 mod place;
 mod reader;
 mod report;

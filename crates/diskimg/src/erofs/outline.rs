@@ -14,7 +14,7 @@ const SYMLINK_MAX: usize = 4095;
 
 /// What an inode consists of.
 #[derive(Debug, Clone)]
-pub(super) enum Body {
+pub(crate) enum Body {
     File(Source),
     /// Names and the items that they name, sorted; and the directory's parent.
     Directory(Vec<(Box<[u8]>, u32)>, u32),
@@ -25,28 +25,28 @@ pub(super) enum Body {
 
 /// An inode with everything that it needs.
 #[derive(Debug, Clone)]
-pub(super) struct Item {
-    pub(super) inode: Inode,
-    pub(super) xattrs: Vec<u8>,
-    pub(super) body: Body,
+pub(crate) struct Item {
+    pub(crate) inode: Inode,
+    pub(crate) xattrs: Vec<u8>,
+    pub(crate) body: Body,
     /// Where the inode is, in bytes from the volume's start.
-    pub(super) offset: u64,
+    pub(crate) offset: u64,
 }
 
 impl Item {
     /// Bytes of the inode and its attributes.
-    pub(super) fn head(&self) -> u64 {
+    pub(crate) fn head(&self) -> u64 {
         self.inode.size() + self.xattrs.len() as u64
     }
 
     /// The number by which directories name it.
-    pub(super) fn nid(&self) -> u64 {
+    pub(crate) fn nid(&self) -> u64 {
         self.offset / inode::SLOT
     }
 
     /// What the item needs uncompressed: how, how many blocks, and how many bytes with its inode.
     /// `inline` allows that what fills no block follows the inode.
-    pub(super) fn plain(&self, inline: bool) -> (Storage, u64, u64) {
+    pub(crate) fn plain(&self, inline: bool) -> (Storage, u64, u64) {
         let len = if matches!(self.body, Body::Nothing) { 0 } else { self.inode.len };
         let tail = len % BLOCK;
         let head = self.head();
@@ -58,7 +58,7 @@ impl Item {
     }
 
     /// Stores the item uncompressed; gives blocks and bytes as [`Item::plain`].
-    pub(super) fn store_plain(&mut self, inline: bool) -> (u64, u64) {
+    pub(crate) fn store_plain(&mut self, inline: bool) -> (u64, u64) {
         let (storage, blocks, bytes) = self.plain(inline);
         self.inode.storage = storage;
         (blocks, bytes)
@@ -67,14 +67,14 @@ impl Item {
 
 /// All inodes of a volume, the root first, then as their first names come in the tree.
 #[derive(Debug, Clone)]
-pub(super) struct Outline {
-    pub(super) items: Vec<Item>,
+pub(crate) struct Outline {
+    pub(crate) items: Vec<Item>,
     /// The time of compact inodes.
-    pub(super) build_time: u64,
+    pub(crate) build_time: u64,
 }
 
 impl Outline {
-    pub(super) fn new(tree: &Tree, build_time: Option<u32>, problems: &mut Vec<String>) -> Self {
+    pub(crate) fn new(tree: &Tree, build_time: Option<u32>, problems: &mut Vec<String>) -> Self {
         problems.extend(tree.check().iter().map(ToString::to_string));
         let build_time = build_time.unwrap_or_else(|| most_frequent_time(tree));
         let root = Body::Directory(Vec::new(), 0);
@@ -154,12 +154,12 @@ impl Outline {
         Self { items, build_time }
     }
 
-    pub(super) fn get(&self, number: u32) -> Option<&Item> {
+    pub(crate) fn get(&self, number: u32) -> Option<&Item> {
         self.items.get(index(u64::from(number)))
     }
 
     /// A directory's bytes, once all inodes have places.
-    pub(super) fn directory(&self, number: u32) -> Vec<u8> {
+    pub(crate) fn directory(&self, number: u32) -> Vec<u8> {
         let Some(Body::Directory(names, parent)) = self.get(number).map(|item| &item.body) else {
             return Vec::new();
         };
@@ -177,7 +177,7 @@ impl Outline {
 
     /// The inodes in the order in which they are stored: files first, then what is small. The root,
     /// which has a place of its own, is among the latter for its blocks.
-    pub(super) fn order(&self) -> (Vec<u32>, Vec<u32>) {
+    pub(crate) fn order(&self) -> (Vec<u32>, Vec<u32>) {
         (0..crate::field::narrow32(self.items.len() as u64)).partition(|number| {
             self.get(*number).is_some_and(|item| matches!(item.body, Body::File(_)))
         })

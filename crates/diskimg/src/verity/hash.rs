@@ -11,7 +11,8 @@ use crate::content::{Content, Sink};
 use crate::field::index;
 use crate::{Error, Result};
 
-/// Bytes that are hashed at once by one thread.
+static ZEROES: [u8; 4096] = [0; 4096];
+/// Bytes that are hashed at once by one thread, a multiple of a block.
 const CHUNK: usize = 1 << 20;
 
 /// Hashes blocks with a salt.
@@ -63,7 +64,7 @@ pub(super) fn pass(
             to_hash,
             spare,
             hashes: &hashes,
-            zero: hasher.block(&vec![0; index(BLOCK)]),
+            zero: hasher.block(&ZEROES),
             gathered: Vec::with_capacity(CHUNK),
             blocks: 0,
         };
@@ -112,6 +113,16 @@ struct Passing<'pass> {
 }
 
 impl Passing<'_> {
+    fn zeroes(&mut self, len: u64) -> Result<()> {
+        let mut left = len;
+        while left > 0 {
+            let now = left.min(BLOCK);
+            self.data(ZEROES.get(..index(now)).unwrap_or_default())?;
+            left -= now;
+        }
+        Ok(())
+    }
+
     fn pass_on(&mut self) -> Result<()> {
         if self.gathered.is_empty() {
             return Ok(());
@@ -145,26 +156,19 @@ impl Sink for Passing<'_> {
     fn hole(&mut self, len: u64) -> Result<()> {
         let ragged = self.gathered.len() as u64 % BLOCK;
         let fill = if ragged == 0 { 0 } else { (BLOCK - ragged).min(len) };
-        self.gathered.resize(self.gathered.len() + index(fill), 0);
+        self.zeroes(fill)?;
         let rest = len - fill;
         let whole = rest / BLOCK;
         // A short hole is not worth an entry of its own.
-        if whole > 16 {
-            self.pass_on()?;
-            let same = Hashed::Same(self.zero, index(whole));
-            let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
-            hashes.insert(self.blocks, same);
-            drop(hashes);
-            self.sink.hole(whole * BLOCK)?;
-            self.blocks += whole;
-            self.gathered.resize(index(rest % BLOCK), 0);
-        } else {
-            self.gathered.resize(self.gathered.len() + index(rest), 0);
+        if whole <= 16 {
+            return self.zeroes(rest);
         }
-        if self.gathered.len() >= CHUNK && self.gathered.len() as u64 % BLOCK == 0 {
-            self.pass_on()?;
-        }
-        Ok(())
+        self.pass_on()?;
+        let same = Hashed::Same(self.zero, index(whole));
+        self.hashes.lock().unwrap_or_else(PoisonError::into_inner).insert(self.blocks, same);
+        self.sink.hole(whole * BLOCK)?;
+        self.blocks += whole;
+        self.zeroes(rest % BLOCK)
     }
 }
 

@@ -224,3 +224,50 @@ proptest! {
         }
     }
 }
+
+fn trees() -> impl Strategy<Value = Tree> {
+    let name = "[a-zA-Z0-9 ._+~!-]{0,40}[a-z0-9]";
+    let path = prop::collection::vec(name, 1..4);
+    // Lengths around a block, of bytes that compress and that do not.
+    let content = (0..20_000_usize, any::<u32>(), 1..64_u32).prop_map(|(len, seed, step)| {
+        (0..len as u64)
+            .map(|at| (at.wrapping_mul(u64::from(seed)) >> step).to_le_bytes()[0])
+            .collect()
+    });
+    let meta = (0..0o10_000_u16, 0..200_000_u32, 0..3_u32);
+    prop::collection::vec((path, content, meta), 0..30).prop_map(|files| {
+        let mut tree = Tree::new();
+        for (path, content, (mode, owner, time)) in files {
+            let content: Vec<u8> = content;
+            let meta = Metadata::new(mode).owned_by(owner, 1).modified_at(time);
+            // Names that collide are the subject of another test.
+            let _ = tree.insert(path.join("/"), Node::file(content).with(meta));
+        }
+        tree
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn any_tree_is_clean_and_read_back(tree in trees()) {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        let judge = |name: &str, bytes: &mut Vec<u8>| {
+            std::fs::write(&image, &*bytes).unwrap();
+            expect("fsck.erofs", &["--extract", image.to_str().unwrap()]);
+            read_back(name, &tree, bytes);
+        };
+        judge("plain", &mut bytes(&Volume::plan(&tree, &Options::default()).unwrap()));
+        #[cfg(feature = "lz4")]
+        for cluster in [4096, 16_384] {
+            use kiln_diskimg::erofs::{Algorithm, Compressed, Compression};
+            let mut compression = Compression::new(Algorithm::Lz4);
+            compression.cluster = cluster;
+            let spool = std::io::Cursor::new(Vec::new());
+            let volume = Compressed::plan(&tree, &Options::default(), compression, spool).unwrap();
+            judge("lz4", &mut bytes(&volume));
+        }
+    }
+}

@@ -18,6 +18,8 @@ mod rename;
 mod secure_boot;
 #[cfg(feature = "sign")]
 mod sign;
+#[cfg(feature = "squashfs")]
+mod squashfs;
 mod syslinux;
 mod tables;
 mod tools;

@@ -19,7 +19,8 @@ impl Content for Patches {
 
     fn write_to(&self, sink: &mut dyn Sink) -> Result<()> {
         for (data, hole) in &self.0 {
-            let bytes: Vec<u8> = (0..*data).map(|at| (at * 7 + data) as u8).collect();
+            let bytes: Vec<u8> =
+                (0..*data).map(|at| ((at * 7 + data) % 251).to_le_bytes()[0]).collect();
             bytes.chunks(10_007).try_for_each(|chunk| sink.data(chunk))?;
             sink.hole(*hole)?;
         }
@@ -36,6 +37,8 @@ fn contents() -> Vec<Patches> {
         vec![(4096 * 128, 1)],
         vec![(100, 7_000_000), (5000, 3000), (2_500_001, 300_000), (0, 0), (1, 4096 * 130)],
         vec![(4096 * 128 * 3 + 77, 4096 * 128 * 128)],
+        vec![(60_001, 39_999); 60],
+        vec![(1, 70_000); 60],
     ]
     .map(Patches)
     .to_vec()

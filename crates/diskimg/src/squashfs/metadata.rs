@@ -1,0 +1,70 @@
+//! Metadata blocks: 8 KiB each before compression, with their length before them.
+
+use crate::field::narrow16;
+
+/// Bytes of a block before compression.
+const BLOCK: usize = 8192;
+/// In a block's length: it is not compressed.
+const STORED: u16 = 1 << 15;
+
+/// Where something is in a table.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Place {
+    /// Where its block begins, in bytes from the table's start.
+    pub(super) block: u64,
+    /// Where in the block, uncompressed.
+    pub(super) offset: u16,
+}
+
+impl Place {
+    pub(super) fn reference(self) -> u64 {
+        self.block << 16 | u64::from(self.offset)
+    }
+}
+
+/// A table that is being filled.
+#[derive(Debug, Default)]
+pub(super) struct Metadata {
+    done: Vec<u8>,
+    starts: Vec<u64>,
+    open: Vec<u8>,
+}
+
+impl Metadata {
+    /// Adds something; gives where it begins.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Place {
+        let offset = narrow16(self.open.len() as u64);
+        let place = Place { block: self.done.len() as u64, offset };
+        self.open.extend_from_slice(bytes);
+        while self.open.len() >= BLOCK {
+            let rest = self.open.split_off(BLOCK);
+            let block = std::mem::replace(&mut self.open, rest);
+            self.close(&block);
+        }
+        place
+    }
+
+    fn close(&mut self, block: &[u8]) {
+        self.starts.push(self.done.len() as u64);
+        let smaller = lz4_flex::block::compress(block);
+        let (bytes, flag) =
+            if smaller.len() < block.len() { (smaller.as_slice(), 0) } else { (block, STORED) };
+        self.done.extend_from_slice(&(narrow16(bytes.len() as u64) | flag).to_le_bytes());
+        self.done.extend_from_slice(bytes);
+    }
+
+    /// Where each block begins, also the one that is not complete.
+    pub(super) fn starts(&self) -> Vec<u64> {
+        let last = (!self.open.is_empty()).then_some(self.done.len() as u64);
+        self.starts.iter().copied().chain(last).collect()
+    }
+
+    /// The table's bytes.
+    pub(super) fn finish(&mut self) -> Vec<u8> {
+        let block = std::mem::take(&mut self.open);
+        if !block.is_empty() {
+            self.close(&block);
+        }
+        std::mem::take(&mut self.done)
+    }
+}
