@@ -28,6 +28,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod report;
+
+pub use report::{Report, read};
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_tree::Source;
