@@ -69,13 +69,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for section in &image.headers().sections {
         println!("{:8} {:9} at {:#x}", section.name, section.virtual_size, section.virtual_address);
     }
-    container::write_file(Format::Raw, &image, &arguments.out.join("kiln.efi"))?;
+    container::write_file(Format::Raw, &image, arguments.out.join("kiln.efi"))?;
     let mut esp = Esp::new(Architecture::X64);
     esp.start(image.source());
     let volume = Volume::plan(&esp.tree()?, &Options::default())?;
     let layout = DiskPlan::new(Table::Gpt, Seed::new("example"))
         .with(Partition::new("esp", PartitionType::EFI_SYSTEM, volume))
         .layout()?;
-    container::write_file(Format::Raw, &layout, &arguments.out.join("disk.raw"))?;
+    container::write_file(Format::Raw, &layout, arguments.out.join("disk.raw"))?;
     Ok(())
 }

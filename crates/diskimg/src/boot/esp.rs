@@ -125,7 +125,8 @@ impl Esp {
 
     /// Makes the firmware start a distribution's GRUB by way of shim: `shim` (`shimx64.efi.signed`),
     /// `grub` (`grubx64.efi.signed`), and its configuration in `EFI/VENDOR`, where the signed GRUB
-    /// looks for it (`debian`).
+    /// looks for it (`debian`). Shim's `mmx64.efi`, with which people enrol keys, goes beside it by
+    /// [`Esp::file`].
     pub fn shim_and_grub(
         &mut self,
         shim: impl Into<Source>,

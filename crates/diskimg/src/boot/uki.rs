@@ -28,6 +28,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod report;
+
+pub use report::{Report, read};
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_tree::Source;
@@ -39,6 +43,8 @@ use crate::field::{array, index, narrow16, narrow32, put, u16_le, u32_le};
 
 /// What sections begin at a multiple of in memory: the page of all machines that UEFI starts.
 const PAGE: u64 = 4096;
+/// What a stub may align to: the most that the format allows for files.
+const MAX_ALIGNMENT: u64 = 64 << 10;
 /// What each initramfs is filled up to a multiple of, so that the kernel finds the next one.
 const INITRD_ALIGNMENT: u64 = 4;
 /// The first line of a `.sbat` section.
@@ -270,11 +276,16 @@ impl Layout {
         let unit = u64::from(stub.file_alignment);
         let page = u64::from(stub.section_alignment).max(PAGE);
         for (what, value) in [("file", unit), ("section", u64::from(stub.section_alignment))] {
-            if !value.is_power_of_two() {
-                problems.0.push(format!("the stub: its {what} alignment {value} is no power of 2"));
+            if !value.is_power_of_two() || value > MAX_ALIGNMENT {
+                problems.0.push(format!(
+                    "the stub: its {what} alignment {value} is no power of 2 up to {MAX_ALIGNMENT}"
+                ));
             }
         }
-        let (unit, page) = (unit.max(1).next_power_of_two(), page.next_power_of_two());
+        let (unit, page) = (
+            unit.clamp(1, MAX_ALIGNMENT).next_power_of_two(),
+            page.min(MAX_ALIGNMENT).next_power_of_two(),
+        );
         let kept: Vec<&Section> = stub
             .sections
             .iter()

@@ -1,7 +1,7 @@
 //! Unified kernel images: binutils, pefile and our own reader see what was put in.
 
 use kiln_diskimg::boot::pe::{Checksum, Headers, Image, read_sections};
-use kiln_diskimg::boot::uki::{Uki, kernel_release};
+use kiln_diskimg::boot::uki::{self, Uki, kernel_release};
 use kiln_diskimg::{Content, Limits, Sink};
 use kiln_tree::Source;
 use proptest::prelude::*;
@@ -248,6 +248,28 @@ fn small_stub() -> Vec<u8> {
     stub.extend(text);
     stub.extend(b"symbols ");
     stub
+}
+
+#[test]
+fn a_report_says_what_is_in_it() {
+    let mut uki = Uki::new(small_stub(), small_stub());
+    uki.command_line = Some("console=ttyS0".to_owned());
+    uki.uname = Some("6.1".to_owned());
+    uki.os_release = Some("ID=kiln\n".to_owned());
+    let report = uki::read(&mut bytes(&uki.plan().unwrap()), &Limits::default()).unwrap();
+    assert_eq!(report.os_release.as_deref(), Some("ID=kiln"));
+    insta::assert_snapshot!(report, @"
+    executable for x86-64, not signed
+      .text           291  42c32203d9002fda
+      .data           512  1ebc91c71c8d985e
+      .bss              0  e3b0c44298fc1c14
+      .osrel            8  22c1269c20646ed2
+      .cmdline         13  2b98586d9905a605
+      .uname            3  5798758bbc833df0
+      .linux         2048  a31084f8523a29e2
+      command line: console=ttyS0
+      kernel: 6.1
+    ");
 }
 
 #[test]

@@ -159,7 +159,8 @@ impl Content for Image {
 pub struct SectionDigest {
     /// The section.
     pub section: Section,
-    /// SHA-256 of its content, filling up left out.
+    /// SHA-256 of its content, filling up left out. (That of a section that is longer in memory than
+    /// in the file, as `.linux` is, cannot be told from its content.)
     pub sha256: [u8; 32],
 }
 

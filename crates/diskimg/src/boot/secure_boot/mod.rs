@@ -6,8 +6,8 @@
 //! ([`signatures`]). A machine gets them in one of two ways:
 //!
 //! - a virtual machine from its variable store, a file beside OVMF: [`Enrollment::enroll`];
-//! - any machine from signed updates ([`Update`], `.auth` files), which systemd-boot, KeyTool and
-//!   `efi-updatevar` take.
+//! - any machine from signed updates (`Update`, `.auth` files), which systemd-boot, KeyTool and
+//!   Linux (`/sys/firmware/efi/efivars`) take.
 //!
 //! # Example
 //! This example shows how to make keys and the variable store of a virtual machine that starts only
@@ -186,12 +186,10 @@ impl Enrollment {
         if self.allowed.is_empty() {
             problems.0.push("db is empty: the machine would start nothing".to_owned());
         }
-        for (database, only) in [(Database::PlatformKey, true), (Database::KeyExchange, true)] {
-            for signature in self.database(database) {
-                if only && signature.kind != signatures::X509 {
-                    let name = database.name();
-                    problems.0.push(format!("{name} has something other than a certificate"));
-                }
+        for database in [Database::PlatformKey, Database::KeyExchange] {
+            if self.database(database).iter().any(|it| it.kind != signatures::X509) {
+                let name = database.name();
+                problems.0.push(format!("{name} has something other than a certificate"));
             }
         }
         for database in Database::ALL {
@@ -202,8 +200,8 @@ impl Enrollment {
             }
         }
         for forbidden in &self.forbidden {
-            let same = |it: &&Signature| it.kind == forbidden.kind && it.data == forbidden.data;
-            if self.allowed.iter().find(same).is_some() {
+            let same = |it: &Signature| it.kind == forbidden.kind && it.data == forbidden.data;
+            if self.allowed.iter().any(same) {
                 problems.0.push("something is both in db and in dbx".to_owned());
             }
         }
