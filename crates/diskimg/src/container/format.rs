@@ -94,11 +94,9 @@ impl Format {
     /// Whether this build can write and read it: what compresses needs a cargo feature.
     #[must_use]
     pub fn is_available(self) -> bool {
-        match self {
-            Self::Qcow2Zlib | Self::VmdkStream => cfg!(feature = "zlib"),
-            Self::Qcow2Zstd | Self::RawZst => cfg!(feature = "zstd"),
-            _ => true,
-        }
+        let zlib = matches!(self, Self::Qcow2Zlib | Self::VmdkStream);
+        let zstd = matches!(self, Self::Qcow2Zstd | Self::RawZst);
+        (!zlib || cfg!(feature = "zlib")) && (!zstd || cfg!(feature = "zstd"))
     }
 }
 

@@ -317,6 +317,7 @@ fn a_stream_is_as_vmware_wants_it() {
     let image = image.unwrap().into_inner();
     let word = |at: usize| u32::from_le_bytes(image[at..at + 4].try_into().unwrap());
     let number = |at: usize| u64::from_le_bytes(image[at..at + 8].try_into().unwrap());
+    let place = |sectors: u64| usize::try_from(sectors * 512).unwrap();
     // Version, flags, capacity, grain size, descriptor, grain tables, directory, overhead.
     assert_eq!((word(4), word(8), number(12), number(20)), (3, 0x3_0001, (5 << 20) / 512, 128));
     assert_eq!((number(28), number(36), word(44), number(56)), (1, 20, 512, u64::MAX));
@@ -332,7 +333,7 @@ fn a_stream_is_as_vmware_wants_it() {
         assert!(text.lines().any(|it| it == line), "{line}: {text}");
     }
     // Marker by marker to the end of the stream.
-    let (mut at, mut seen, mut grains) = (number(64) as usize * 512, Vec::new(), 0);
+    let (mut at, mut seen, mut grains) = (place(number(64)), Vec::new(), 0);
     loop {
         let (value, size, kind) = (number(at), word(at + 8) as usize, word(at + 12));
         if size > 0 {
@@ -342,7 +343,7 @@ fn a_stream_is_as_vmware_wants_it() {
             continue;
         }
         seen.push((kind, value));
-        at += 512 + value as usize * 512;
+        at += 512 + place(value);
         if kind == 0 {
             break;
         }
@@ -353,7 +354,7 @@ fn a_stream_is_as_vmware_wants_it() {
     assert_eq!(seen, [(1, 4), (2, 1), (3, 1), (0, 0)]);
     let footer = image.len() - 1024;
     assert_eq!(image[..56], image[footer..footer + 56]);
-    let directory = number(footer + 56) as usize * 512;
+    let directory = place(number(footer + 56));
     let table = word(directory) as usize * 512;
     assert_eq!(number(word(table + 4) as usize * 512), 128, "the second grain");
 }

@@ -3,14 +3,14 @@
 
 use super::{MAX_MATCH, MIN_MATCH, Token};
 
-const HASH4_BITS: u32 = 15;
+const HASH4_BITS: u32 = 14;
 const HASH3_BITS: u32 = 13;
 /// How many places of a chain are looked at.
-const DEPTH: u32 = 24;
+const DEPTH: u32 = 12;
 /// A match of this length is taken without looking on.
-const NICE: usize = 64;
+const NICE: usize = 32;
 /// After a match of this length less is looked at for a better one.
-const GOOD: usize = 12;
+const GOOD: usize = 8;
 
 pub(super) struct Matcher {
     window: usize,
