@@ -10,6 +10,8 @@ use crate::setup::{self, Purpose};
 enum Campaign {
     /// NomadOS on a kernel from source: built twice, booted, all jobs (25 minutes)
     Kernel,
+    /// NomadOS in every format under every firmware, to /init (10 minutes)
+    BootMatrix,
 }
 
 impl Campaign {
@@ -17,6 +19,7 @@ impl Campaign {
     fn program(self) -> &'static str {
         match self {
             Self::Kernel => "kernel_campaign",
+            Self::BootMatrix => "boot_matrix",
         }
     }
 }
