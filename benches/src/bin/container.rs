@@ -77,7 +77,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
 }
 
 fn convert(raw: &Path, format: Format, out: &Path) -> Result<()> {
-    let mut image = container::open(File::open(raw)?, &Limits::default())?;
+    let mut image = container::open_file(raw, &Limits::default())?;
     container::convert_with(&mut image, format, File::create(out)?, &Options::default())?;
     Ok(())
 }

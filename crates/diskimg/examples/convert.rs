@@ -25,7 +25,7 @@ struct Arguments {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
-    let mut image = container::open(File::open(&arguments.image)?, &Limits::default())?;
+    let mut image = container::open_file(&arguments.image, &Limits::default())?;
     let mut options = Options::default();
     options.threads = arguments.threads;
     let out = File::create(&arguments.out)?;

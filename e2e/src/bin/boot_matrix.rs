@@ -63,8 +63,10 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<u32> {
     let out = cache::workspace_root().join("target/campaign/boot-matrix");
     let mut options = build::Options::new(&out);
-    options.formats =
-        Format::ALL.into_iter().filter(|format| format.is_run() || *format == Format::Uki).collect();
+    options.formats = Format::ALL
+        .into_iter()
+        .filter(|format| format.is_run() || *format == Format::Uki)
+        .collect();
     options.firmware = Firmware::ALL.to_vec();
     print!("{}", build::build(&options, &Progress::on_stderr())?);
     let uefi = qemu::Firmware::Uefi(Uefi::find(&Cache::of_workspace())?);
@@ -134,8 +136,11 @@ fn unified(out: &Path, firmware: qemu::Firmware) -> Result<Machine> {
     let mut tree = Tree::new();
     tree.insert("EFI/BOOT/BOOTX64.EFI", Node::file(Source::File { path, len }))?;
     let volume = Volume::plan(&tree, &fat::Options::default())?;
-    let plan = DiskPlan::new(Table::Gpt, Seed::new("boot-matrix"))
-        .with(Partition::new("esp", PartitionType::EFI_SYSTEM, volume));
+    let plan = DiskPlan::new(Table::Gpt, Seed::new("boot-matrix")).with(Partition::new(
+        "esp",
+        PartitionType::EFI_SYSTEM,
+        volume,
+    ));
     let disk: PathBuf = out.join("unified.raw");
     container::write_file(container::Format::Raw, &plan.layout()?, &disk)?;
     on_disk(&disk, Bus::Virtio, firmware)

@@ -291,6 +291,23 @@ pub fn open<R: Read + Seek>(mut reader: R, limits: &Limits) -> Result<Image<R>> 
     }
 }
 
+/// Opens an image that is a file of the host. With the feature `host`, the holes of a raw one are
+/// found and need not be read.
+///
+/// # Errors
+/// As [`open()`].
+pub fn open_file(path: impl AsRef<Path>, limits: &Limits) -> Result<Image<std::fs::File>> {
+    let path = path.as_ref();
+    let file = std::fs::File::open(path).map_err(Error::io(format!("open {}", path.display())))?;
+    #[cfg_attr(not(feature = "host"), expect(unused_mut, reason = "holes need the feature"))]
+    let mut image = open(file, limits)?;
+    #[cfg(feature = "host")]
+    if let Inner::Raw(reader) = &mut image.inner {
+        reader.find_holes();
+    }
+    Ok(image)
+}
+
 impl<R> Image<R> {
     /// Which format it has.
     #[must_use]

@@ -5,8 +5,8 @@ use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 
 use crate::{Error, Result};
 
-/// How much is gathered.
-const GATHERED: usize = 1 << 20;
+/// How much is gathered; what is longer is written as it comes, without another copy.
+const GATHERED: usize = 256 << 10;
 
 pub(crate) struct Out<W: Write> {
     writer: BufWriter<W>,

@@ -65,7 +65,7 @@ impl Volume {
     /// Decides where everything goes; no file is read.
     ///
     /// # Errors
-    /// [`Error::Plan`] with everything that is wrong: what [`Tree::check`] finds, attributes and
+    /// [`Error::Plan`](crate::Error::Plan) with everything that is wrong: what [`Tree::check`] finds, attributes and
     /// device numbers that EROFS cannot hold, a label that is too long, more than 16 TiB.
     pub fn plan(tree: &Tree, options: &Options) -> Result<Self> {
         let mut problems = Problems(Vec::new());

@@ -55,7 +55,7 @@ pub fn read_device(device: &mut (impl Read + Seek), limits: &Limits) -> Result<G
 /// is finished with the GUIDs that it had begun to get.
 ///
 /// # Errors
-/// [`Error::Malformed`] when neither table is intact, [`Error::Io`] when the disk cannot be read or
+/// [`Error::Malformed`](crate::Error::Malformed) when neither table is intact, [`Error::Io`](crate::Error::Io) when the disk cannot be read or
 /// written: then at least one table is whole, and the call can be repeated.
 pub fn rename(
     device: &mut dyn Device,

@@ -187,6 +187,29 @@ fn holes_take_no_space() {
     }
 }
 
+/// With the feature `host` a raw file's holes are not read; without, they are.
+#[test]
+fn holes_of_a_file_are_found() {
+    for len in LENS {
+        let disk = Scattered::new(len);
+        let dir = tempfile::tempdir().unwrap();
+        let path = file(dir.path(), "raw", Format::Raw, &disk);
+        let mut opened = container::open_file(&path, &Limits::default()).unwrap();
+        same(&mut opened, &disk);
+        let converted =
+            container::convert(&mut opened, Format::Qcow2, Cursor::new(Vec::new())).unwrap();
+        let direct = container::write(Format::Qcow2, &disk, Cursor::new(Vec::new())).unwrap();
+        assert!(converted.into_inner() == direct.into_inner());
+    }
+    // Nothing but a hole.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hole");
+    File::create(&path).unwrap().set_len(3 << 20).unwrap();
+    let mut opened = container::open_file(&path, &Limits::default()).unwrap();
+    let raw = container::convert(&mut opened, Format::Raw, Cursor::new(Vec::new())).unwrap();
+    assert!(raw.into_inner() == vec![0; 3 << 20]);
+}
+
 #[test]
 fn an_image_that_was_cut_short_says_where() {
     let disk = Scattered::new(40 << 20);
