@@ -23,6 +23,7 @@
 
 pub mod arguments;
 pub mod machine;
+pub mod noise;
 pub mod report;
 pub mod turns;
 

@@ -45,6 +45,19 @@ pub fn command(name: &str) -> Command {
     command
 }
 
+/// Runs a program of a peer to its end.
+///
+/// # Errors
+/// It cannot be started; it fails, with what it said.
+pub fn run(name: &str, arguments: impl FnOnce(&mut Command) -> &mut Command) -> Result<()> {
+    let mut command = command(name);
+    let output = arguments(&mut command).output().map_err(|error| format!("{name}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{name}: {}", String::from_utf8_lossy(&output.stderr)).into())
+}
+
 /// An example of ours, built in the profile of the running bench: `examples/NAME` beside it.
 ///
 /// # Errors

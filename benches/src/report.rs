@@ -11,7 +11,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::Result;
-use crate::turns::Contender;
+use crate::turns::{Contender, take_turns};
 
 /// What the figures of a row are in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +77,21 @@ impl Report {
         for (contender, samples) in contenders.iter().zip(samples) {
             self.add(what, contender.who(), unit, samples);
         }
+    }
+
+    /// Lets contenders take turns, ours first, and adds their wall times.
+    ///
+    /// # Errors
+    /// Those of [`take_turns`](crate::turns::take_turns).
+    pub fn timed(
+        &mut self,
+        what: &str,
+        rounds: u32,
+        mut contenders: Vec<Contender<'_>>,
+    ) -> Result<()> {
+        let samples = take_turns(rounds, &mut contenders)?;
+        self.contest(what, Unit::Seconds, &contenders, samples);
+        Ok(())
     }
 
     /// Adds a row of `samples` in seconds. The first row of a `what` is ours, which the ratios of

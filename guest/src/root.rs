@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use kiln_diskimg::Guid;
+use kiln_diskimg::verity::RootHash;
 use kiln_supervisor::pid1::{Boot, Loader, block, switch_root, verity};
 use rustix::mount::{MountFlags, mount};
 
@@ -30,7 +31,7 @@ const PLACE: &str = "/.root";
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    Verified { hash: Vec<u8> },
+    Verified(RootHash),
     Partition(Guid),
 }
 
@@ -49,9 +50,8 @@ impl Wanted {
     fn from_words(hash: Option<&str>, partition: Option<&str>) -> Result<Option<Self>, String> {
         match (hash, partition) {
             (Some(text), _) => {
-                let hash = unhex(text).filter(|hash| hash.len() == 32);
-                let hash = hash.ok_or_else(|| format!("roothash={text} is no SHA-256"))?;
-                Ok(Some(Self::Verified { hash }))
+                let hash = text.parse();
+                Ok(Some(Self::Verified(hash.map_err(|error| format!("roothash: {error}"))?)))
             }
             (None, Some(text)) => {
                 let guid = text.parse();
@@ -61,19 +61,6 @@ impl Wanted {
             (None, None) => Ok(None),
         }
     }
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes();
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    let all = digits.iter().all(u8::is_ascii_hexdigit) && digits.len().is_multiple_of(2);
-    if all { digits.chunks(2).map(byte).collect() } else { None }
-}
-
-/// The identifiers of the partitions that a root hash names: data and hashes.
-fn halves(hash: &[u8]) -> Option<(Guid, Guid)> {
-    let (first, last) = hash.split_at_checked(16)?;
-    Some((Guid(first.try_into().ok()?), Guid(last.get(..16)?.try_into().ok()?)))
 }
 
 /// Finds, mounts and enters the root, and executes its `/init`.
@@ -91,17 +78,17 @@ pub(crate) fn enter(system: &System, wanted: &Wanted) -> Result<Infallible, Stri
     };
     let device = match wanted {
         Wanted::Partition(guid) => waited_for(*guid)?,
-        Wanted::Verified { hash } => {
+        Wanted::Verified(hash) => {
             need(&["dm-mod", "dm-verity", "sha256"]);
-            let (data, hashes) = halves(hash).ok_or("the root hash is too short")?;
+            let (data, hashes) = hash.partition_guids();
             let (data, hashes) = (waited_for(data)?, waited_for(hashes)?);
-            verity::open("root", &data, &hashes, hash)?
+            verity::open("root", &data, &hashes, &hash.0)?
         }
     };
     let found = block::look_at(&device)
         .ok_or_else(|| format!("{}: no file system that is known", device.display()))?;
     need(&[found.fstype]);
-    let verified = matches!(wanted, Wanted::Verified { .. });
+    let verified = matches!(wanted, Wanted::Verified(_));
     let writable = found.fstype == "ext4" && !verified;
     let base = Path::new(PLACE).join("base");
     let flags = if writable { MountFlags::NOATIME } else { MountFlags::RDONLY };
@@ -166,8 +153,8 @@ mod tests {
     fn words_of_the_command_line() {
         let hash: String = (0..32).map(|byte| format!("{byte:02x}")).collect();
         let wanted = Wanted::from_words(Some(&hash), None).unwrap().unwrap();
-        let Wanted::Verified { hash } = &wanted else { panic!("{wanted:?}") };
-        let (data, hashes) = halves(hash).unwrap();
+        let Wanted::Verified(hash) = &wanted else { panic!("{wanted:?}") };
+        let (data, hashes) = hash.partition_guids();
         assert_eq!(data.to_string().to_lowercase(), "00010203-0405-0607-0809-0a0b0c0d0e0f");
         assert_eq!(hashes.to_string().to_lowercase(), "10111213-1415-1617-1819-1a1b1c1d1e1f");
         let guid = "10111213-1415-1617-1819-1a1b1c1d1e1f";

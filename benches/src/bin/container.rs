@@ -60,7 +60,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         let mut turns = vec![Contender::timed("kiln-diskimg", || convert(&raw, format, &ours))];
         if has_qemu {
             turns.push(Contender::timed("qemu-img convert", || {
-                tool("qemu-img", |it| {
+                machine::run("qemu-img", |it| {
                     it.args(["convert", "-f", "raw"]).args(options).arg(&raw).arg(&theirs)
                 })
             }));
@@ -99,19 +99,9 @@ fn make_disk(dir: &Path) -> Result<PathBuf> {
         }
     }
     let raw = dir.join("disk.raw");
-    tool("mke2fs", |it| it.args(["-q", "-t", "ext4", "-d"]).arg(&tree).arg(&raw).arg("1G"))?;
+    machine::run("mke2fs", |it| {
+        it.args(["-q", "-t", "ext4", "-d"]).arg(&tree).arg(&raw).arg("1G")
+    })?;
     fs::remove_dir_all(tree)?;
     Ok(raw)
-}
-
-fn tool(
-    name: &str,
-    arguments: impl FnOnce(&mut std::process::Command) -> &mut std::process::Command,
-) -> Result<()> {
-    let mut command = machine::command(name);
-    let output = arguments(&mut command).output().map_err(|error| format!("{name}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("{name}: {}", String::from_utf8_lossy(&output.stderr)).into())
 }

@@ -9,8 +9,9 @@ use std::process::{Command, ExitCode, Stdio};
 
 use clap::Parser;
 use kiln_benches::arguments::Common;
-use kiln_benches::report::{Report, Unit};
-use kiln_benches::turns::{Contender, take_turns};
+use kiln_benches::noise::fill;
+use kiln_benches::report::Report;
+use kiln_benches::turns::Contender;
 use kiln_benches::{Result, machine};
 use kiln_diskimg::container::{self, Format};
 use kiln_diskimg::fat::{Options, Volume, VolumeSize};
@@ -57,11 +58,11 @@ fn measure(arguments: &Arguments) -> Result<Report> {
                 mtools_fat(from, &out("mtools"), 256)
             }));
         }
-        contest(&mut report, what, n, turns)?;
+        report.timed(what, n, turns)?;
         // The fatfs crate on its own: it takes so long that its rounds would outweigh the others.
         if slow > 0 {
             let alone = Contender::timed("fatfs 0.3.6", || fatfs_fat(from, &out("fatfs")));
-            contest(&mut report, what, slow, vec![alone])?;
+            report.timed(what, slow, vec![alone])?;
         }
         for leftover in ["ours", "mtools", "fatfs"] {
             let _ = fs::remove_file(out(leftover));
@@ -89,7 +90,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
                 })
             }));
         }
-        contest(&mut report, what, n, turns)?;
+        report.timed(what, n, turns)?;
         for leftover in [&ours, &theirs] {
             let _ = fs::remove_file(leftover);
         }
@@ -103,40 +104,8 @@ fn measure(arguments: &Arguments) -> Result<Report> {
             plain_disk(&big, dir, &theirs)
         }));
     }
-    contest(&mut report, "GPT + FAT32 of 256 MiB in a 1 GiB raw disk, 100 MB", n, turns)?;
+    report.timed("GPT + FAT32 of 256 MiB in a 1 GiB raw disk, 100 MB", n, turns)?;
     Ok(report)
-}
-
-fn contest(
-    report: &mut Report,
-    what: &str,
-    n: u32,
-    mut contenders: Vec<Contender<'_>>,
-) -> Result<()> {
-    let samples = take_turns(n, &mut contenders)?;
-    report.contest(what, Unit::Seconds, &contenders, samples);
-    Ok(())
-}
-
-/// Fills directories with files of bytes that do not compress and are nowhere zero for long.
-fn fill(dir: &Path, directories: usize, files: usize, len: usize) -> Result<()> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    for directory in 0..directories {
-        let dir = dir.join(format!("directory {directory}"));
-        fs::create_dir_all(&dir)?;
-        for file in 0..files {
-            let mut bytes = Vec::with_capacity(len + 8);
-            while bytes.len() < len {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                bytes.extend_from_slice(&state.to_le_bytes());
-            }
-            bytes.truncate(len);
-            fs::write(dir.join(format!("kernel-module-{file}.ko")), bytes)?;
-        }
-    }
-    Ok(())
 }
 
 fn volume(from: &Path) -> Result<Volume> {
@@ -227,11 +196,5 @@ fn plain_disk(from: &Path, dir: &Path, out: &Path) -> Result<()> {
 }
 
 fn tool(name: &str, arguments: impl FnOnce(&mut Command) -> &mut Command) -> Result<()> {
-    let mut command = machine::command(name);
-    command.env("MTOOLS_SKIP_CHECK", "1");
-    let output = arguments(&mut command).output().map_err(|error| format!("{name}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("{name}: {}", String::from_utf8_lossy(&output.stderr)).into())
+    machine::run(name, |it| arguments(it.env("MTOOLS_SKIP_CHECK", "1")))
 }

@@ -6,12 +6,13 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use clap::Parser;
 use kiln_benches::arguments::Common;
-use kiln_benches::report::{Report, Unit};
-use kiln_benches::turns::{Contender, take_turns};
+use kiln_benches::noise::Noise;
+use kiln_benches::report::Report;
+use kiln_benches::turns::Contender;
 use kiln_benches::{Result, machine};
 use kiln_diskimg::container::{self, Format};
 use kiln_diskimg::erofs::{Algorithm, Compressed, Compression, Options, Volume};
@@ -59,7 +60,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
     if has_mkfs {
         turns.push(Contender::timed("mkfs.erofs", || mkfs(&from, &theirs, &[])));
     }
-    contest(&mut report, "EROFS, uncompressed", n, turns)?;
+    report.timed("EROFS, uncompressed", n, turns)?;
     lengths("EROFS, uncompressed", &[&ours, &theirs])?;
 
     for (what, cluster) in [("clusters of 4 KiB", 4096), ("clusters of 64 KiB", 65_536)] {
@@ -74,7 +75,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         if has_mkfs {
             turns.push(Contender::timed("mkfs.erofs", || mkfs(&from, &theirs, &["-zlz4", &size])));
         }
-        contest(&mut report, &what, n, turns)?;
+        report.timed(&what, n, turns)?;
         lengths(&what, &[&ours, &theirs])?;
     }
 
@@ -83,7 +84,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
             vec![Contender::timed("mksquashfs -comp lz4", || mksquashfs(&from, &theirs, "lz4"))];
         turns
             .push(Contender::timed("mksquashfs -comp zstd", || mksquashfs(&from, &theirs, "zstd")));
-        contest(&mut report, "SquashFS", arguments.slow_rounds, turns)?;
+        report.timed("SquashFS", arguments.slow_rounds, turns)?;
         lengths("SquashFS, zstd", &[&theirs])?;
     }
 
@@ -100,22 +101,11 @@ fn measure(arguments: &Arguments) -> Result<Report> {
     if machine::are_installed(&["veritysetup"]) {
         turns.push(Contender::timed("veritysetup format", || {
             let _ = fs::remove_file(&theirs);
-            tool("veritysetup", |it| it.arg("format").arg(&ours).arg(&theirs))
+            machine::run("veritysetup", |it| it.arg("format").arg(&ours).arg(&theirs))
         }));
     }
-    contest(&mut report, "hash tree of the uncompressed volume", n, turns)?;
+    report.timed("hash tree of the uncompressed volume", n, turns)?;
     Ok(report)
-}
-
-fn contest(
-    report: &mut Report,
-    what: &str,
-    n: u32,
-    mut contenders: Vec<Contender<'_>>,
-) -> Result<()> {
-    let samples = take_turns(n, &mut contenders)?;
-    report.contest(what, Unit::Seconds, &contenders, samples);
-    Ok(())
 }
 
 fn lengths(what: &str, images: &[&Path]) -> Result<()> {
@@ -128,13 +118,8 @@ fn lengths(what: &str, images: &[&Path]) -> Result<()> {
 
 /// Makes 10,000 files of 335 MB together, half of which compress as text does.
 fn fill(dir: &Path) -> Result<()> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
+    let mut noise = Noise::default();
+    let mut next = || noise.number();
     for directory in 0..100 {
         let dir = dir.join(format!("directory {directory}"));
         fs::create_dir_all(&dir)?;
@@ -200,7 +185,7 @@ fn spooled(from: &Path, dir: &Path, out: &Path, cluster: usize) -> Result<()> {
 
 fn mkfs(from: &Path, out: &Path, extra: &[&str]) -> Result<()> {
     let _ = fs::remove_file(out);
-    tool("mkfs.erofs", |it| {
+    machine::run("mkfs.erofs", |it| {
         it.args(["--quiet", "-T0", "--all-root"]).args(extra).arg(out).arg(from)
     })
 }
@@ -208,18 +193,9 @@ fn mkfs(from: &Path, out: &Path, extra: &[&str]) -> Result<()> {
 fn mksquashfs(from: &Path, out: &Path, compressor: &str) -> Result<()> {
     let _ = fs::remove_file(out);
     let arguments = ["-comp", compressor, "-noappend", "-all-root", "-quiet", "-no-progress"];
-    tool("mksquashfs", |it| it.arg(from).arg(out).args(arguments))
+    machine::run("mksquashfs", |it| it.arg(from).arg(out).args(arguments))
 }
 
 fn source(path: &Path) -> Result<Source> {
     Ok(Source::File { path: path.to_owned(), len: fs::metadata(path)?.len() })
-}
-
-fn tool(name: &str, arguments: impl FnOnce(&mut Command) -> &mut Command) -> Result<()> {
-    let mut command = machine::command(name);
-    let output = arguments(&mut command).output().map_err(|error| format!("{name}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("{name}: {}", String::from_utf8_lossy(&output.stderr)).into())
 }

@@ -6,12 +6,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use clap::Parser;
 use kiln_benches::arguments::Common;
-use kiln_benches::report::{Report, Unit};
-use kiln_benches::turns::{Contender, take_turns};
+use kiln_benches::noise::fill;
+use kiln_benches::report::Report;
+use kiln_benches::turns::Contender;
 use kiln_benches::{Result, machine};
 use kiln_diskimg::ByteLen;
 use kiln_diskimg::container::{self, Format};
@@ -51,7 +52,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         if machine::are_installed(&["mke2fs"]) {
             turns.push(Contender::timed("mke2fs -d", || {
                 let _ = fs::remove_file(out("theirs"));
-                tool("mke2fs", |it| {
+                machine::run("mke2fs", |it| {
                     it.args(["-q", "-t", "ext4", "-m", "0", "-d"])
                         .arg(&from)
                         .arg(out("theirs"))
@@ -62,7 +63,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         if machine::are_installed(&["genext2fs"]) {
             turns.push(Contender::timed("genext2fs", || {
                 let _ = fs::remove_file(out("genext2fs"));
-                tool("genext2fs", |it| {
+                machine::run("genext2fs", |it| {
                     it.args(["-B", "4096", "-b", "153600", "-N", "38400", "-d"])
                         .arg(&from)
                         .arg(out("genext2fs"))
@@ -71,11 +72,9 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         }
         turns.push(Contender::timed("cp -a", || {
             let _ = fs::remove_dir_all(out("copy"));
-            tool("cp", |it| it.arg("-a").arg(&from).arg(out("copy")))
+            machine::run("cp", |it| it.arg("-a").arg(&from).arg(out("copy")))
         }));
-        let samples = take_turns(n, &mut turns)?;
-        report.contest(what, Unit::Seconds, &turns, samples);
-        drop(turns);
+        report.timed(what, n, turns)?;
         for leftover in ["ours", "theirs", "genext2fs"] {
             let _ = fs::remove_file(out(leftover));
         }
@@ -85,27 +84,6 @@ fn measure(arguments: &Arguments) -> Result<Report> {
     Ok(report)
 }
 
-/// Fills directories with files of bytes that do not compress and are nowhere zero for long.
-fn fill(dir: &Path, directories: usize, files: usize, len: usize) -> Result<()> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    for directory in 0..directories {
-        let dir = dir.join(format!("directory {directory}"));
-        fs::create_dir_all(&dir)?;
-        for file in 0..files {
-            let mut bytes = Vec::with_capacity(len + 8);
-            while bytes.len() < len {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                bytes.extend_from_slice(&state.to_le_bytes());
-            }
-            bytes.truncate(len);
-            fs::write(dir.join(format!("kernel-module-{file}.ko")), bytes)?;
-        }
-    }
-    Ok(())
-}
-
 fn ours(from: &Path, out: &Path) -> Result<()> {
     let mut tree = Tree::new();
     host::import(&mut tree, from, "", &host::Policy::default())?;
@@ -113,14 +91,4 @@ fn ours(from: &Path, out: &Path) -> Result<()> {
     options.size = VolumeSize::Fixed(ByteLen::mib(600));
     let volume = Volume::plan(&tree, &options)?;
     Ok(container::write_file(Format::Raw, &volume, out)?)
-}
-
-fn tool(name: &str, arguments: impl FnOnce(&mut Command) -> &mut Command) -> Result<()> {
-    let output = arguments(&mut machine::command(name))
-        .output()
-        .map_err(|error| format!("{name}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("{name}: {}", String::from_utf8_lossy(&output.stderr)).into())
 }

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use kiln_benches::arguments::Common;
-use kiln_benches::report::{Report, Unit};
-use kiln_benches::turns::{Contender, take_turns};
+use kiln_benches::noise::Noise;
+use kiln_benches::report::Report;
+use kiln_benches::turns::Contender;
 use kiln_benches::{Result, machine};
 use kiln_diskimg::container::{self, Format};
 use kiln_diskimg::iso::{Joliet, Options, Volume};
@@ -57,9 +58,8 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         }));
     }
     let mut report = Report::new();
-    let samples = take_turns(arguments.common.n, &mut turns)?;
     let what = "ISO 9660 with Rock Ridge and Joliet, 335 MB in 10,000 files";
-    report.contest(what, Unit::Seconds, &turns, samples);
+    report.timed(what, arguments.common.n, turns)?;
     Ok(report)
 }
 
@@ -73,33 +73,21 @@ fn ours(tree: &Path, out: &Path) -> Result<()> {
 
 fn theirs(tool: &str, arguments: &[&str], tree: &Path, out: &Path) -> Result<()> {
     let _ = fs::remove_file(out);
-    let mut command = machine::command(tool);
-    command.args(arguments).args(["-R", "-J", "-joliet-long", "-o"]).arg(out).arg(tree);
-    let output = command.output().map_err(|error| format!("{tool}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("{tool}: {}", String::from_utf8_lossy(&output.stderr)).into())
+    machine::run(tool, |it| {
+        it.args(arguments).args(["-R", "-J", "-joliet-long", "-o"]).arg(out).arg(tree)
+    })
 }
 
 /// Files of many lengths, most of them short, as in a root file system.
 fn fill(dir: &Path) -> Result<()> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut noise = Noise::default();
     for number in 0..10_000_usize {
         let dir = dir.join(format!("usr/share/directory-{}", number % 500));
         if number < 500 {
             fs::create_dir_all(&dir)?;
         }
         let len = if number % 100 == 0 { 2_500_000 } else { 100 + number % 97 * 173 };
-        let mut bytes = Vec::with_capacity(len + 8);
-        while bytes.len() < len {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            bytes.extend_from_slice(&state.to_le_bytes());
-        }
-        bytes.truncate(len);
-        fs::write(dir.join(format!("a-file-with-a-name-{number}.txt")), bytes)?;
+        fs::write(dir.join(format!("a-file-with-a-name-{number}.txt")), noise.bytes(len))?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Everything that is made of a kernel and an initramfs.
 
+use std::io::BufWriter;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use kiln_diskimg::bundle::{self, Machine, Nic};
 use kiln_diskimg::container::{self, Adapter};
 use kiln_diskimg::{Layout, Seed};
 use kiln_tree::Source;
+use tempfile::NamedTempFile;
 
 use super::{Options, Plan};
 use crate::boot::System;
@@ -74,49 +76,44 @@ impl<'a> Bootable<'a> {
         let unread =
             || Error::input(path.display().to_string(), "the programs that start it were not read");
         let disk = || self.disk.as_ref().ok_or_else(unread);
-        let container = match format {
-            Format::Initramfs => return cache::write_file(path, &self.initramfs),
+        let options = &self.options;
+        match format {
+            Format::Initramfs => cache::write_file(path, &self.initramfs),
             Format::Uki => {
                 let image = self.unified.as_ref().ok_or_else(unread)?;
-                return Ok(container::write_file(container::Format::Raw, image, path)?);
+                Ok(container::write_file(container::Format::Raw, image, path)?)
             }
             Format::Ova => {
-                let file = cache::beside(path)?;
-                let file = bundle::write_ova(&self.machine, disk()?, file, &self.options)?;
-                return cache::persist(file, path);
+                bundled(path, |file| Ok(bundle::write_ova(&self.machine, disk()?, file, options)?))
             }
-            Format::VboxZip => {
-                let file = cache::beside(path)?;
-                let file = bundle::write_vbox_zip(&self.machine, disk()?, file, &self.options)?;
-                return cache::persist(file, path);
-            }
-            Format::Gce => {
-                let file = std::io::BufWriter::new(cache::beside(path)?);
-                let file = bundle::write_gce(disk()?, file, &self.options)?.into_inner();
-                let file = file.map_err(|error| Error::io("write", path)(error.into_error()))?;
-                return cache::persist(file, path);
-            }
+            Format::VboxZip => bundled(path, |file| {
+                Ok(bundle::write_vbox_zip(&self.machine, disk()?, file, options)?)
+            }),
+            Format::Gce => bundled(path, |file| {
+                let file = bundle::write_gce(disk()?, BufWriter::new(file), options)?.into_inner();
+                file.map_err(|error| Error::io("write", path)(error.into_error()))
+            }),
             Format::RawZst => {
-                let file = cache::beside(path)?;
-                let (file, map) = bundle::write_raw_zst(disk()?, file, &self.options)?;
-                cache::persist(file, path)?;
-                return cache::write_file(&path.with_extension("bmap"), map.as_bytes());
+                let mut map = String::new();
+                bundled(path, |file| {
+                    let (file, text) = bundle::write_raw_zst(disk()?, file, options)?;
+                    map = text;
+                    Ok(file)
+                })?;
+                cache::write_file(&path.with_extension("bmap"), map.as_bytes())
             }
-            Format::Raw => container::Format::Raw,
-            Format::Qcow2 => container::Format::Qcow2,
-            Format::Qcow2Zstd => container::Format::Qcow2Zstd,
-            Format::Vmdk => container::Format::Vmdk,
-            Format::VmdkStream => container::Format::VmdkStream,
-            Format::Vdi => container::Format::Vdi,
-            Format::Vhd => container::Format::Vhd,
-            Format::VhdFixed => container::Format::VhdFixed,
-            Format::Vhdx => container::Format::Vhdx,
-            Format::Tar | Format::TarGz | Format::TarZst => {
-                return Err(Error::input(path.display().to_string(), "it is no disk"));
+            other => {
+                let no_disk = || Error::input(path.display().to_string(), "it is no disk");
+                let container = other.container().ok_or_else(no_disk)?;
+                Ok(container::write_file_with(container, disk()?, path, options)?)
             }
-        };
-        Ok(container::write_file_with(container, disk()?, path, &self.options)?)
+        }
     }
+}
+
+/// Makes a file beside its place first.
+fn bundled(path: &Path, write: impl FnOnce(NamedTempFile) -> Result<NamedTempFile>) -> Result<()> {
+    cache::persist(write(cache::beside(path)?)?, path)
 }
 
 /// The machine that an appliance describes.

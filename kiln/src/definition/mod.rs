@@ -14,8 +14,8 @@ mod read;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use kiln_diskimg::ByteLen;
 use kiln_diskimg::gpt::PartitionType;
+use kiln_diskimg::{ByteLen, container};
 use kiln_supervisor::ServiceSpec;
 
 pub(crate) use place::hint;
@@ -141,23 +141,32 @@ impl Format {
         match self {
             Self::Initramfs => "initramfs",
             Self::Uki => "uki",
-            Self::Raw => "raw",
-            Self::RawZst => "raw-zst",
-            Self::Qcow2 => "qcow2",
-            Self::Qcow2Zstd => "qcow2-zstd",
-            Self::Vmdk => "vmdk",
-            Self::VmdkStream => "vmdk-stream",
-            Self::Vdi => "vdi",
-            Self::Vhd => "vhd",
-            Self::VhdFixed => "vhd-fixed",
-            Self::Vhdx => "vhdx",
             Self::Ova => "ova",
             Self::VboxZip => "vbox-zip",
             Self::Gce => "gce",
             Self::Tar => "tar",
             Self::TarGz => "tar.gz",
             Self::TarZst => "tar.zst",
+            disk => disk.container().map_or("disk", container::Format::name),
         }
+    }
+
+    /// How the disk is stored, where it is a disk and nothing around it.
+    #[must_use]
+    pub fn container(self) -> Option<container::Format> {
+        Some(match self {
+            Self::Raw => container::Format::Raw,
+            Self::RawZst => container::Format::RawZst,
+            Self::Qcow2 => container::Format::Qcow2,
+            Self::Qcow2Zstd => container::Format::Qcow2Zstd,
+            Self::Vmdk => container::Format::Vmdk,
+            Self::VmdkStream => container::Format::VmdkStream,
+            Self::Vdi => container::Format::Vdi,
+            Self::Vhd => container::Format::Vhd,
+            Self::VhdFixed => container::Format::VhdFixed,
+            Self::Vhdx => container::Format::Vhdx,
+            _ => return None,
+        })
     }
 
     /// What the name of its file ends in, another one for each format.
