@@ -62,6 +62,7 @@ pub(super) fn report(source: &mut dyn BlockSource, limits: &Limits) -> Option<Is
         taken(error);
         Vec::new()
     });
+    let volume_len = reader.volume_len();
     let boot = images
         .into_iter()
         .map(|image| {
@@ -76,7 +77,13 @@ pub(super) fn report(source: &mut dyn BlockSource, limits: &Limits) -> Option<Is
                 },
                 bootable: image.bootable,
                 offset: sector * crate::iso::SECTOR,
-                loaded: ByteLen(u64::from(image.count) * 512),
+                loaded: ByteLen(match image.count {
+                    // All that follows (UEFI 2.10, 13.3.2.1).
+                    0 | 1 if image.platform == 0xef => {
+                        volume_len.saturating_sub(sector.saturating_mul(crate::iso::SECTOR))
+                    }
+                    count => u64::from(count) * 512,
+                }),
                 path: path.map(|found| found.path.to_string()),
             }
         })

@@ -19,9 +19,11 @@ pub(super) const BOOTABLE: u8 = 0x88;
 pub(super) const HEADER: u8 = 0x90;
 pub(super) const LAST_HEADER: u8 = 0x91;
 
-/// The longest image whose sectors of 512 bytes have a number of 16 bits. UEFI takes a longer one's
-/// end for the volume's, after which the image stands.
-pub(super) const MAX_EFI: u64 = 0xffff * 512;
+/// The longest EFI system partition whose length the boot catalog can hold: 65,535 sectors of 512
+/// bytes, a little less than 32 MiB. A longer one has the length 0 there, which says that it goes on
+/// to the end of the CD (UEFI 2.10, 13.3.2.1); so the ISO volume then ends with it. EDK II starts such
+/// a CD; not every firmware has been tried.
+pub const MAX_EFI: u64 = 0xffff * 512;
 
 /// The descriptor that leads to the catalog.
 pub(super) fn record(catalog: u64) -> [u8; SECTOR_LEN] {

@@ -24,7 +24,9 @@ pub(super) const RATIO: u64 = SECTOR / units::SECTOR;
 
 /// Where the parts of the image are, in sectors of a CD.
 pub(super) struct Places {
-    /// Where the ISO volume ends.
+    /// Where the last file ends.
+    pub(super) files_end: u64,
+    /// Where the ISO volume ends: there, or with the EFI system partition.
     pub(super) volume_end: u64,
     /// The EFI system partition: first and number.
     pub(super) efi: Option<(u64, u64)>,
@@ -48,7 +50,7 @@ pub(super) fn emit(hybrid: &Hybrid, places: &Places) -> Result<gpt::Tables> {
     match hybrid.table {
         Table::Gpt => {
             let mut entries = Vec::new();
-            let volume = range(SYSTEM_AREA, places.volume_end.saturating_sub(SYSTEM_AREA));
+            let volume = range(SYSTEM_AREA, places.files_end.saturating_sub(SYSTEM_AREA));
             let volume = ("ISO 9660", PartitionType::LINUX, volume, gpt::READ_ONLY | gpt::NO_AUTO);
             let efi = places.efi.map(|(first, count)| {
                 ("EFI system partition", PartitionType::EFI_SYSTEM, range(first, count), 0)
@@ -82,7 +84,7 @@ pub(super) fn emit(hybrid: &Hybrid, places: &Places) -> Result<gpt::Tables> {
                 let (first, sectors) = (narrow32(first), narrow32(count));
                 Some(mbr::Entry { active, kind, first, sectors })
             };
-            let volume = entry(true, TYPE_ISO, range(0, places.volume_end));
+            let volume = entry(true, TYPE_ISO, range(0, places.files_end));
             let efi =
                 places.efi.and_then(|(first, count)| entry(false, TYPE_EFI, range(first, count)));
             let mbr = Mbr { boot_code, signature, entries: [volume, efi, None, None] };

@@ -8,7 +8,7 @@
 //! | then | boot catalog, path tables |
 //! | then | directories, each with what Rock Ridge could not fit into its records |
 //! | then | files, each contiguous; a file with several names once |
-//! | then, at a multiple of 1 MiB | the EFI system partition, after the ISO volume's end |
+//! | then, at a multiple of 1 MiB | the EFI system partition: after the ISO volume's end, or its last part where it is too long for the boot catalog ([`MAX_EFI`]) |
 //! | the end of the file | the backup GPT of a hybrid image |
 //!
 //! As with [`fat`](crate::fat), a volume is *planned* ([`Volume::plan`]) without reading a file (but
@@ -63,6 +63,7 @@ mod reader;
 mod rock_ridge;
 mod volume;
 
+pub use boot::MAX_EFI;
 pub use options::{Bios, Hybrid, IsoNames, Joliet, Options};
 pub use reader::{BootImage, Found, FoundKind, Names, Reader};
 pub use volume::Volume;

@@ -36,8 +36,8 @@ pub struct Options {
     pub joliet: Option<Joliet>,
     /// What BIOS starts.
     pub bios: Option<Bios>,
-    /// What UEFI starts: a FAT volume with `/EFI/BOOT/BOOTX64.EFI`, of less than 32 MiB. It stands
-    /// after the ISO volume.
+    /// What UEFI starts: a FAT volume with `/EFI/BOOT/BOOTX64.EFI`. It stands after the files; every
+    /// firmware understands one of at most [`MAX_EFI`](super::MAX_EFI) bytes.
     pub efi: Option<Arc<dyn Content>>,
     /// What makes the image a disk too.
     pub hybrid: Option<Hybrid>,

@@ -76,7 +76,8 @@ impl Volume {
         self.efi.as_ref().map(|(sector, _)| Lba(sector * RATIO))
     }
 
-    /// Bytes of the ISO volume, which ends before the EFI system partition.
+    /// Bytes of the ISO volume. It ends before the EFI system partition, unless that is longer than
+    /// [`MAX_EFI`](super::MAX_EFI).
     #[must_use]
     pub fn volume_len(&self) -> u64 {
         self.volume_end * SECTOR
@@ -155,14 +156,7 @@ fn bios_image(
 fn check_boot(options: &Options, bios: Option<&[u8]>, problems: &mut Vec<String>) {
     if let Some(efi) = &options.efi {
         let len = efi.len();
-        if len > boot::MAX_EFI {
-            problems.push(format!(
-                "the EFI system partition of {len} bytes is {} bytes longer than what a CD's boot \
-                 catalog can describe ({})",
-                len - boot::MAX_EFI,
-                boot::MAX_EFI
-            ));
-        } else if len == 0 {
+        if len == 0 {
             problems.push("the EFI system partition is empty".to_owned());
         }
     }
@@ -269,13 +263,19 @@ impl Plan {
                 sectors => take(sectors),
             })
             .collect();
-        let volume_end = next;
+        let files_end = next;
+        let mut volume_end = next;
         let efi = options
             .efi
             .as_ref()
             .map(|content| (next.next_multiple_of(ALIGNMENT), content.len().div_ceil(SECTOR)));
         if let Some((first, count)) = efi {
             next = first.saturating_add(count);
+            // Firmware takes the volume's end for that of an image whose length the catalog cannot
+            // hold.
+            if options.efi.as_ref().is_some_and(|content| content.len() > boot::MAX_EFI) {
+                volume_end = next;
+            }
         }
         if let Some(hybrid) = &options.hybrid {
             if hybrid.table == Table::Gpt {
@@ -286,7 +286,7 @@ impl Plan {
         }
         let bios =
             options.bios.as_ref().and_then(|bios| files.get(outline.file(&bios.image)?).copied());
-        let places = Places { volume_end, efi, bios, end: next };
+        let places = Places { files_end, volume_end, efi, bios, end: next };
         Self { iso, joliet, iso_tables, joliet_tables, catalog, files, places }
     }
 
@@ -386,7 +386,7 @@ impl Plan {
         let efi = self.places.efi.zip(options.efi.as_ref()).map(|((sector, _), content)| Image {
             platform: PLATFORM_EFI,
             sector,
-            count: content.len().div_ceil(512),
+            count: if content.len() > boot::MAX_EFI { 0 } else { content.len().div_ceil(512) },
         });
         [bios, efi].into_iter().flatten().collect()
     }

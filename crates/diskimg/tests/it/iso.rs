@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use kiln_diskimg::container::Format;
 use kiln_diskimg::iso::{
-    Bios, FoundKind, Hybrid, IsoNames, Joliet, Names, Options, Reader, SECTOR, Volume,
+    Bios, FoundKind, Hybrid, IsoNames, Joliet, MAX_EFI, Names, Options, Reader, SECTOR, Volume,
 };
 use kiln_diskimg::{ByteLen, Content, Lba, Limits, Seed, Sink, Table, Zeroes, dump, fat};
 use kiln_tree::{Kind, Metadata, Node, Source, Tree, TreePath};
@@ -367,7 +367,7 @@ fn every_problem_is_told_at_once() {
     options.joliet = Some(Joliet::Standard);
     options.rock_ridge = false;
     options.bios = Some(Bios::try_from("isolinux/none.bin").unwrap());
-    options.efi = Some(Arc::new(Zeroes(32 << 20)));
+    options.efi = Some(Arc::new(Zeroes(0)));
     options.hybrid = Some(Hybrid::new(vec![0; 440], Seed::default()));
     insta::assert_snapshot!(problems(&tree, &options), @r#"
     iso 9660 image: 8 problems
@@ -376,7 +376,7 @@ fn every_problem_is_told_at_once() {
       1/2/3/4/5/6/7/8: 9 levels of directories, ISO 9660 without Rock Ridge has at most 8
       link: ISO 9660 without Rock Ridge holds no symbolic link
       the BIOS boot image isolinux/none.bin is no file of the tree
-      the EFI system partition of 33554432 bytes is 512 bytes longer than what a CD's boot catalog can describe (33553920)
+      the EFI system partition is empty
       boot code of 440 bytes, expected 432 or none
       xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx: the name has 70 UTF-16 units, Joliet's at most 64; the long form has 103
     "#);
@@ -545,6 +545,28 @@ fn our_reader_finds_boot_images() {
     assert_eq!(&image[at + 54..at + 62], b"FAT16   ");
     let at = usize::try_from(bios.sector).unwrap() * 2048;
     assert_eq!(image[at + 12..at + 16], bios.sector.to_le_bytes());
+}
+
+#[test]
+fn a_system_partition_too_long_for_the_catalog_ends_with_the_volume() {
+    let (tree, mut options) = bootable(Table::Gpt);
+    for (len, count) in [(MAX_EFI, 0xffff), (MAX_EFI + 512, 0)] {
+        options.efi = Some(Arc::new(Zeroes(len)));
+        let volume = plan(&tree, &options);
+        let mut image = bytes(&volume);
+        let mut reader = Reader::open(&mut image, &Limits::default()).unwrap();
+        let found = reader.boot_images().unwrap();
+        assert_eq!(found[1].count, count);
+        let efi = u64::from(found[1].sector) * SECTOR;
+        let end = if count == 0 { efi + len.next_multiple_of(SECTOR) } else { efi };
+        assert_eq!(reader.volume_len().next_multiple_of(1 << 20), end.next_multiple_of(1 << 20));
+        assert_eq!(reader.volume_len(), volume.volume_len());
+        let report = dump::inspect(Cursor::new(image), &Limits::default()).unwrap();
+        let starts = format!("uefi starts {}", ByteLen(len.next_multiple_of(SECTOR)));
+        let said = report.to_string();
+        assert!(count != 0 || said.contains(&starts), "{starts}: {said}");
+        assert!(said.contains("partition 1 \"ISO 9660\" linux: LBA 64 + "), "{said}");
+    }
 }
 
 #[test]
