@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::manifest::Manifest;
-use crate::qemu::{DirectKernel, Disk, Forward, Machine, Vm, format_of};
+use crate::qemu::{DirectKernel, Disk, Forward, Machine, Vm};
 use crate::{Error, Result};
 
 /// How long a guest may take to stop after its power button was pressed.
@@ -85,8 +85,7 @@ pub fn bootable(path: &Path) -> Result<PathBuf> {
 /// # Errors
 /// [`Error::Input`] when it is neither.
 pub fn insert(machine: &mut Machine, image: &Path, keep: bool, default: &str) -> Result<()> {
-    if let Some(format) = format_of(image) {
-        let mut disk = Disk::new(image, format);
+    if let Some(mut disk) = Disk::of(image) {
         disk.snapshot = !keep;
         machine.disks.push(disk);
         return Ok(());
@@ -96,7 +95,7 @@ pub fn insert(machine: &mut Machine, image: &Path, keep: bool, default: &str) ->
         return Err(Error::input(
             image.display().to_string(),
             format!(
-                "neither a disk (.raw, .qcow2, .vmdk) nor an initramfs with its kernel {} beside it",
+                "neither a disk (.raw, .qcow2, .vmdk, .iso) nor an initramfs with its kernel {} beside it",
                 kernel.display()
             ),
         ));

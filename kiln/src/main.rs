@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use kiln::build::{self, packages};
-use kiln::definition::{Definition, FirmwareChoice, Format, Forward};
+use kiln::definition::{Definition, FirmwareChoice, Format, Forward, SecureBoot};
 use kiln::manifest::Manifest;
 use kiln::{Error, Progress, Result, cache, diff, inspect, machine, sbom};
 
@@ -117,16 +117,17 @@ struct Source {
     #[arg(default_value = "image.toml")]
     file: PathBuf,
     /// What to make, in place of what the definition says: initramfs, uki, raw, raw-zst,
-    /// qcow2, qcow2-zstd, vmdk, vmdk-stream, vdi, vhd, vhd-fixed, vhdx, ova, vbox-zip, gce, tar, tar.gz,
+    /// qcow2, qcow2-zstd, vmdk, vmdk-stream, vdi, vhd, vhd-fixed, vhdx, ova, vbox-zip, gce, iso, tar, tar.gz,
     /// tar.zst
     #[arg(long, value_delimiter = ',')]
     format: Vec<Format>,
-    /// What starts a disk: bios, uefi or both
+    /// What starts a disk or CD: bios, uefi or both
     #[arg(long)]
     firmware: Option<FirmwareChoice>,
-    /// A directory with db.key and db.crt, to sign what UEFI starts
-    #[arg(long, value_name = "KEYDIR")]
-    secure_boot: Option<PathBuf>,
+    /// What UEFI verifies: a directory with db.key and db.crt, to sign with, or shim, for the
+    /// distribution's signatures
+    #[arg(long, value_name = "KEYDIR|shim")]
+    secure_boot: Option<SecureBoot>,
     /// A file in place of an input of the definition
     #[arg(long, value_name = "NAME=PATH", value_parser = input)]
     input: Vec<(String, PathBuf)>,

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use kiln::definition::{Content, Definition, Format, PartitionSize};
+use kiln::build::Options;
+use kiln::definition::{Content, Definition, Filesystem, Firmware, Format, PartitionSize, Root};
+use kiln_diskimg::gpt::PartitionType;
 
 fn problems(text: &str) -> String {
     match Definition::parse(text, Path::new("image.toml")) {
@@ -188,4 +190,50 @@ fn sizes_are_bytes_content_or_the_rest() {
     let sizes: Vec<_> = definition.disk.partitions.iter().map(|it| it.size.value).collect();
     let headroom = "16MiB".parse().unwrap();
     assert_eq!(sizes, [PartitionSize::Content { headroom }, PartitionSize::Rest]);
+}
+
+#[test]
+fn a_root_on_the_disk() {
+    let parts = |text: &str| {
+        let boot = "[[disk.partition]]\nname = \"boot\"\nboot = true\n";
+        format!("{LEAST}[disk]\n{boot}[[disk.partition]]\nname = \"root\"\n{text}\n")
+    };
+    let read = |text: &str| Definition::parse(&parts(text), Path::new("image.toml")).unwrap();
+    let definition = read("root = true\nfilesystem = \"erofs-lz4\"\nverity = true");
+    assert_eq!(definition.root(), Some((Filesystem::ErofsLz4, Root::Verified)));
+    assert_eq!(definition.disk.partitions[1].kind.value, PartitionType::LINUX_ROOT_X86_64);
+    let definition = read("root = true\nfilesystem = \"ext4\"");
+    assert_eq!(definition.root(), Some((Filesystem::Ext4, Root::Plain)));
+    let headroom = "64MiB".parse().unwrap();
+    assert_eq!(definition.disk.partitions[1].size.value, PartitionSize::Content { headroom });
+    assert_eq!(read("filesystem = \"ext4\"\nsize = \"1GiB\"").root(), None);
+
+    let wrong = parts("root = true\nfilesystem = \"fat\"\ntree = \"a\"")
+        + "[[disk.partition]]\nname = \"more\"\nverity = true\nsize = \"1MiB\"\n"
+        + "[[disk.partition]]\nname = \"other\"\nroot = true\nverity = true\nsize = \"rest\"\n";
+    insta::assert_snapshot!(problems(&wrong), @r#"
+    the image cannot be built:
+      - image.toml:12:8: the root partition has the image's files and no tree of its own
+      - image.toml:13:14: fat holds no owners and links: give the root another file system
+      - image.toml:17:10: verity is for the partition with root = true
+      - image.toml:20:8: only one partition can have root = true
+      - image.toml:23:8: the rest of what? Give [disk] size
+    "#);
+    let linked = parts("root = true").replace("file = \"init\"", "link = \"/sbin/init\"");
+    insta::assert_snapshot!(problems(&linked), @r#"
+    the image cannot be built:
+      - image.toml:3:8: root = true needs an [init] that finds the root, as kiln-guest does: give cargo, file or pick
+    "#);
+}
+
+#[test]
+fn firmware_is_all_unless_a_key_is_to_be_trusted() {
+    let firmware = |text: &str| {
+        let definition = Definition::parse(&format!("{LEAST}{text}"), Path::new("image.toml"));
+        Options::default().firmware(&definition.unwrap())
+    };
+    assert_eq!(firmware(""), Firmware::ALL);
+    assert_eq!(firmware("[disk]\nsecure-boot = \"shim\""), Firmware::ALL);
+    assert_eq!(firmware("[disk]\nsecure-boot = \"keys\""), [Firmware::Uefi]);
+    assert_eq!(firmware("[disk]\nfirmware = \"bios\""), [Firmware::Bios]);
 }

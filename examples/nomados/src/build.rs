@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use kiln::build::{self, Report};
 use kiln::definition::{
-    Content, Definition, FileEntry, Firmware, Format, InitSource, KernelSource, Placed,
+    Content, Definition, FileEntry, Firmware, Format, InitSource, KernelSource, Placed, SecureBoot,
 };
 use kiln::{Cache, Error, Progress};
 use kiln_initramfs::Compression;
@@ -36,8 +36,8 @@ pub struct Options {
     pub nomad: Option<PathBuf>,
     /// What starts disks; what the definition says when empty.
     pub firmware: Vec<Firmware>,
-    /// The directory with the key that UEFI's programs are signed with.
-    pub secure_boot: Option<PathBuf>,
+    /// What UEFI verifies; what the definition says without.
+    pub secure_boot: Option<SecureBoot>,
     /// The kernel; the definition's without.
     pub kernel: Option<KernelSource>,
     /// Whether drivers for machines without virtio may be missing.

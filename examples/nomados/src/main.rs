@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
-use kiln::definition::{FirmwareChoice, Format, KernelSource};
+use kiln::definition::{FirmwareChoice, Format, KernelSource, SecureBoot};
 use kiln::qemu::{Bus, Card, Nic, Plugged};
 use kiln::{Progress, cache, inspect, machine};
 use nomados::agent::Credentials;
@@ -71,16 +71,17 @@ struct BuildArguments {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// What to make, in place of what the definition says: initramfs, uki, raw, raw-zst, qcow2,
-    /// qcow2-zstd, vmdk, vmdk-stream, vdi, vhd, vhd-fixed, vhdx, ova, vbox-zip, gce, tar, tar.gz,
+    /// qcow2-zstd, vmdk, vmdk-stream, vdi, vhd, vhd-fixed, vhdx, ova, vbox-zip, gce, iso, tar, tar.gz,
     /// tar.zst
     #[arg(long, value_delimiter = ',')]
     format: Vec<Format>,
-    /// What starts a disk: bios, uefi or both
+    /// What starts a disk or CD: bios, uefi or both
     #[arg(long)]
     firmware: Option<FirmwareChoice>,
-    /// A directory with db.key and db.crt, to sign what UEFI starts
-    #[arg(long, value_name = "KEYDIR")]
-    secure_boot: Option<PathBuf>,
+    /// What UEFI verifies: a directory with db.key and db.crt, to sign with, or shim, for the
+    /// distribution's signatures
+    #[arg(long, value_name = "KEYDIR|shim")]
+    secure_boot: Option<SecureBoot>,
     /// The definition, in place of NomadOS's own
     #[arg(long, value_name = "image.toml")]
     definition: Option<PathBuf>,

@@ -1,7 +1,6 @@
 //! What every image has, whatever else is in it: the directories that process 1 mounts on, merged
 //! `/usr`, names of users and of the machine. A file of the definition or of a package goes before.
 
-use kiln_diskimg::Seed;
 use kiln_tree::{Metadata, Node, Tree, TreePath};
 
 use crate::Result;
@@ -13,17 +12,13 @@ pub(super) fn add(tree: &mut Tree, definition: &Definition) -> Result<()> {
         if tree.contains(path) { Ok(()) } else { tree.insert(path, node.because(why)) }
     };
     let name = definition.name.as_str();
-    let title = definition.title.as_deref().unwrap_or(name);
 
     add("etc/passwd", Node::file(passwd(definition)), "the users")?;
     add("etc/group", Node::file(group(definition)), "the groups")?;
     add("etc/hostname", Node::file(format!("{name}\n")), "the machine's name")?;
     let hosts = format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {name}\n");
     add("etc/hosts", Node::file(hosts), "names without a name server")?;
-    let mut release = format!("NAME={}\nID={name}\nPRETTY_NAME={}\n", quoted(title), quoted(title));
-    if let Some(version) = &definition.version {
-        release += &format!("VERSION_ID={}\n", quoted(version));
-    }
+    let release = os_release(definition);
     add("etc/os-release", Node::file(release), "what programs say the system is")?;
     let nsswitch = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n";
     add("etc/nsswitch.conf", Node::file(nsswitch), "how glibc looks names up")?;
@@ -45,8 +40,8 @@ pub(super) fn add(tree: &mut Tree, definition: &Definition) -> Result<()> {
     let epoch = format!("{}\n", definition.epoch);
     add("etc/kiln/epoch", Node::file(epoch), "a clock before this time is wrong")?;
     // How the first boot of a disk knows that it is a plain copy of the image.
-    let seed = Seed::new(definition.seed.as_deref().unwrap_or(name));
-    let first = format!("[first-boot]\nimage-disk = \"{}\"\n", seed.guid("disk"));
+    let disk = definition.seed().guid("disk");
+    let first = format!("[first-boot]\nimage-disk = \"{disk}\"\n");
     add("etc/kiln/first-boot.toml", Node::file(first), "what a copy of the image changes")?;
     Ok(())
 }
@@ -105,6 +100,16 @@ fn group(definition: &Definition) -> String {
         }
     }
     text
+}
+
+/// What `/etc/os-release` says.
+pub(super) fn os_release(definition: &Definition) -> String {
+    let (name, title) = (definition.name.as_str(), quoted(definition.title()));
+    let mut release = format!("NAME={title}\nID={name}\nPRETTY_NAME={title}\n");
+    if let Some(version) = &definition.version {
+        release += &format!("VERSION_ID={}\n", quoted(version));
+    }
+    release
 }
 
 /// A value of os-release(5): in quotes unless it is one plain word.

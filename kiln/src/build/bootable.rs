@@ -1,28 +1,32 @@
 //! Everything that is made of a kernel and an initramfs.
 
 use std::io::BufWriter;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_diskimg::bundle::{self, Machine, Nic};
 use kiln_diskimg::container::{self, Adapter};
-use kiln_diskimg::{Layout, Seed};
-use kiln_tree::Source;
+use kiln_diskimg::{Layout, iso};
+use kiln_tree::{Source, Tree};
 use tempfile::NamedTempFile;
 
-use super::{Options, Plan};
+use super::base::os_release;
+use super::{Options, Plan, stage};
 use crate::boot::System;
 use crate::definition::{self, Definition, Firmware, Format};
 use crate::disk::Boot;
 use crate::kernel::Kernel;
-use crate::{Error, Result, cache};
+use crate::{Error, Progress, Result, cache, image};
 
-/// What is booted: by a loader from a disk, by UEFI, by QEMU itself.
+/// What is booted: by a loader from a disk or CD, by UEFI, by QEMU itself.
 pub(super) struct Bootable<'a> {
     pub(super) kernel: &'a Kernel,
-    initramfs: Arc<[u8]>,
+    /// All files, when something boots from memory.
+    initramfs: Option<Arc<[u8]>>,
     /// When a disk is made.
     disk: Option<Layout>,
+    /// When a CD is made.
+    cd: Option<iso::Volume>,
     /// When UEFI is to start the kernel itself.
     unified: Option<kiln_diskimg::boot::pe::Image>,
     /// The machine that an appliance describes.
@@ -36,37 +40,69 @@ impl<'a> Bootable<'a> {
         options: &Options,
         wanted: &definition::Kernel,
         kernel: &'a Kernel,
-        initramfs: Arc<[u8]>,
         plan: &Plan,
+        progress: &Progress,
     ) -> Result<Self> {
-        let name = definition.name.as_str();
-        let title = definition.title.as_deref().unwrap_or(name);
-        let seed = Seed::new(definition.seed.as_deref().unwrap_or(name));
+        let seed = definition.seed();
         let firmware = options.firmware(definition);
+        let formats = options.formats(definition);
+        let pack = |tree: &Tree| -> Result<Arc<[u8]>> {
+            let step = progress.step("packing the files");
+            let (cache, compression) = (&options.cache, options.compression);
+            let image = image::initramfs(cache, tree, &plan.records, compression, progress)?;
+            step.done();
+            Ok(image.into())
+        };
+        let is_disk = formats.iter().any(|format| format.is_disk());
+        // Beside a disk with the root on it, everything else still carries all files.
+        let from_disk = definition.root().is_some();
+        let in_memory = formats.iter().any(|format| !format.is_archive() && !format.is_disk());
+        let initramfs =
+            if in_memory || (is_disk && !from_disk) { Some(pack(&plan.tree)?) } else { None };
         let mut written = container::Options::default();
         written.seed = seed;
         let mut made = Self {
             kernel,
-            initramfs: Arc::clone(&initramfs),
+            initramfs: initramfs.clone(),
             disk: None,
+            cd: None,
             unified: None,
-            machine: machine(definition, title, &firmware),
+            machine: machine(definition, &firmware),
             options: written,
         };
         let Some(programs) = &plan.inputs.programs else { return Ok(made) };
-        let image = &kernel.image;
-        let len = std::fs::metadata(image).map_err(Error::io("stat", image))?.len();
-        let source = Source::File { path: image.clone(), len };
-        let mut system = System::new(name, source, initramfs, &wanted.command_line);
-        system.title = title;
-        let (signer, formats) = (plan.inputs.signer.as_ref(), options.formats(definition));
-        if formats.contains(&Format::Uki) {
-            made.unified = Some(system.unified(programs, signer)?);
+        let path = &kernel.image;
+        let len = std::fs::metadata(path).map_err(Error::io("stat", path))?.len();
+        let source = Source::File { path: path.clone(), len };
+        let secure = &plan.inputs.secure;
+        if let Some(text) = secure.refusal(&source)? {
+            return Err(Error::input(path.display().to_string(), text));
         }
-        if formats.iter().any(|format| format.is_disk()) {
-            let mut boot = Boot::new(system, programs);
-            (boot.seed, boot.firmware, boot.signer) = (seed, firmware, signer);
-            made.disk = Some(boot.layout(definition)?);
+        let system = |initramfs: &Arc<[u8]>| {
+            let (source, initramfs) = (source.clone(), Arc::clone(initramfs));
+            let line = wanted.command_line.as_str();
+            let mut system = System::new(&definition.name, source, initramfs, line);
+            system.title = definition.title();
+            system.os_release = os_release(definition);
+            system
+        };
+        if let Some(initramfs) = &initramfs {
+            if formats.contains(&Format::Uki) {
+                made.unified = Some(system(initramfs).unified(programs, secure)?);
+            }
+            if formats.contains(&Format::Iso) {
+                let time = u32::try_from(definition.epoch).unwrap_or(u32::MAX);
+                made.cd = Some(system(initramfs).cd(programs, &firmware, secure, seed, time)?);
+            }
+        }
+        if is_disk {
+            let first = if from_disk { Some(pack(&stage::first(&plan.tree)?)?) } else { initramfs };
+            if let Some(initramfs) = first {
+                let mut boot = Boot::new(system(&initramfs), programs);
+                (boot.seed, boot.firmware, boot.secure) = (seed, firmware, secure);
+                boot.files = Some(&plan.tree);
+                made.disk = Some(boot.layout(definition)?);
+            }
         }
         Ok(made)
     }
@@ -78,7 +114,13 @@ impl<'a> Bootable<'a> {
         let disk = || self.disk.as_ref().ok_or_else(unread);
         let options = &self.options;
         match format {
-            Format::Initramfs => cache::write_file(path, &self.initramfs),
+            Format::Initramfs => {
+                cache::write_file(path, self.initramfs.as_ref().ok_or_else(unread)?)
+            }
+            Format::Iso => {
+                let volume = self.cd.as_ref().ok_or_else(unread)?;
+                Ok(container::write_file(container::Format::Raw, volume, path)?)
+            }
             Format::Uki => {
                 let image = self.unified.as_ref().ok_or_else(unread)?;
                 Ok(container::write_file(container::Format::Raw, image, path)?)
@@ -100,7 +142,7 @@ impl<'a> Bootable<'a> {
                     map = text;
                     Ok(file)
                 })?;
-                cache::write_file(&path.with_extension("bmap"), map.as_bytes())
+                cache::write_file(&map_beside(path), map.as_bytes())
             }
             other => {
                 let no_disk = || Error::input(path.display().to_string(), "it is no disk");
@@ -111,15 +153,20 @@ impl<'a> Bootable<'a> {
     }
 }
 
+/// Where the map of a compressed disk is that says which of its blocks have something in them.
+pub(super) fn map_beside(disk: &Path) -> PathBuf {
+    disk.with_extension("bmap")
+}
+
 /// Makes a file beside its place first.
 fn bundled(path: &Path, write: impl FnOnce(NamedTempFile) -> Result<NamedTempFile>) -> Result<()> {
     cache::persist(write(cache::beside(path)?)?, path)
 }
 
 /// The machine that an appliance describes.
-fn machine(definition: &Definition, title: &str, firmware: &[Firmware]) -> Machine {
+fn machine(definition: &Definition, firmware: &[Firmware]) -> Machine {
     let mut machine = Machine::new(definition.name.as_str());
-    title.clone_into(&mut machine.product);
+    definition.title().clone_into(&mut machine.product);
     // What every hypervisor has, and every kernel a driver for.
     (machine.nic, machine.controller) = (Some(Nic::E1000), Adapter::Ide);
     if let Some(memory) = &definition.run.memory {

@@ -10,7 +10,7 @@ use kiln_kconfig::Requirements;
 
 use super::Options;
 use super::packages::{self, Packages};
-use crate::boot::{self, Programs};
+use crate::boot::{self, Programs, SecureBoot};
 use crate::definition::{self, Definition, Format, InitSource, Input, KernelSource, Placed, hint};
 use crate::kernel::Kernel;
 use crate::manifest::InputRecord;
@@ -25,8 +25,8 @@ pub struct Inputs {
     pub init: Option<PathBuf>,
     /// The programs that start it, when something is made that has them.
     pub programs: Option<Programs>,
-    /// Who signs what UEFI starts.
-    pub signer: Option<kiln_diskimg::boot::sign::Signer>,
+    /// What UEFI verifies.
+    pub secure: SecureBoot,
     /// The definition's own, by name.
     pub files: BTreeMap<String, PathBuf>,
     /// What is said about them.
@@ -81,7 +81,7 @@ pub(crate) fn get(
         kernel = Some(found);
     }
     let formats = options.formats(definition);
-    let starts = |format: &Format| format.is_disk() || *format == Format::Uki;
+    let starts = |format: &Format| format.has_loader();
     let programs = if kernel.is_some() && formats.iter().any(starts) {
         let names: BTreeSet<String> = boot::PACKAGES.map(str::to_owned).into();
         let root = packages::unpack(definition, options, &packages.lock, &names, progress)?;
@@ -104,12 +104,9 @@ pub(crate) fn get(
         Some(InitSource::File(path)) => Some(definition.host_path(path)),
         Some(InitSource::Pick(_) | InitSource::Link(_)) | None => None,
     };
-    let keys = options
-        .secure_boot
-        .clone()
-        .or_else(|| definition.disk.secure_boot.as_ref().map(|path| definition.host_path(path)));
-    let signer = keys.map(|keys| boot::signer(&keys)).transpose()?;
-    Ok(Inputs { kernel, init, programs, signer, files, records, requirements, roots })
+    let secure = options.secure_boot(definition);
+    let secure = secure.map_or(Ok(SecureBoot::Off), |wanted| SecureBoot::read(&wanted))?;
+    Ok(Inputs { kernel, init, programs, secure, files, records, requirements, roots })
 }
 
 struct Found {

@@ -6,6 +6,7 @@ mod bootable;
 pub(crate) mod inputs;
 pub mod packages;
 mod plan;
+mod stage;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use kiln_initramfs::Compression;
 pub use plan::{Plan, plan};
 pub use tree::{NETWORK, SERVICES, is_elf};
 
-use crate::definition::{Definition, Firmware, Format};
+use crate::definition::{Definition, Firmware, Format, SecureBoot};
 use crate::manifest::{Artifact, Manifest};
 use crate::quantity;
 use crate::{Cache, Error, Progress, Result, archive, cache, image};
@@ -40,8 +41,8 @@ pub struct Options {
     pub lock: Option<PathBuf>,
     /// What starts disks; what the definition says when empty.
     pub firmware: Vec<Firmware>,
-    /// The directory with the key that UEFI's programs are signed with, in place of the definition's.
-    pub secure_boot: Option<PathBuf>,
+    /// What UEFI verifies, in place of what the definition says.
+    pub secure_boot: Option<SecureBoot>,
     /// What the caller has found wrong already, to be told with everything else.
     pub found: Vec<String>,
     /// Where what can be made again is kept.
@@ -81,10 +82,22 @@ impl Options {
         if firmware.is_empty() {
             firmware.extend(definition.disk.firmware.iter().map(|firmware| firmware.value));
         }
+        // A BIOS verifies nothing.
+        let keys = matches!(self.secure_boot(definition), Some(SecureBoot::Keys(_)));
         if firmware.is_empty() {
-            firmware.push(Firmware::Bios);
+            firmware.extend(Firmware::ALL.into_iter().filter(|it| !keys || *it == Firmware::Uefi));
         }
         firmware
+    }
+
+    /// What UEFI verifies.
+    #[must_use]
+    pub fn secure_boot(&self, definition: &Definition) -> Option<SecureBoot> {
+        let of_definition = || match &definition.disk.secure_boot.as_ref()?.value {
+            SecureBoot::Keys(path) => Some(SecureBoot::Keys(definition.host_path(path))),
+            SecureBoot::Shim => Some(SecureBoot::Shim),
+        };
+        self.secure_boot.clone().or_else(of_definition)
     }
 
     /// What is made of a definition.
@@ -154,12 +167,7 @@ pub fn build(
     let formats = options.formats(definition);
     let boot = match (&definition.kernel, &plan.inputs.kernel) {
         (Some(wanted), Some(kernel)) if formats.iter().any(|format| !format.is_archive()) => {
-            let step = progress.step("packing the files");
-            let (cache, compression) = (&options.cache, options.compression);
-            let initramfs =
-                image::initramfs(cache, &plan.tree, &plan.records, compression, progress)?.into();
-            step.done();
-            Some(Bootable::new(definition, options, wanted, kernel, initramfs, &plan)?)
+            Some(Bootable::new(definition, options, wanted, kernel, &plan, progress)?)
         }
         _ => None,
     };
@@ -179,6 +187,10 @@ pub fn build(
             let kernel = format!("{}.vmlinuz", *definition.name);
             cache::copy_file(&boot.kernel.image, &out.join(&kernel))?;
             manifest.artifacts.push(Artifact::of(out, &kernel, "kernel")?);
+        }
+        if format == Format::RawZst {
+            let map = bootable::map_beside(Path::new(&name));
+            manifest.artifacts.push(Artifact::of(out, &map.to_string_lossy(), "bmap")?);
         }
         step.done();
     }

@@ -5,14 +5,17 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use kiln_initramfs::elf::{self, Resolver, Root};
+use kiln_initramfs::elf::{self, Resolver};
 use kiln_supervisor::ServiceSpec;
 use kiln_tree::{Metadata, Node, Source, Tree, TreePath, host};
 
 use super::base::{self, in_merged_usr};
 use super::inputs::Inputs;
 use super::packages::Packages;
-use crate::definition::{self, Content, Definition, FileEntry, InitSource, Place, hint};
+use super::stage;
+use crate::definition::{
+    self, Content, Definition, FileEntry, Filesystem, InitSource, Place, Root, hint,
+};
 use crate::kernel::Kernel;
 use crate::{Cache, Error, Result, kernel};
 
@@ -75,7 +78,8 @@ pub(super) fn make(
         let done = kernel::check(kernel, requirements).and_then(|checked| {
             advice.extend(checked.advice);
             problems.list.extend(checked.problems);
-            modules(&mut tree, wanted, kernel, checked.modules, cache, problems)
+            let root = definition.root();
+            modules(&mut tree, wanted, root, kernel, checked.modules, cache, problems)
         });
         problems.take(wanted.source.at, done);
     }
@@ -158,12 +162,14 @@ fn installed(tree: &mut Tree, packages: &Packages) -> Result<()> {
 fn modules(
     tree: &mut Tree,
     definition: &definition::Kernel,
+    root: Option<(Filesystem, Root)>,
     kernel: &Kernel,
     mut wanted: Vec<(String, String)>,
     cache: &Cache,
     problems: &mut Problems<'_>,
 ) -> Result<()> {
     let asked = &definition.modules;
+    wanted.extend(stage::modules(root));
     wanted.extend(asked.iter().map(|name| (name.value.clone(), "asked for".to_owned())));
     if wanted.is_empty() {
         return Ok(());
@@ -238,9 +244,9 @@ fn programs(
             .as_deref()
             .is_some_and(|path| format!("/{}", in_merged_usr(path)) == program.to);
         let root = if same {
-            Root::in_sysroot(&program.to)
+            elf::Root::in_sysroot(&program.to)
         } else {
-            Root::placed(&program.from, &program.to)
+            elf::Root::placed(&program.from, &program.to)
         };
         roots.push(root.because(&program.why));
     }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use kiln_supervisor::{Graph, ServiceSpec};
 
 use super::place::{Place, Problem, hint};
-use super::{Content, Definition, Firmware, Format, InitSource, PartitionContent, PartitionSize};
+use super::{
+    Content, Definition, Files, Firmware, Format, InitSource, PartitionContent, PartitionSize, Root,
+};
 
 /// Longest name of a system: it becomes a host name and, in capitals, a volume label.
 const NAME_MAX: usize = 11;
@@ -270,7 +272,9 @@ fn disk(definition: &Definition, problems: &mut Vec<Problem>) {
             problems.push(Problem::new(boots.last().copied().flatten(), text));
         }
     }
-    let is_uefi = disk.firmware.iter().any(|it| it.value == Firmware::Uefi);
+    root(definition, problems);
+    let is_uefi =
+        disk.firmware.is_empty() || disk.firmware.iter().any(|it| it.value == Firmware::Uefi);
     if let (Some(keys), false) = (&disk.secure_boot, is_uefi) {
         let text = "secure-boot is UEFI's: give firmware = [\"uefi\"]";
         problems.push(Problem::new(keys.at, text));
@@ -291,13 +295,41 @@ fn disk(definition: &Definition, problems: &mut Vec<Problem>) {
             PartitionSize::Content { headroom } => headroom.0 > 0,
             _ => true,
         };
-        let is_bare =
-            matches!(partition.content.value, PartitionContent::Empty | PartitionContent::Fat);
+        let is_bare = match &partition.content.value {
+            PartitionContent::Boot => false,
+            PartitionContent::Empty => true,
+            PartitionContent::Files { files, .. } => *files == Files::None,
+        };
         if is_bare && !is_sized {
             let text =
                 format!("partition {:?} has no content: give its size", partition.name.value);
             problems.push(Problem::new(partition.name.at, text));
         }
+    }
+}
+
+/// The partition that is the system's root.
+fn root(definition: &Definition, problems: &mut Vec<Problem>) {
+    let mut roots =
+        definition.disk.partitions.iter().filter_map(|partition| match &partition.content.value {
+            PartitionContent::Files { root, .. } => Some((partition, (*root)?)),
+            PartitionContent::Boot | PartitionContent::Empty => None,
+        });
+    let Some((first, how)) = roots.next() else { return };
+    if let Some((second, _)) = roots.next() {
+        problems.push(Problem::new(second.name.at, "only one partition can have root = true"));
+    }
+    if how == Root::Verified && first.size.value == PartitionSize::Rest {
+        let text = "verity and the rest of the disk: its hashes have to come after it";
+        problems.push(Problem::new(first.size.at, text));
+    }
+    // The same program finds the root and is process 1 in it.
+    let init = definition.init.as_ref().map(|init| &init.source);
+    if init.is_none_or(|init| matches!(init.value, InitSource::Link(_))) {
+        let at = init.and_then(|init| init.at).or(first.name.at);
+        let text = "root = true needs an [init] that finds the root, as kiln-guest does: give cargo, \
+                    file or pick";
+        problems.push(Problem::new(at, text));
     }
 }
 

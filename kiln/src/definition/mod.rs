@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kiln_diskimg::gpt::PartitionType;
-use kiln_diskimg::{ByteLen, container};
+use kiln_diskimg::{ByteLen, Seed, container};
 use kiln_supervisor::ServiceSpec;
 
 pub(crate) use place::hint;
@@ -104,6 +104,8 @@ pub enum Format {
     VboxZip,
     /// A disk for Google Compute Engine.
     Gce,
+    /// A CD, which is a disk too.
+    Iso,
     /// The file tree as an archive, for containers and other systems to unpack.
     Tar,
     /// The same through gzip.
@@ -114,7 +116,7 @@ pub enum Format {
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Initramfs,
         Self::Uki,
         Self::Raw,
@@ -130,6 +132,7 @@ impl Format {
         Self::Ova,
         Self::VboxZip,
         Self::Gce,
+        Self::Iso,
         Self::Tar,
         Self::TarGz,
         Self::TarZst,
@@ -144,6 +147,7 @@ impl Format {
             Self::Ova => "ova",
             Self::VboxZip => "vbox-zip",
             Self::Gce => "gce",
+            Self::Iso => "iso",
             Self::Tar => "tar",
             Self::TarGz => "tar.gz",
             Self::TarZst => "tar.zst",
@@ -190,10 +194,16 @@ impl Format {
         matches!(self, Self::Tar | Self::TarGz | Self::TarZst)
     }
 
-    /// Whether a boot loader is part of it.
+    /// Whether the disk is in it that the definition describes.
     #[must_use]
     pub fn is_disk(self) -> bool {
-        !self.is_archive() && !matches!(self, Self::Initramfs | Self::Uki)
+        !self.is_archive() && !matches!(self, Self::Initramfs | Self::Uki | Self::Iso)
+    }
+
+    /// Whether something that starts the kernel is part of it.
+    #[must_use]
+    pub fn has_loader(self) -> bool {
+        !self.is_archive() && self != Self::Initramfs
     }
 
     /// Whether QEMU runs it as it is.
@@ -437,10 +447,10 @@ pub struct Service {
 pub struct Disk {
     /// Its length; just large enough without.
     pub size: Option<Placed<ByteLen>>,
-    /// What starts it. Default: BIOS.
+    /// What starts it. Default: all, with keys of one's own UEFI.
     pub firmware: Vec<Placed<Firmware>>,
-    /// The directory with the key that UEFI's programs are signed with.
-    pub secure_boot: Option<Placed<PathBuf>>,
+    /// What UEFI verifies. Default: nothing.
+    pub secure_boot: Option<Placed<SecureBoot>>,
     /// Its partitions. Default: one to boot from.
     pub partitions: Vec<PartitionEntry>,
 }
@@ -486,6 +496,25 @@ impl std::str::FromStr for FirmwareChoice {
     }
 }
 
+/// Whom UEFI with Secure Boot has to trust.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SecureBoot {
+    /// The key in this directory.
+    Keys(PathBuf),
+    /// The distribution, by way of its shim.
+    Shim,
+}
+
+impl std::str::FromStr for SecureBoot {
+    type Err = std::convert::Infallible;
+
+    /// `shim`, or a directory (`./shim` too).
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(if text == "shim" { Self::Shim } else { Self::Keys(text.into()) })
+    }
+}
+
 /// A partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -523,12 +552,95 @@ pub enum PartitionSize {
 pub enum PartitionContent {
     /// The boot loader with kernel and initramfs, on FAT.
     Boot,
-    /// A directory of the host, as FAT.
-    Tree(PathBuf),
-    /// An empty FAT volume.
-    Fat,
+    /// A file system.
+    Files {
+        /// Which one.
+        filesystem: Filesystem,
+        /// What is in it.
+        files: Files,
+        /// How it is the system's root, if it is.
+        root: Option<Root>,
+    },
     /// Nothing: zeroes.
     Empty,
+}
+
+/// What is in a file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Files {
+    /// Nothing.
+    None,
+    /// A directory of the host.
+    Tree(PathBuf),
+    /// The image's files.
+    Image,
+}
+
+/// How a file system is the system's root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Root {
+    /// As it is.
+    Plain,
+    /// With every block verified against a hash on the kernel's command line (dm-verity).
+    Verified,
+}
+
+/// A file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Filesystem {
+    /// FAT, which every system reads.
+    Fat,
+    /// ext4.
+    Ext4,
+    /// EROFS, read-only.
+    Erofs,
+    /// The same, compressed.
+    ErofsLz4,
+    /// SquashFS, read-only, compressed.
+    Squashfs,
+}
+
+impl Filesystem {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Fat, Self::Ext4, Self::Erofs, Self::ErofsLz4, Self::Squashfs];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fat => "fat",
+            Self::Ext4 => "ext4",
+            Self::Erofs => "erofs",
+            Self::ErofsLz4 => "erofs-lz4",
+            Self::Squashfs => "squashfs",
+        }
+    }
+
+    /// The kernel module that reads it.
+    #[must_use]
+    pub fn module(self) -> &'static str {
+        match self {
+            Self::Fat => "vfat",
+            Self::Ext4 => "ext4",
+            Self::Erofs | Self::ErofsLz4 => "erofs",
+            Self::Squashfs => "squashfs",
+        }
+    }
+
+    /// Whether a system can write to it.
+    #[must_use]
+    pub fn is_writable(self) -> bool {
+        matches!(self, Self::Fat | Self::Ext4)
+    }
+
+    /// Whether it can be larger than its content.
+    #[must_use]
+    pub fn is_sized(self) -> bool {
+        self.is_writable()
+    }
 }
 
 /// How an image is run.
@@ -605,6 +717,28 @@ impl Definition {
                 Err(Error::Plan(problems.iter().map(|problem| problem.in_file(file)).collect()))
             }
         }
+    }
+
+    /// The system's name for people.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        self.title.as_deref().unwrap_or(&self.name)
+    }
+
+    /// What identifiers on disks are derived from.
+    #[must_use]
+    pub fn seed(&self) -> Seed {
+        Seed::new(self.seed.as_deref().unwrap_or(&self.name))
+    }
+
+    /// The file system of the disk that is the system's root, and how; without one it is the
+    /// initramfs.
+    #[must_use]
+    pub fn root(&self) -> Option<(Filesystem, Root)> {
+        self.disk.partitions.iter().find_map(|partition| match &partition.content.value {
+            PartitionContent::Files { filesystem, root, .. } => Some((*filesystem, (*root)?)),
+            PartitionContent::Boot | PartitionContent::Empty => None,
+        })
     }
 
     /// The directory that relative paths begin at.

@@ -11,9 +11,9 @@ use toml::de::DeTable;
 use super::decode::{Notes, Section};
 use super::place::{Place, Placed, Problem, hint};
 use super::{
-    Content, Debian, Definition, Disk, EPOCH, FileEntry, Firmware, Format, Group, Init, InitSource,
-    Input, Kernel, KernelSource, Packages, PartitionContent, PartitionEntry, PartitionSize, Run,
-    Service, User,
+    Content, Debian, Definition, Disk, EPOCH, FileEntry, Files, Filesystem, Firmware, Format,
+    Group, Init, InitSource, Input, Kernel, KernelSource, Packages, PartitionContent,
+    PartitionEntry, PartitionSize, Root, Run, Service, User,
 };
 
 /// The definition as far as it could be read, and everything that is wrong with the text.
@@ -414,7 +414,7 @@ fn disk(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Disk {
     let firmware = section.strings(notes, "firmware");
     let known = |word: &str| Firmware::ALL.into_iter().find(|it| it.name() == word);
     let firmware = choices(firmware, notes, "firmware", known, &Firmware::ALL.map(Firmware::name));
-    let secure_boot = section.string(notes, "secure-boot").map(path);
+    let secure_boot = parsed(section.string(notes, "secure-boot"), notes);
     let partitions = section.array(notes, "partition");
     let partitions =
         partitions.into_iter().filter_map(|section| partition(section, notes)).collect();
@@ -423,36 +423,16 @@ fn disk(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Disk {
 }
 
 fn partition(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Option<PartitionEntry> {
-    let at = section.at;
     let name = section.required(notes, "name");
-    let boot = section.boolean(notes, "boot").filter(|yes| yes.value);
-    let tree = section.string(notes, "tree");
-    let filesystem = section.string(notes, "filesystem");
     let label = section.string(notes, "label");
-    let content = match (boot, tree, filesystem) {
-        (Some(boot), None, _) => Placed { value: PartitionContent::Boot, at: boot.at },
-        (Some(boot), Some(_), _) => {
-            notes.note(boot.at, "the boot partition has no tree of its own");
-            return None;
-        }
-        (None, Some(tree), _) => {
-            Placed { value: PartitionContent::Tree(tree.value.into()), at: tree.at }
-        }
-        (None, None, Some(kind)) => {
-            let value = match kind.as_str() {
-                "fat" => PartitionContent::Fat,
-                "none" => PartitionContent::Empty,
-                other => {
-                    let hint = hint(other, ["fat", "none"]);
-                    notes.note(kind.at, format!("unknown file system {other:?}{hint}"));
-                    return None;
-                }
-            };
-            Placed { value, at: kind.at }
-        }
-        (None, None, None) => Placed::new(PartitionContent::Empty, at),
-    };
+    let content = partition_content(&mut section, notes);
     let is_boot = content.value == PartitionContent::Boot;
+    let (is_root, grows) = match &content.value {
+        PartitionContent::Files { filesystem, files, root } => {
+            (root.is_some(), *filesystem == Filesystem::Ext4 && *files != Files::None)
+        }
+        PartitionContent::Boot | PartitionContent::Empty => (false, false),
+    };
     let kind = match section.string(notes, "type") {
         Some(text) => match PartitionType::parse(&text) {
             Some(value) => Some(Placed { value, at: text.at }),
@@ -464,17 +444,79 @@ fn partition(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Option<Part
             }
         },
         None if is_boot => Some(Placed::nowhere(PartitionType::EFI_SYSTEM)),
+        None if is_root => Some(Placed::nowhere(PartitionType::LINUX_ROOT_X86_64)),
         None => Some(Placed::nowhere(PartitionType::LINUX)),
     };
     let size = match section.string(notes, "size") {
         Some(text) => size(&text, notes),
         None => {
-            let headroom = if is_boot { ByteLen::mib(4) } else { ByteLen::ZERO };
+            let headroom = match (is_boot, grows) {
+                (true, _) => ByteLen::mib(4),
+                (_, true) => ByteLen::mib(64),
+                _ => ByteLen::ZERO,
+            };
             Some(Placed::nowhere(PartitionSize::Content { headroom }))
         }
     };
     section.finish(notes);
     Some(PartitionEntry { name: name?, kind: kind?, size: size?, content, label })
+}
+
+fn partition_content(
+    section: &mut Section<'_, '_>,
+    notes: &mut Notes<'_>,
+) -> Placed<PartitionContent> {
+    let mut yes = |key| section.boolean(notes, key).filter(|yes| yes.value);
+    let (boot, root, verity) = (yes("boot"), yes("root"), yes("verity"));
+    let tree = section.string(notes, "tree");
+    let filesystem = section.string(notes, "filesystem");
+    if let Some(boot) = &boot {
+        let others = [
+            (tree.is_some(), "tree"),
+            (root.is_some(), "root"),
+            (verity.is_some(), "verity"),
+            (filesystem.as_ref().is_some_and(|it| it.value != "fat"), "filesystem but fat"),
+        ];
+        for (_, what) in others.into_iter().filter(|(given, _)| *given) {
+            notes.note(boot.at, format!("the boot partition has no {what}"));
+        }
+        return Placed { value: PartitionContent::Boot, at: boot.at };
+    }
+    if let (Some(verity), None) = (&verity, &root) {
+        notes.note(verity.at, "verity is for the partition with root = true");
+    }
+    if let (Some(root), Some(_)) = (&root, &tree) {
+        notes.note(root.at, "the root partition has the image's files and no tree of its own");
+    }
+    let kind = filesystem.as_ref().and_then(|name| {
+        let found = Filesystem::ALL.into_iter().find(|known| known.name() == name.value);
+        if found.is_none() && name.value != "none" {
+            let known = Filesystem::ALL.map(Filesystem::name).into_iter().chain(["none"]);
+            let hint = hint(name, known);
+            notes.note(name.at, format!("unknown file system {:?}{hint}", name.value));
+        }
+        found
+    });
+    let given = filesystem.as_ref().and_then(|name| name.at);
+    let files = match (&root, tree) {
+        (Some(_), _) => Files::Image,
+        (None, Some(tree)) => Files::Tree(tree.value.into()),
+        (None, None) => Files::None,
+    };
+    let filesystem = match (kind, &root) {
+        (Some(kind), _) => kind,
+        (None, None) if files == Files::None => {
+            return Placed { value: PartitionContent::Empty, at: given.or(Some(section.at)) };
+        }
+        (None, None) => Filesystem::Fat,
+        (None, Some(_)) => Filesystem::Erofs,
+    };
+    let at = given.or(Some(section.at));
+    if root.is_some() && filesystem == Filesystem::Fat {
+        notes.note(at, "fat holds no owners and links: give the root another file system");
+    }
+    let root = root.map(|_| if verity.is_some() { Root::Verified } else { Root::Plain });
+    Placed { value: PartitionContent::Files { filesystem, files, root }, at }
 }
 
 fn size(text: &Placed<String>, notes: &mut Notes<'_>) -> Option<Placed<PartitionSize>> {

@@ -44,8 +44,14 @@ pub use kiln_diskimg::container::Format;
 /// The format that a file's extension says.
 #[must_use]
 pub fn format_of(path: &Path) -> Option<Format> {
-    path.extension()?.to_str()?.parse().ok()
+    match path.extension()?.to_str()? {
+        CD => Some(Format::Raw),
+        name => name.parse().ok(),
+    }
 }
+
+/// The extension of what is a CD before it is a disk.
+const CD: &str = "iso";
 
 /// How a disk is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -82,6 +88,16 @@ impl Disk {
     #[must_use]
     pub fn new(path: impl Into<PathBuf>, format: Format) -> Self {
         Self { path: path.into(), format, bus: Bus::Virtio, snapshot: true }
+    }
+
+    /// What a file's extension says that it is: a disk, or a disc in a CD drive.
+    #[must_use]
+    pub fn of(path: &Path) -> Option<Self> {
+        let mut disk = Self::new(path, format_of(path)?);
+        if path.extension().is_some_and(|extension| extension == CD) {
+            disk.bus = Bus::Cd;
+        }
+        Some(disk)
     }
 
     fn arguments(&self, command: &mut Command, index: usize) {
