@@ -2,9 +2,11 @@
 //! servers.
 
 mod chrony;
+mod rooted;
 mod variant;
 
 pub use chrony::Chrony;
+pub use rooted::rooted;
 pub use variant::{LONG, Variant, report, said, tool};
 
 pub mod jobs;

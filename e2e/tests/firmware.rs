@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kiln::boot::signer;
-use kiln::build::Options;
-use kiln::definition::{Definition, Format, SecureBoot};
+use kiln::definition::{Format, SecureBoot};
 use kiln::qemu::{Bus, Disk, Firmware, Machine, Nic, Uefi};
 use kiln::{Cache, Progress};
 use kiln_diskimg::Guid;
 use kiln_diskimg::boot::secure_boot::{Enrollment, Signature};
 use kiln_diskimg::boot::sign::{Certificate, PrivateKey, Profile};
 use kiln_diskimg::{Limits, gpt};
-use kiln_e2e::LONG;
+use kiln_e2e::{LONG, rooted};
 use nomados::build;
 use nomados::run;
 
@@ -31,21 +30,6 @@ fn build(out: &Path, formats: &[Format], secure: Option<SecureBoot>) -> Result<P
     options.formats = formats.to_vec();
     options.secure_boot = secure;
     build::build(&options, &Progress::on_stderr())?;
-    Ok(out.join("nomados.raw"))
-}
-
-/// A disk whose root is on it, verified.
-fn build_verified(out: &Path, keys: &Path) -> Result<PathBuf> {
-    let file = build::Options::new(out).definition;
-    let mut text = std::fs::read_to_string(&file)?;
-    text += "\n[[disk.partition]]\nname = \"boot\"\nboot = true\n";
-    text += "\n[[disk.partition]]\nname = \"root\"\nroot = true\n";
-    text += "filesystem = \"erofs-lz4\"\nverity = true\n";
-    let mut options = Options::default();
-    options.formats = vec![Format::Raw];
-    options.secure_boot = Some(SecureBoot::Keys(keys.to_path_buf()));
-    let definition = Definition::parse(&text, &file)?;
-    kiln::build::build(&definition, &options, out, &Progress::on_stderr())?;
     Ok(out.join("nomados.raw"))
 }
 
@@ -142,7 +126,9 @@ fn secure_boot_starts_what_is_signed_and_nothing_else() -> Result<()> {
     make_keys(&path("theirs"), 2)?;
     let firmware = trusting(&ours, directory.path())?;
 
-    let signed = build_verified(&path("signed"), &path("ours"))?;
+    let keys = |name| Some(SecureBoot::Keys(path(name)));
+    let root = "filesystem = \"erofs-lz4\"\nverity = true";
+    let signed = rooted(&path("signed"), root, keys("ours"))?;
     let mut vm = machine(&signed, firmware.clone())?.start()?;
     vm.wait_for(VERIFIED, LONG).context("the signed one")?;
     vm.wait_for(INIT, LONG).context("process 1 of the verified root")?;
@@ -158,7 +144,6 @@ fn secure_boot_starts_what_is_signed_and_nothing_else() -> Result<()> {
         (usize::try_from(start("root")?)?, usize::try_from(start("root-verity")?)?);
     // The initramfs is zstd's, the last section of what is signed, before the root.
     let initramfs = find(&disk, &[0x28, 0xb5, 0x2f, 0xfd])?;
-    let keys = |name| Some(SecureBoot::Keys(path(name)));
     let refused = [
         ("unsigned", build(&path("unsigned"), &[Format::Raw], None)?),
         ("another key", build(&path("other"), &[Format::Raw], keys("theirs"))?),
