@@ -42,6 +42,7 @@
 
 pub mod block;
 pub mod console;
+pub mod device_mapper;
 pub mod host;
 pub mod modules;
 pub mod mounts;
@@ -49,7 +50,6 @@ pub mod power;
 pub mod switch_root;
 mod sys;
 mod uevent;
-pub mod verity;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
