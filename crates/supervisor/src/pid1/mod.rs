@@ -42,6 +42,7 @@
 
 pub mod block;
 pub mod console;
+pub mod grow;
 pub mod host;
 pub mod modules;
 pub mod mounts;
