@@ -6,15 +6,21 @@ use std::process::ExitCode;
 use kiln_supervisor::pid1::block;
 
 use crate::console::say;
-use crate::{System, first_boot};
+use crate::{System, first_boot, grow};
 
 /// Mounts the disk, or a tmpfs where there is none. What a copy of an image changes about its disk is
 /// changed before: a partition of it may be the one that is mounted.
 pub(crate) fn mount(system: &System) -> ExitCode {
     first_boot::disks();
+    grow::partitions();
     let Some(data) = &system.data else { return ExitCode::SUCCESS };
     match block::mount_labelled_or_tmpfs(&data.label, &data.directory) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            if let Some(found) = block::find_labelled(&data.label) {
+                grow::file_system(&found.device, &data.directory);
+            }
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             say(&system.name, error);
             ExitCode::FAILURE

@@ -47,6 +47,25 @@ fn partition_in(class: &Path, dev: &Path, guid: Guid) -> Option<PathBuf> {
     })
 }
 
+/// The attributes that a table gives to a partition.
+pub(crate) fn attributes(partition: &Path) -> Option<u64> {
+    attributes_in(Path::new(CLASS), Path::new(DEV), partition)
+}
+
+fn attributes_in(class: &Path, dev: &Path, partition: &Path) -> Option<u64> {
+    let name = partition.file_name()?;
+    let number = fs::read_to_string(class.join(name).join("partition")).ok()?;
+    whole_in(class, dev).into_iter().find_map(|disk| {
+        if !class.join(disk.file_name()?).join(name).exists() {
+            return None;
+        }
+        let table = gpt::read_device(&mut File::open(&disk).ok()?, &Limits::default()).ok()?;
+        let mut entries = table.entries.iter();
+        let (_, entry) = entries.find(|(at, _)| at.to_string() == number.trim())?;
+        Some(entry.attributes)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,5 +103,11 @@ mod tests {
         let second = layout.partitions[1].guid;
         assert_eq!(partition_in(&class, &dev, second), Some(dev.join("vdb2")));
         assert_eq!(partition_in(&class, &dev, Guid::NIL), None);
+
+        // As in /sys, where partitions are below their disk and by themselves.
+        fs::create_dir_all(class.join("vdb2")).unwrap();
+        fs::write(class.join("vdb2/partition"), "2\n").unwrap();
+        assert_eq!(attributes_in(&class, &dev, &dev.join("vdb2")), Some(0));
+        assert_eq!(attributes_in(&class, &dev, &dev.join("vdb")), None);
     }
 }

@@ -51,6 +51,7 @@ mod disks;
 mod drivers;
 mod files;
 mod first_boot;
+mod grow;
 mod network;
 mod root;
 mod services;

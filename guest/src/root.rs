@@ -23,7 +23,7 @@ use rustix::mount::{MountFlags, mount};
 
 use crate::System;
 use crate::console::say;
-use crate::disks;
+use crate::{disks, grow};
 
 /// How long disks may take to appear.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -94,8 +94,12 @@ pub(crate) fn enter(system: &System, wanted: &Wanted) -> Result<Infallible, Stri
     let writable = found.fstype == "ext4" && !verified;
     let base = Path::new(PLACE).join("base");
     let flags = if writable { MountFlags::NOATIME } else { MountFlags::RDONLY };
+    if writable {
+        grow::partitions();
+    }
     mounted(&found.device, &base, found.fstype, flags, "")?;
     let root = if writable {
+        grow::file_system(&found.device, &base);
         base
     } else {
         need(&["overlay"]);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use kiln_tree::Source;
+use kiln_tree::{Kind, Source, Tree, TreePath};
 
 use crate::units::Lba;
 use crate::{Error, Result};
@@ -48,6 +48,34 @@ pub trait Content: fmt::Debug + Send + Sync {
     fn placed_at(&self) -> Option<Lba> {
         None
     }
+
+    /// The largest files in it with their lengths, in words for whoever has to make room; empty when
+    /// it holds no files or does not know.
+    fn largest_files(&self) -> String {
+        String::new()
+    }
+}
+
+/// How many of the largest files are named when there is not enough space.
+const NAMED: usize = 5;
+
+/// The largest files of a tree, in words.
+pub(crate) fn largest_files(tree: &Tree) -> String {
+    let mut largest: Vec<(u64, &TreePath)> = tree
+        .iter()
+        .filter_map(|(path, node)| match &node.kind {
+            Kind::File(source) if !source.is_empty() => Some((source.len(), path)),
+            _ => None,
+        })
+        .collect();
+    largest.sort_by(|(left, a), (right, b)| right.cmp(left).then(a.cmp(b)));
+    let named = largest.iter().take(NAMED).map(|(len, path)| format!("{path} ({len} bytes)"));
+    named.collect::<Vec<_>>().join(", ")
+}
+
+/// The same as the end of a sentence; nothing when there are none.
+pub(crate) fn and_largest(files: &str) -> String {
+    if files.is_empty() { String::new() } else { format!("; the largest files: {files}") }
 }
 
 /// Nothing but zeroes, so many bytes.
@@ -97,6 +125,10 @@ impl<T: Content + ?Sized> Content for Arc<T> {
 
     fn placed_at(&self) -> Option<Lba> {
         (**self).placed_at()
+    }
+
+    fn largest_files(&self) -> String {
+        (**self).largest_files()
     }
 }
 

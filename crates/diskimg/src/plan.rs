@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::content::{Content, Sink};
+use crate::content::{Content, Sink, and_largest};
 use crate::error::Problems;
 use crate::gpt::{self, Entry, PartitionType};
 use crate::guid::{Guid, Seed};
@@ -363,9 +363,11 @@ impl DiskPlan {
                     Size::Rest => "the disk's size",
                     _ => "the partition's size",
                 };
+                let files = partition.content.as_ref().map(|it| it.largest_files());
                 problems.push(format!(
-                    "{named}: its content is {missing} bytes longer than its {}; raise {raise}",
-                    ByteLen(sectors.saturating_mul(SECTOR))
+                    "{named}: its content is {missing} bytes longer than its {}; raise {raise}{}",
+                    ByteLen(sectors.saturating_mul(SECTOR)),
+                    and_largest(&files.unwrap_or_default())
                 ));
             } else if sectors == 0 {
                 problems.push(format!("{named}: it has no sectors"));

@@ -207,7 +207,7 @@ pub(crate) fn create_file(
     let beside = PathBuf::from(beside);
     let written = std::fs::File::create(&beside)
         .map_err(Error::io(format!("create {}", beside.display())))
-        .and_then(fill)
+        .and_then(|file| fill(file).map_err(|error| of_file(path, error)))
         .and_then(|()| {
             let action = format!("rename {} to {}", beside.display(), path.display());
             std::fs::rename(&beside, path).map_err(Error::io(action))
@@ -217,6 +217,16 @@ pub(crate) fn create_file(
         let _ = std::fs::remove_file(&beside);
     }
     written
+}
+
+/// The error with the image's name: a disk that is full is one of several.
+fn of_file(path: &Path, error: Error) -> Error {
+    match error {
+        Error::Io { action, source } => {
+            Error::Io { action: format!("{}: {action}", path.display()), source }
+        }
+        other => other,
+    }
 }
 
 /// A disk image that was opened, of whatever format.

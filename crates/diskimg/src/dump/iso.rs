@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::FileReport;
+use super::boot::{self, BootEntry};
 use crate::container::BlockSource;
 use crate::iso::{FoundKind, Names, Reader};
 use crate::units::ByteLen;
@@ -25,6 +26,8 @@ pub struct IsoReport {
     pub extensions: Vec<String>,
     /// What is started from a CD.
     pub boot: Vec<BootReport>,
+    /// What loaders would start of it.
+    pub entries: Vec<BootEntry>,
     /// Its files and directories, by path, under the best names that it has.
     pub files: Vec<FileReport>,
     /// What could not be read.
@@ -90,21 +93,28 @@ pub(super) fn report(source: &mut dyn BlockSource, limits: &Limits) -> Option<Is
         .collect();
     let named = [(Names::RockRidge, "Rock Ridge"), (Names::Joliet, "Joliet")];
     let extensions = named.into_iter().filter(|(names, _)| reader.has(*names));
+    let extensions = extensions.map(|(_, name)| name.to_owned()).collect();
+    let files: Vec<FileReport> = found
+        .iter()
+        .map(|found| FileReport {
+            path: found.path.to_string(),
+            directory: found.kind == FoundKind::Directory,
+            len: found.len,
+        })
+        .collect();
+    let entries = boot::entries(&files, limits, |at| match found.get(at) {
+        Some(file) if file.kind == FoundKind::File => reader.read(file),
+        _ => Ok(Vec::new()),
+    });
     Some(IsoReport {
         label: reader.volume_id(),
         uuid: reader.uuid(),
         len: ByteLen(reader.volume_len()),
         application: reader.application(),
-        extensions: extensions.map(|(_, name)| name.to_owned()).collect(),
+        extensions,
         boot,
-        files: found
-            .iter()
-            .map(|found| FileReport {
-                path: found.path.to_string(),
-                directory: found.kind == FoundKind::Directory,
-                len: found.len,
-            })
-            .collect(),
+        entries,
+        files,
         problems,
     })
 }
@@ -128,6 +138,9 @@ impl IsoReport {
                 write!(out, ", {path}")?;
             }
             writeln!(out, "{}", if boot.bootable { "" } else { ", not bootable" })?;
+        }
+        for entry in &self.entries {
+            writeln!(out, "  {entry}")?;
         }
         super::write_files(out, &self.files, "")
     }

@@ -13,9 +13,12 @@ use crate::plan::Table;
 use crate::units::{ByteLen, Lba, SECTOR};
 use crate::{Limits, Result};
 
+mod boot;
 mod iso;
+mod squashfs;
 mod svg;
 
+pub use boot::BootEntry;
 pub use iso::{BootReport, IsoReport};
 
 /// What was found in an image.
@@ -115,11 +118,15 @@ pub struct FileSystem {
     pub id: String,
     /// Who made it or starts from it (the OEM name of FAT, else nothing).
     pub oem: String,
+    /// Bytes of the whole file system, where it records that.
+    pub len: Option<ByteLen>,
     /// Bytes of a cluster, or of a block.
     pub cluster: ByteLen,
     /// Bytes that are free, where it records that.
     pub free: Option<ByteLen>,
-    /// Its files and directories, by path.
+    /// What loaders and firmware would start of it.
+    pub boot: Vec<BootEntry>,
+    /// Its files and directories, by path; none of SquashFS.
     pub files: Vec<FileReport>,
 }
 
@@ -288,8 +295,11 @@ fn file_system(source: &mut dyn BlockSource, limits: &Limits) -> Option<Result<F
     if let Some(found) = crate::erofs::report(source, limits) {
         return Some(found);
     }
+    if let Some(found) = squashfs::report(source) {
+        return Some(found);
+    }
     if let Ok(reader) = ext4::Reader::open(source, limits) {
-        return Some(ext4_report(reader));
+        return Some(ext4_report(reader, limits));
     }
     let mut reader = fat::Reader::open(source, limits).ok()?;
     let free = reader.free_clusters().ok().flatten();
@@ -299,42 +309,56 @@ fn file_system(source: &mut dyn BlockSource, limits: &Limits) -> Option<Result<F
     };
     let geometry = *reader.geometry();
     let id = reader.volume_id();
+    let reports: Vec<FileReport> = files
+        .iter()
+        .map(|file| FileReport {
+            path: file.path.to_string(),
+            directory: file.directory,
+            len: file.len,
+        })
+        .collect();
+    let boot = boot::entries(&reports, limits, |at| match files.get(at) {
+        Some(file) => reader.read(file),
+        None => Ok(Vec::new()),
+    });
     Some(Ok(FileSystem {
         kind: geometry.kind.to_string(),
         label: reader.label(),
         id: format!("{:04x}-{:04x}", id >> 16, id & 0xffff),
         oem: reader.oem(),
+        len: Some(ByteLen(geometry.sectors.saturating_mul(SECTOR))),
         cluster: ByteLen(geometry.cluster_len()),
         free: free.map(|free| ByteLen(free.saturating_mul(geometry.cluster_len()))),
-        files: files
-            .iter()
-            .map(|file| FileReport {
-                path: file.path.to_string(),
-                directory: file.directory,
-                len: file.len,
-            })
-            .collect(),
+        boot,
+        files: reports,
     }))
 }
 
-fn ext4_report(mut reader: ext4::Reader<'_>) -> Result<FileSystem> {
+fn ext4_report(mut reader: ext4::Reader<'_>, limits: &Limits) -> Result<FileSystem> {
     let files = reader.list()?;
+    let reports: Vec<FileReport> = files
+        .iter()
+        .map(|file| FileReport {
+            path: file.path.to_string(),
+            directory: file.kind == ext4::FileKind::Directory,
+            len: file.len,
+        })
+        .collect();
+    let boot = boot::entries(&reports, limits, |at| match files.get(at) {
+        Some(file) if file.kind == ext4::FileKind::File => reader.read(file),
+        _ => Ok(Vec::new()),
+    });
     let info = reader.info();
     Ok(FileSystem {
         kind: info.kind.to_owned(),
         label: info.label.clone(),
         id: info.uuid.to_string(),
         oem: String::new(),
+        len: Some(ByteLen(info.blocks.saturating_mul(info.block.0))),
         cluster: info.block,
         free: Some(ByteLen(info.free_blocks.saturating_mul(info.block.0))),
-        files: files
-            .iter()
-            .map(|file| FileReport {
-                path: file.path.to_string(),
-                directory: file.kind == ext4::FileKind::Directory,
-                len: file.len,
-            })
-            .collect(),
+        boot,
+        files: reports,
     })
 }
 
@@ -414,11 +438,17 @@ impl FileSystem {
         if !self.oem.is_empty() {
             write!(out, ", made by {:?}", self.oem)?;
         }
+        if let Some(len) = self.len {
+            write!(out, ", {len}")?;
+        }
         write!(out, ", clusters of {}", self.cluster)?;
         if let Some(free) = self.free {
             write!(out, ", {free} free")?;
         }
         writeln!(out)?;
+        for entry in &self.boot {
+            writeln!(out, "{indent}  {entry}")?;
+        }
         write_files(out, &self.files, indent)
     }
 }

@@ -18,8 +18,10 @@ pub(crate) fn report(source: &mut dyn BlockSource, limits: &Limits) -> Option<Re
             label: reader.label(),
             id: reader.uuid().to_string(),
             oem: String::new(),
+            len: Some(ByteLen(reader.blocks().saturating_mul(reader.block_len()))),
             cluster: ByteLen(reader.block_len()),
             free: None,
+            boot: Vec::new(),
             files: files
                 .iter()
                 .map(|file| FileReport {

@@ -48,6 +48,8 @@ pub struct Volume {
     segments: Vec<Segment>,
     blocks: u64,
     threads: usize,
+    /// For who has to make room.
+    largest: String,
 }
 
 /// Data, then the metadata of what they belong to. That order, in parts of bounded size, is why a
@@ -85,6 +87,7 @@ impl Volume {
             segments,
             blocks,
             threads: crate::parallel::threads(options.threads),
+            largest: crate::content::largest_files(tree),
         })
     }
 }
@@ -97,6 +100,10 @@ impl Content for Volume {
     fn write_to(&self, sink: &mut dyn Sink) -> Result<()> {
         sink.data(&self.header)?;
         write(&self.outline, &self.segments, self.threads, sink)
+    }
+
+    fn largest_files(&self) -> String {
+        self.largest.clone()
     }
 }
 

@@ -28,6 +28,10 @@ impl Content for Volume {
         self.len
     }
 
+    fn largest_files(&self) -> String {
+        self.largest.clone()
+    }
+
     fn write_to(&self, sink: &mut dyn Sink) -> Result<()> {
         let mut writer = Writer::new(self, sink);
         let layout = &self.layout;

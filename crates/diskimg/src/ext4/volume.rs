@@ -7,6 +7,7 @@ use super::extents::{self, Blocks, Run};
 use super::geometry::{self, Fixed, Geometry, MAX_BLOCKS, Places};
 use super::outline::{self, File};
 use super::{BLOCK, special};
+use crate::content::{and_largest, largest_files};
 use crate::error::Problems;
 use crate::fat::VolumeSize;
 use crate::field::narrow32;
@@ -20,8 +21,6 @@ const BYTES_PER_INODE: u64 = 16_384;
 const SPARE_INODES: u64 = 64;
 /// The least journal that Linux takes (`JBD2_MIN_JOURNAL_BLOCKS`), and the largest here.
 const JOURNAL: std::ops::RangeInclusive<u32> = 1024..=10_240_000;
-/// How many of the largest files are named when there is not enough space.
-const NAMED: usize = 5;
 
 /// Which journal a volume has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -97,6 +96,8 @@ pub struct Volume {
     pub(super) len: u64,
     pub(super) files: Vec<File>,
     pub(super) layout: Layout,
+    /// For who has to make room.
+    pub(super) largest: String,
 }
 
 /// Where everything is.
@@ -231,7 +232,8 @@ impl Volume {
                 (layout, len)
             }
         };
-        Ok(Self { options: options.clone(), uuid, hash_seed, len, files, layout })
+        let largest = largest_files(tree);
+        Ok(Self { options: options.clone(), uuid, hash_seed, len, files, layout, largest })
     }
 
     /// How the volume is divided.
@@ -350,21 +352,9 @@ fn too_small(
         // Rounding of the last group can make a larger size too small.
         .map(|needed| needed.max(size.0.saturating_add(1).next_multiple_of(BLOCK)));
     let Some(needed) = needed else { return "the content is larger than 16 TiB".to_owned() };
-    let mut largest: Vec<(u64, &kiln_tree::TreePath)> = tree
-        .iter()
-        .filter_map(|(path, node)| match &node.kind {
-            kiln_tree::Kind::File(source) if !source.is_empty() => Some((source.len(), path)),
-            _ => None,
-        })
-        .collect();
-    largest.sort_by(|(left, a), (right, b)| right.cmp(left).then(a.cmp(b)));
-    let mut problem = format!(
-        "the content is {} bytes more than a volume of {size} holds; raise its size to {needed}",
-        needed - size.0
-    );
-    for (at, (len, path)) in largest.iter().take(NAMED).enumerate() {
-        problem += if at == 0 { "; the largest files: " } else { ", " };
-        problem += &format!("{path} ({len} bytes)");
-    }
-    problem
+    format!(
+        "the content is {} bytes more than a volume of {size} holds; raise its size to {needed}{}",
+        needed - size.0,
+        and_largest(&largest_files(tree))
+    )
 }

@@ -9,7 +9,7 @@ use super::directory::{Entry, Stamp, entries_for};
 use super::geometry::{FATS, Request};
 use super::names::{self, ShortName};
 use super::{Geometry, Kind, attribute};
-use crate::content::{Content, Sink, copy_source};
+use crate::content::{Content, Sink, and_largest, copy_source, largest_files};
 use crate::error::Problems;
 use crate::field::{index, narrow32};
 use crate::units::{ByteLen, Lba, SECTOR};
@@ -136,7 +136,7 @@ impl Volume {
     /// # Errors
     /// [`Error::Plan`] with everything that is wrong: names that VFAT cannot hold or that differ
     /// only in case, kinds of nodes, files of 4 GiB and more, a label, a size that is too small
-    /// (with the size that would do).
+    /// (with the size that would do, and the largest files).
     pub fn plan(tree: &Tree, options: &Options) -> Result<Self> {
         let mut problems = Vec::new();
         let label = match options.label.as_deref().map(names::label) {
@@ -162,7 +162,9 @@ impl Volume {
         let root_entries = outline.entries(&TreePath::root());
         let request = Request { kind: options.kind, cluster, root_entries, need: &need };
         let geometry = match options.size {
-            VolumeSize::Fixed(size) => request.fixed(size.0 / SECTOR),
+            VolumeSize::Fixed(size) => request
+                .fixed(size.0 / SECTOR)
+                .map_err(|problem| problem + &and_largest(&largest_files(tree))),
             VolumeSize::FromContent { headroom } => request.smallest(headroom).ok_or_else(|| {
                 let kind = options.kind.unwrap_or(Kind::Fat32);
                 format!("the content is larger than any {kind} volume with such clusters")
@@ -295,6 +297,10 @@ impl Content for Volume {
     fn placed_at(&self) -> Option<Lba> {
         let hidden = u64::from(self.options.hidden_sectors);
         (hidden > 0).then_some(Lba(hidden))
+    }
+
+    fn largest_files(&self) -> String {
+        largest_files(&self.tree)
     }
 
     fn write_to(&self, sink: &mut dyn Sink) -> Result<()> {

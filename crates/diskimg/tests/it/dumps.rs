@@ -43,7 +43,7 @@ fn a_volume_without_a_table() {
     let report = dump::inspect(image, &Limits::default()).unwrap();
     insta::assert_snapshot!(report.to_string(), @r#"
     raw image, disk of 33304 KiB, 33304 KiB stored
-    FAT32 0000-0001, made by "MSWIN4.1", clusters of 512 bytes, 33558016 bytes free
+    FAT32 0000-0001, made by "MSWIN4.1", 33304 KiB, clusters of 512 bytes, 33558016 bytes free
     "#);
     let empty = dump::inspect(Cursor::new(Vec::new()), &Limits::default()).unwrap();
     insta::assert_snapshot!(empty.to_string(), @r"

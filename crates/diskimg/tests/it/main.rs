@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "functions shared by tests are tests too")]
 
+mod bad_input;
 mod bundles;
 mod containers;
 mod dumps;
@@ -13,8 +14,12 @@ mod grow;
 mod hostile;
 mod iso;
 mod menus;
+mod oracles;
+mod ovf;
 mod properties;
 mod rename;
+#[cfg(feature = "squashfs")]
+mod same_bytes;
 mod secure_boot;
 #[cfg(feature = "sign")]
 mod sign;

@@ -200,7 +200,7 @@ fn a_kernel_tells_its_release() {
 
 /// The smallest stub: code, data that the debug directory in the code points to, and symbols behind
 /// them. Its headers are full.
-fn small_stub() -> Vec<u8> {
+pub(crate) fn small_stub() -> Vec<u8> {
     let mut stub = vec![0; 0x200];
     stub[..2].copy_from_slice(b"MZ");
     let mut put = |at: usize, bytes: &[u8]| stub[at..at + bytes.len()].copy_from_slice(bytes);

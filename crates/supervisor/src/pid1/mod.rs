@@ -43,6 +43,7 @@
 pub mod block;
 pub mod console;
 pub mod device_mapper;
+pub mod grow;
 pub mod host;
 pub mod modules;
 pub mod mounts;

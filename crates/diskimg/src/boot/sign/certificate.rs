@@ -67,6 +67,9 @@ impl Certificate {
     /// # Errors
     /// [`Error::Malformed`] when it is none; [`Error::Unsupported`] when its key is not RSA.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
+        if let Some(reason) = super::no_form(bytes) {
+            return Err(Error::malformed("certificate", 0, reason));
+        }
         let parsed = if bytes.starts_with(&[0x30]) {
             x509_cert::Certificate::from_der(bytes)
         } else {

@@ -36,6 +36,9 @@ impl PrivateKey {
     /// kind or too short.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let bad = |reason: String| Error::malformed("private key", 0, reason);
+        if let Some(reason) = super::no_form(bytes) {
+            return Err(bad(reason.to_owned()));
+        }
         let key = match std::str::from_utf8(bytes) {
             Ok(text) if text.contains("-----BEGIN") => {
                 // What stands before and after, such as parameters, is none of ours.

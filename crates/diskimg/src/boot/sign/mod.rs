@@ -68,3 +68,16 @@ fn der_error(format: &'static str) -> impl Fn(der::Error) -> Error {
         Error::malformed(format, offset, error.kind().to_string())
     }
 }
+
+/// What is wrong with a file that should be PEM or DER, where that can be said better than by what
+/// reads it.
+fn no_form(bytes: &[u8]) -> Option<&'static str> {
+    let has = |mark: &[u8]| bytes.windows(mark.len()).any(|window| window == mark);
+    if bytes.is_empty() {
+        Some("the file is empty")
+    } else if has(b"-----BEGIN ") {
+        (!has(b"-----END ")).then_some("there is a BEGIN and no END: the file is cut short")
+    } else {
+        (!bytes.starts_with(&[0x30])).then_some("the file is neither PEM nor DER")
+    }
+}
