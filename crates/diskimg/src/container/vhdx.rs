@@ -44,34 +44,10 @@ const DISK_ID: Guid = Guid::from_u128(0xBECA12AB_B2E6_4523_93EF_C309E000C746);
 const LOGICAL_SECTOR: Guid = Guid::from_u128(0x8141BF1D_A96F_4709_BA47_F233A8FAAB5F);
 const PHYSICAL_SECTOR: Guid = Guid::from_u128(0xCDA348C7_445D_4471_9CC9_E9885251C556);
 
-/// CRC-32C (Castagnoli), reflected.
-fn crc32c(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0_u32; 256];
-        let mut at = 0;
-        let mut byte = 0_u32;
-        while at < 256 {
-            let (mut value, mut bit) = (byte, 0);
-            while bit < 8 {
-                value = (value >> 1) ^ (0x82f6_3b78 * (value & 1));
-                bit += 1;
-            }
-            table[at] = value;
-            at += 1;
-            byte += 1;
-        }
-        table
-    };
-    !bytes.iter().fold(!0, |sum: u32, byte| {
-        let at = (sum & 0xff) as usize ^ usize::from(*byte);
-        (sum >> 8) ^ TABLE.get(at).copied().unwrap_or(0)
-    })
-}
-
-/// The checksum is the second word of a structure and counts as zero in itself.
+/// The CRC-32C is the second word of a structure and counts as zero in itself.
 fn seal(block: &mut [u8]) {
     put(block, 4, &[0; 4]);
-    let sum = crc32c(block);
+    let sum = crc32c::crc32c(block);
     put(block, 4, &sum.to_le_bytes());
 }
 
@@ -401,11 +377,6 @@ impl<R: Read + Seek> BlockSource for Reader<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn castagnoli_of_the_check_string() {
-        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
-    }
 
     #[test]
     fn the_table_has_an_entry_more_after_each_chunk() {

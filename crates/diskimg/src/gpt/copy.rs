@@ -114,7 +114,28 @@ impl TableCopy {
         copy
     }
 
+    /// Fails when header or entries would be written where the disk has something else or ends:
+    /// their places are those that a table names, whose checksums anybody can make right.
+    fn check_places(&self, device: &mut dyn Device) -> Result<()> {
+        let Header { own_lba, entries_lba, first_usable, last_usable, .. } = self.header;
+        let sectors = device::len(device)? / SECTOR;
+        let end = entries_lba.saturating_add((self.entries.len() as u64).div_ceil(SECTOR));
+        let free = |from: u64, to: u64| {
+            from > 0 && to <= sectors && (to <= first_usable || from > last_usable)
+        };
+        let apart = end <= own_lba || entries_lba > own_lba;
+        if free(own_lba, own_lba.saturating_add(1)) && free(entries_lba, end) && apart {
+            return Ok(());
+        }
+        let reason = format!(
+            "the table at LBA {own_lba}, its entries at LBA {entries_lba}, would be on the \
+             partitions' sectors, on each other or after the disk's end"
+        );
+        Err(Error::malformed("gpt", own_lba.saturating_mul(SECTOR), reason))
+    }
+
     pub(super) fn write_entries(&self, device: &mut dyn Device) -> Result<()> {
+        self.check_places(device)?;
         device::write_at(device, self.header.entries_lba.saturating_mul(SECTOR), &self.entries)
     }
 

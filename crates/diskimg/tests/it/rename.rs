@@ -179,3 +179,21 @@ fn damaged_tables() {
     assert_eq!(*disk.get_ref(), before);
     assert!(gpt::primary_disk_guid(&mut Cursor::new(vec![0; 100])).unwrap().is_none());
 }
+
+#[test]
+fn nothing_is_written_where_a_forged_table_puts_its_backup() {
+    let mut image = bytes(&layout());
+    let end = image.len();
+    image[end - 512] ^= 1;
+    // Behind the disk's end, among the partitions, and on the primary's entries.
+    for place in [1 << 40, 2048, 35_u64] {
+        image[512 + 32..512 + 40].copy_from_slice(&place.to_le_bytes());
+        image[528..532].fill(0);
+        let sum = crc32fast::hash(&image[512..512 + 92]);
+        image[528..532].copy_from_slice(&sum.to_le_bytes());
+        let mut disk = Cursor::new(image.clone());
+        let error = gpt::rename(&mut disk, &Limits::default(), &mut numbered()).unwrap_err();
+        assert!(error.to_string().contains("would be on the partitions"), "{place}: {error}");
+        assert!(disk.into_inner() == image, "{place}: something was written");
+    }
+}
