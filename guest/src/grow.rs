@@ -61,7 +61,7 @@ fn partition(disk: &Path) -> Result<Option<gpt::Extended>, String> {
 /// Lets the file system that is mounted there have all of its device, if the partition that it is in
 /// asks for it.
 pub(crate) fn file_system(device: &Path, mounted: &Path) {
-    if !disks::attributes(device).is_some_and(|attributes| attributes & GROW_FILE_SYSTEM != 0) {
+    if disks::attributes(device).is_none_or(|attributes| attributes & GROW_FILE_SYSTEM == 0) {
         return;
     }
     match grow::file_system(mounted) {
@@ -96,7 +96,7 @@ mod tests {
             let grown = partition(&path).unwrap();
             assert_eq!(grown.is_some(), asks);
             if let Some(grown) = grown {
-                assert_eq!((grown.number, (grown.last - grown.before) * SECTOR >> 20), (2, 8));
+                assert_eq!((grown.number, ((grown.last - grown.before) * SECTOR) >> 20), (2, 8));
             }
             assert_eq!(partition(&path), Ok(None), "once is enough");
         }

@@ -9,7 +9,8 @@ use kiln_tree::Tree;
 
 use crate::boot::{Programs, SecureBoot, System};
 use crate::definition::{
-    Definition, Disk, Files, Firmware, PartitionContent, PartitionEntry, PartitionSize, Root,
+    Definition, Disk, Files, Filesystem, Firmware, PartitionContent, PartitionEntry, PartitionSize,
+    Root,
 };
 use crate::{Error, Result};
 use volume::Wanted;
@@ -175,8 +176,13 @@ impl<'a> Boot<'a> {
         let wanted = Wanted { seed: self.seed, name, label, filesystem, size: volume_size, time };
         let content = wanted.make(&tree)?;
         let mut partition = sized(Partition::new(name, kind, content.clone()));
-        if root.is_some() && !filesystem.is_writable() {
-            partition.attributes |= gpt::READ_ONLY;
+        match filesystem {
+            // It takes what the disk has won when the guest mounts it.
+            Filesystem::Ext4 if root != Some(Root::Verified) => {
+                partition.attributes |= gpt::GROW_FILE_SYSTEM;
+            }
+            _ if root.is_some() => partition.attributes |= gpt::READ_ONLY,
+            _ => {}
         }
         let guid = self.seed.guid(&format!("root {name}"));
         Ok(match root {
