@@ -76,6 +76,9 @@ enum Verb {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Draw where on it what is, as SVG, to a file
+        #[arg(long, value_name = "FILE", conflicts_with = "json")]
+        svg: Option<PathBuf>,
     },
     /// Say what is different between two builds; the exit code is 1 when something is
     Diff {
@@ -187,7 +190,10 @@ fn act(verb: Verb) -> Result<ExitCode> {
             options.until = until.map(|text| (text, Duration::from_secs(timeout)));
             run(options, memory)?;
         }
-        Verb::Inspect { image, json } => {
+        Verb::Inspect { image, svg: Some(out), .. } => {
+            cache::write_file(&out, inspect::svg(&image)?.as_bytes())?;
+        }
+        Verb::Inspect { image, json, svg: None } => {
             print(&if json { inspect::json(&image)? } else { inspect::text(&image)? });
         }
         Verb::Diff { old, new, all, json } => {

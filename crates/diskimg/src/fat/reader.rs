@@ -94,13 +94,22 @@ impl<'source> Reader<'source> {
         String::from_utf8_lossy(&self.parsed.oem).trim_end_matches(['\0', ' ']).to_owned()
     }
 
-    /// The number of free clusters as FSInfo has it; `None` where there is no FSInfo.
+    /// The number of free clusters as FSInfo has it; counted where there is none (FAT12 and FAT16);
+    /// `None` where it does not say.
     ///
     /// # Errors
     /// [`Error::Io`] and [`Error::Malformed`] of the source.
     pub fn free_clusters(&mut self) -> Result<Option<u64>> {
-        let sector = self.parsed.fsinfo;
-        if self.parsed.geometry.kind != Kind::Fat32 || sector == 0 || sector == 0xffff {
+        let (sector, geometry) = (self.parsed.fsinfo, self.parsed.geometry);
+        if geometry.kind != Kind::Fat32 {
+            // At most 65,524, as the kind says.
+            let mut free = 0;
+            for cluster in 2..geometry.clusters.saturating_add(2) {
+                free += u64::from(self.next(cluster)? == Some(0));
+            }
+            return Ok(Some(free));
+        }
+        if sector == 0 || sector == 0xffff {
             return Ok(None);
         }
         let mut bytes = [0; 512];

@@ -595,7 +595,7 @@ fn a_report_of_a_hybrid() {
     gpt table c6560ae6-9239-8f4a-8d10-ba2597f9f29f, with boot code
     partition 1 "ISO 9660" linux: LBA 64 + 52 sectors, read-only, no-auto, 42191ecb-d73d-88b4-a0f8-cc24d3f4520c
     partition 2 "EFI system partition" efi-system: LBA 2048 + 4208 sectors, 93c591cd-f29f-8906-82af-042bf1cf2643
-      FAT16 0000-0001, made by "MSWIN4.1", 2104 KiB, clusters of 512 bytes
+      FAT16 0000-0001, made by "MSWIN4.1", 2104 KiB, clusters of 512 bytes, 2046464 bytes free
         starts EFI/BOOT/BOOTX64.EFI (efi): ! pe: byte 0: it does not begin with MZ, so it is no executable for UEFI
                       EFI/
                       EFI/BOOT/
