@@ -1,0 +1,4 @@
+//! Archives of an initramfs.
+#![no_main]
+
+kiln_fuzz::target!(kiln_fuzz::others::cpio::archive);

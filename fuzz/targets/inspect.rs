@@ -1,0 +1,4 @@
+//! Disks of any kind.
+#![no_main]
+
+kiln_fuzz::target!(image kiln_fuzz::diskimg::inspect);

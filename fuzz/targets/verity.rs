@@ -1,0 +1,4 @@
+//! Hash trees.
+#![no_main]
+
+kiln_fuzz::target!(image kiln_fuzz::diskimg::verity);

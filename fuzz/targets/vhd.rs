@@ -1,0 +1,4 @@
+//! Images of Virtual PC and Azure.
+#![no_main]
+
+kiln_fuzz::target!(image kiln_fuzz::diskimg::vhd);

@@ -1,0 +1,4 @@
+//! Images of VMware.
+#![no_main]
+
+kiln_fuzz::target!(image kiln_fuzz::diskimg::vmdk);
