@@ -6,8 +6,9 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::Result;
 
@@ -50,8 +51,26 @@ pub fn command(name: &str) -> Command {
 /// # Errors
 /// It cannot be started; it fails, with what it said.
 pub fn run(name: &str, arguments: impl FnOnce(&mut Command) -> &mut Command) -> Result<()> {
+    run_with_input(name, "", arguments)
+}
+
+/// Runs a program of a peer that reads a few lines.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with_input(
+    name: &str,
+    input: &str,
+    arguments: impl FnOnce(&mut Command) -> &mut Command,
+) -> Result<()> {
     let mut command = command(name);
-    let output = arguments(&mut command).output().map_err(|error| format!("{name}: {error}"))?;
+    let command =
+        arguments(&mut command).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| format!("{name}: {error}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes())?;
+    }
+    let output = child.wait_with_output()?;
     if output.status.success() {
         return Ok(());
     }

@@ -11,7 +11,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::Result;
-use crate::turns::{Contender, take_turns};
+use crate::turns::{Contender, Spent, take_turns};
 
 /// What the figures of a row are in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum Unit {
     Seconds,
     /// Thousandths of a second
     Milliseconds,
+    /// Of memory, 2²⁰ bytes; samples are given in it
+    Mebibytes,
 }
 
 impl Unit {
@@ -27,12 +29,13 @@ impl Unit {
         match self {
             Self::Seconds => "s",
             Self::Milliseconds => "ms",
+            Self::Mebibytes => "MiB",
         }
     }
 
     fn of_seconds(self, seconds: f64) -> f64 {
         match self {
-            Self::Seconds => seconds,
+            Self::Seconds | Self::Mebibytes => seconds,
             Self::Milliseconds => seconds * 1e3,
         }
     }
@@ -91,6 +94,26 @@ impl Report {
     ) -> Result<()> {
         let samples = take_turns(rounds, &mut contenders)?;
         self.contest(what, Unit::Seconds, &contenders, samples);
+        Ok(())
+    }
+
+    /// Lets contenders take turns, ours first, and adds their wall and CPU times.
+    ///
+    /// # Errors
+    /// Those of [`take_turns`](crate::turns::take_turns).
+    pub fn spent(
+        &mut self,
+        what: &str,
+        rounds: u32,
+        mut contenders: Vec<Contender<'_, Spent>>,
+    ) -> Result<()> {
+        let samples = take_turns(rounds, &mut contenders)?;
+        let figures = |figure: fn(&Spent) -> f64| {
+            samples.iter().map(|samples| samples.iter().map(figure).collect()).collect()
+        };
+        let (wall, cpu) = (figures(|it| it.wall), figures(|it| it.cpu));
+        self.contest(&format!("{what}: wall time"), Unit::Seconds, &contenders, wall);
+        self.contest(&format!("{what}: CPU time"), Unit::Seconds, &contenders, cpu);
         Ok(())
     }
 

@@ -2,6 +2,9 @@
 
 use std::time::Instant;
 
+use nix::sys::resource::{Usage, UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
+
 use crate::Result;
 
 /// One of those compared. A run of it gives a sample: seconds, or whatever else the bench makes
@@ -45,6 +48,34 @@ pub fn seconds(run: impl FnOnce() -> Result<()>) -> Result<f64> {
     let start = Instant::now();
     run()?;
     Ok(start.elapsed().as_secs_f64())
+}
+
+/// What a run took, in seconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Spent {
+    /// From start to end.
+    pub wall: f64,
+    /// User and system time of all threads, and of the processes that were started and waited for.
+    pub cpu: f64,
+}
+
+/// The wall and CPU time of `run`.
+///
+/// # Errors
+/// That of `run`.
+pub fn spent(run: impl FnOnce() -> Result<()>) -> Result<Spent> {
+    let cpu = cpu_seconds()?;
+    let wall = seconds(run)?;
+    Ok(Spent { wall, cpu: cpu_seconds()? - cpu })
+}
+
+fn cpu_seconds() -> Result<f64> {
+    let seconds = |usage: Usage| {
+        let in_all: TimeVal = usage.user_time() + usage.system_time();
+        in_all.num_microseconds() as f64 / 1e6
+    };
+    let (own, children) = (UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN);
+    Ok(seconds(getrusage(own)?) + seconds(getrusage(children)?))
 }
 
 /// Runs each contender once in each of `rounds` rounds. The samples of each, in the order of the

@@ -95,6 +95,8 @@ const NEEDS: &[Need] = &[
     need("udhcpc", "udhcpc", "is measured beside our client", Purpose::Bench),
     need("/bin/busybox", "busybox-static", "is measured beside our init", Purpose::Bench),
     need("genext2fs", "genext2fs", "is measured beside our ext4 volumes", Purpose::Bench),
+    need("genimage", "genimage", "is measured beside our disk images", Purpose::Bench),
+    need("mkfs.vfat", "dosfstools", "is measured beside our disk images", Purpose::Bench),
     need("bsdcpio", "libarchive-tools", "is measured beside our packer", Purpose::Bench),
 ];
 

@@ -5,7 +5,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 use clap::Parser;
 use kiln_benches::arguments::Common;
@@ -129,7 +129,7 @@ fn ours_fat(from: &Path, out: &Path) -> Result<()> {
 }
 
 fn convert(raw: &Path, format: Format, out: &Path) -> Result<()> {
-    let mut image = container::open(File::open(raw)?, &Limits::default())?;
+    let mut image = container::open_file(raw, &Limits::default())?;
     container::convert(&mut image, format, File::create(out)?)?;
     Ok(())
 }
@@ -169,19 +169,8 @@ fn fatfs_fat(from: &Path, out: &Path) -> Result<()> {
 fn plain_disk(from: &Path, dir: &Path, out: &Path) -> Result<()> {
     let _ = fs::remove_file(out);
     File::create(out)?.set_len(1 << 30)?;
-    let mut child = machine::command("sfdisk")
-        .arg("-q")
-        .arg(out)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(b"label: gpt\nstart=2048, size=524288, type=U, name=esp\n")?;
-    }
-    if !child.wait()?.success() {
-        return Err("sfdisk failed".into());
-    }
+    let table = "label: gpt\nstart=2048, size=524288, type=U, name=esp\n";
+    machine::run_with_input("sfdisk", table, |it| it.arg("-q").arg(out))?;
     let esp = dir.join("esp.img");
     mtools_fat(from, &esp, 256)?;
     tool("dd", |it| {

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use kiln_benches::arguments::Common;
-use kiln_benches::noise::Noise;
+use kiln_benches::noise::fill_root;
 use kiln_benches::report::Report;
 use kiln_benches::turns::Contender;
 use kiln_benches::{Result, machine};
@@ -24,7 +24,7 @@ use kiln_tree::{Source, Tree, host};
 struct Arguments {
     #[command(flatten)]
     common: Common<5>,
-    /// Pack this directory instead of 335 MB in 10,000 files that are made up
+    /// Pack this directory instead of 338 MB in 10,000 files that are made up
     #[arg(long)]
     tree: Option<PathBuf>,
     /// Runs of mksquashfs with zstd, which takes half a minute each; 0 leaves it out
@@ -49,7 +49,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         Some(tree) => tree.clone(),
         None => {
             let from = dir.join("tree");
-            fill(&from)?;
+            fill_root(&from)?;
             from
         }
     };
@@ -112,38 +112,6 @@ fn lengths(what: &str, images: &[&Path]) -> Result<()> {
     for image in images.iter().filter(|image| image.exists()) {
         let name = image.file_name().unwrap_or_default().to_string_lossy();
         println!("{what}: {name}: {} bytes", fs::metadata(image)?.len());
-    }
-    Ok(())
-}
-
-/// Makes 10,000 files of 335 MB together, half of which compress as text does.
-fn fill(dir: &Path) -> Result<()> {
-    let mut noise = Noise::default();
-    let mut next = || noise.number();
-    for directory in 0..100 {
-        let dir = dir.join(format!("directory {directory}"));
-        fs::create_dir_all(&dir)?;
-        for file in 0..100 {
-            // Few are long, most are short.
-            let len = match file {
-                0 => 1_500_000,
-                1..=9 => 120_000,
-                _ => 8_000 + next() % 2_000,
-            };
-            let len = usize::try_from(len)?;
-            let mut bytes = Vec::with_capacity(len + 64);
-            while bytes.len() < len {
-                let word = next();
-                if file % 2 == 0 {
-                    let text = format!("{} = {};\n", word % 977, word >> 20 & 0xfff);
-                    bytes.extend_from_slice(text.as_bytes());
-                } else {
-                    bytes.extend_from_slice(&(word & 0x00ff_ffff_0000_ffff).to_le_bytes());
-                }
-            }
-            bytes.truncate(len);
-            fs::write(dir.join(format!("kernel-module-{file}.ko")), bytes)?;
-        }
     }
     Ok(())
 }

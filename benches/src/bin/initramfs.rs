@@ -12,7 +12,7 @@ use std::process::{ExitCode, Stdio};
 use clap::Parser;
 use kiln_benches::arguments::Common;
 use kiln_benches::report::{Report, Unit};
-use kiln_benches::turns::{Contender, seconds, take_turns};
+use kiln_benches::turns::{Contender, Spent, spent, take_turns};
 use kiln_benches::{Result, machine};
 use kiln_initramfs::elf::{Hwcaps, Options, Resolver, X86Level};
 use kiln_initramfs::{Compression, write_image};
@@ -30,8 +30,7 @@ struct Arguments {
 
 /// What a run took, and what it came to.
 struct Sample {
-    wall: f64,
-    cpu: f64,
+    spent: Spent,
     result: String,
 }
 
@@ -62,8 +61,9 @@ fn contest(
     for kind in ["CPU time", "wall time"] {
         for (contender, samples) in contenders.iter().zip(&samples) {
             let what = format!("{what}: {kind}");
-            let figure =
-                |sample: &Sample| if kind == "CPU time" { sample.cpu } else { sample.wall };
+            let figure = |sample: &Sample| {
+                if kind == "CPU time" { sample.spent.cpu } else { sample.spent.wall }
+            };
             let figures = samples.iter().map(figure).collect();
             report.add(&what, contender.who(), Unit::Seconds, figures);
             report.note(samples.last().map_or("", |sample| &sample.result));
@@ -78,13 +78,12 @@ fn contender<'run>(
     mut run: impl FnMut() -> Result<String> + 'run,
 ) -> Contender<'run, Sample> {
     Contender::new(who, move || {
-        let cpu = cpu_seconds()?;
         let mut result = String::new();
-        let wall = seconds(|| {
+        let spent = spent(|| {
             result = run()?;
             Ok(())
         })?;
-        Ok(Sample { wall, cpu: cpu_seconds()? - cpu, result })
+        Ok(Sample { spent, result })
     })
 }
 
@@ -255,19 +254,4 @@ fn closures(programs: &[PathBuf]) -> Vec<Contender<'_, Sample>> {
         }));
     }
     all
-}
-
-/// User and system time of this process and the children it has waited for (`proc(5)`, ticks of
-/// 10 ms; `schedstat` is finer for ourselves and used where there were no children).
-fn cpu_seconds() -> Result<f64> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<&str> =
-        stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |index: usize| -> f64 {
-        fields.get(index).and_then(|field| field.parse().ok()).unwrap_or(0.0)
-    };
-    let children = ticks(13) + ticks(14);
-    let own = fs::read_to_string("/proc/self/schedstat")?;
-    let own: f64 = own.split_whitespace().next().unwrap_or("0").parse()?;
-    Ok(own / 1e9 + children / 100.0)
 }
