@@ -83,7 +83,7 @@ fn plain(directory: &Path, names: u32) -> Result<Tree> {
     let noise: Vec<u8> = (0..6_u32 << 20)
         .map(|at| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            if at & 0x4_0000 == 0 { (state >> 24) as u8 } else { (at >> 10) as u8 }
+            if at & 0x4_0000 == 0 { state.to_be_bytes()[0] } else { (at >> 2).to_be_bytes()[2] }
         })
         .collect();
     let meta = Metadata::new(0o644).modified_at(1_234_567_890);
@@ -93,7 +93,7 @@ fn plain(directory: &Path, names: u32) -> Result<Tree> {
     tree.insert("sparse", Node::file(holes).with(meta))?;
     tree.insert("empty", Node::file(Vec::new()).with(Metadata::new(0o444)))?;
     for len in [1, 511, 4095, 4096, 4097, 131_072, 131_073] {
-        let bytes: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..251).cycle().take(len).collect();
         tree.insert(format!("lengths/{len}"), Node::file(bytes))?;
     }
     let late = Metadata::new(0o640).modified_at(4_000_000_000);
@@ -131,10 +131,8 @@ fn rich(directory: &Path, names: u32) -> Result<Tree> {
     tree.insert("n".repeat(253), Node::file("a long name\n"))?;
     for len in [1_usize, 59, 60, 255, 1000, 4000] {
         let meta = Metadata::new(0o777).owned_by(3, 4).modified_at(1_111_111_111);
-        tree.insert(
-            format!("links/{len}"),
-            Node::symlink("x/".repeat(len.div_ceil(2))[..len].to_owned()).with(meta),
-        )?;
+        let target = &"x/".repeat(len.div_ceil(2))[..len];
+        tree.insert(format!("links/{len}"), Node::symlink(target).with(meta))?;
     }
     tree.insert("dev/console", Node::char_device(5, 1).with(Metadata::new(0o620).owned_by(0, 5)))?;
     tree.insert("dev/nvme", Node::new(Kind::BlockDevice { major: 259, minor: 300 }))?;
@@ -219,21 +217,22 @@ fn expected(tree: &Tree, holds: Holds) -> Result<BTreeMap<Vec<u8>, Entry>> {
         };
         let names = names.get(file);
         let first = names.and_then(|names| names.first()).filter(|_| holds.inodes);
-        let mut entry = Entry::default();
-        entry.path = name_of(&path);
-        entry.kind = kind;
-        entry.mode = u32::from(node.meta.mode);
-        (entry.uid, entry.gid) = (node.meta.uid, node.meta.gid);
-        entry.mtime = i64::from(node.meta.mtime);
-        entry.links = match kind {
+        let links = match kind {
             'd' => 2 + subdirectories.get(&path).copied().unwrap_or(0),
             _ => names.map_or(1, |names| names.len() as u64),
         };
-        entry.first_name = first.map_or_else(|| name_of(&path), |first| name_of(first));
-        entry.what = what;
-        if holds.attributes {
-            entry.xattrs = node.meta.xattrs.clone();
-        }
+        let entry = Entry {
+            path: name_of(&path),
+            kind,
+            mode: u32::from(node.meta.mode),
+            uid: node.meta.uid,
+            gid: node.meta.gid,
+            mtime: i64::from(node.meta.mtime),
+            links,
+            first_name: first.map_or_else(|| name_of(&path), |first| name_of(first)),
+            what,
+            xattrs: if holds.attributes { node.meta.xattrs.clone() } else { BTreeMap::new() },
+        };
         entries.insert(entry.path.clone(), entry);
     }
     Ok(entries)

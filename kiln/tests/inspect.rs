@@ -1,6 +1,8 @@
 //! `kiln inspect` explains every kind of image that is made here: container, partitions, file systems,
 //! what starts, as text, JSON and a picture.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
+
 use std::fs::{self, File};
 use std::io::Cursor;
 use std::path::{Path, PathBuf};

@@ -167,7 +167,10 @@ fn artifacts(root: &Path, out: &Path, threads: usize) -> BTreeMap<String, Vec<u8
     all
 }
 
-fn uki(add: &mut dyn FnMut(&str, Vec<u8>) -> Option<Vec<u8>>) {
+/// Takes what was made under a name.
+type Add<'made> = dyn FnMut(&str, Vec<u8>) -> Option<Vec<u8>> + 'made;
+
+fn uki(add: &mut Add<'_>) {
     let stub = crate::uki::small_stub();
     let image = crate::uki::uki(stub.clone(), stub).plan().unwrap();
     add("uki", bytes(&image));
