@@ -3,8 +3,8 @@
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::program;
 use crate::setup::{self, Purpose};
+use crate::{fuzz, program};
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Campaign {
@@ -12,14 +12,17 @@ enum Campaign {
     Kernel,
     /// NomadOS in every format under every firmware, to /init (10 minutes)
     BootMatrix,
+    /// The readers of hostile bytes under libFuzzer (hours; see `campaign fuzz -- --help`)
+    Fuzz,
 }
 
 impl Campaign {
-    /// The program of e2e/src/bin.
-    fn program(self) -> &'static str {
+    /// The program of e2e/src/bin, where it is one.
+    fn program(self) -> Option<&'static str> {
         match self {
-            Self::Kernel => "kernel_campaign",
-            Self::BootMatrix => "boot_matrix",
+            Self::Kernel => Some("kernel_campaign"),
+            Self::BootMatrix => Some("boot_matrix"),
+            Self::Fuzz => None,
         }
     }
 }
@@ -29,15 +32,16 @@ pub(crate) struct Arguments {
     /// Which one
     #[arg(value_enum)]
     name: Campaign,
-    /// Arguments for it, after `--`
-    #[arg(last = true)]
+    /// Arguments for it
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let Some(program) = arguments.name.program() else { return fuzz::run(&arguments.arguments) };
     setup::ensure(Purpose::Test)?;
     let mut campaign = program::cargo();
     campaign.args(["run", "--release", "--locked", "--quiet", "--package", "kiln-e2e", "--bin"]);
-    campaign.arg(arguments.name.program()).arg("--").args(&arguments.arguments);
+    campaign.arg(program).arg("--").args(&arguments.arguments);
     program::run(&mut campaign)
 }

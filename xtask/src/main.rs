@@ -3,6 +3,7 @@
 mod bench;
 mod campaign;
 mod deps;
+mod fuzz;
 mod nomados;
 mod program;
 mod setup;

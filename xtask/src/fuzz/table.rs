@@ -1,0 +1,80 @@
+//! What a campaign says: a table for the terminal, the same for docs/fuzzing.md.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::seconds;
+
+/// A target's run.
+pub(super) struct Row {
+    pub(super) target: String,
+    executions: u64,
+    seconds: u64,
+    /// Edges of the program that were reached: by what it began with, and at the end.
+    coverage: (u64, u64),
+    pub(super) crash: Option<PathBuf>,
+}
+
+impl Row {
+    /// From what libFuzzer said.
+    pub(super) fn new(target: &str, said: &str, time: Duration, crash: Option<PathBuf>) -> Self {
+        let number = |line: &str, key: &str| -> Option<u64> {
+            line.split_once(key)?.1.split_whitespace().next()?.parse().ok()
+        };
+        let mut covered = said.lines().filter_map(|line| number(line, " cov: "));
+        let first = covered.next().unwrap_or(0);
+        let counted = |line: &str| number(line, "stat::number_of_executed_units:");
+        // After a crash the last number of a line is all there is.
+        let numbered = |line: &str| number(line, "#");
+        let executions = said.lines().filter_map(counted).next_back();
+        let executions = executions.or_else(|| said.lines().filter_map(numbered).max());
+        Self {
+            target: target.to_owned(),
+            executions: executions.unwrap_or(0),
+            seconds: seconds(time),
+            coverage: (first, covered.max().unwrap_or(first)),
+            crash,
+        }
+    }
+
+    fn cells(&self) -> [String; 6] {
+        let (from, to) = self.coverage;
+        [
+            self.target.clone(),
+            self.executions.to_string(),
+            self.seconds.to_string(),
+            (self.executions / self.seconds).to_string(),
+            format!("{from} to {to}"),
+            u8::from(self.crash.is_some()).to_string(),
+        ]
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [target, executions, seconds, speed, coverage, crashes] = self.cells();
+        write!(
+            out,
+            "{target:14} {executions:>10} executions {seconds:>6} s {speed:>7}/s  \
+             {coverage:>14} edges  {crashes} crashes"
+        )
+    }
+}
+
+/// Writes the table as Markdown beside the other things of the campaign.
+pub(super) fn report(rows: &[Row], work: &Path) -> Result<()> {
+    let mut text = String::from(
+        "| target | executions | seconds | executions/s | edges, seeds to end | crashes |\n\
+         |---|---|---|---|---|---|\n",
+    );
+    for row in rows {
+        text += &format!("| {} |\n", row.cells().join(" | "));
+    }
+    let path = work.join("table.md");
+    std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    println!("{} targets; the table is in {}", rows.len(), path.display());
+    Ok(())
+}
