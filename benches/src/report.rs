@@ -68,7 +68,7 @@ impl Report {
         Self { rows: Vec::new() }
     }
 
-    /// Adds what [`take_turns`](crate::turns::take_turns) gave: `samples` in seconds, those of ours
+    /// Adds what [`take_turns`] gave: `samples` in seconds, those of ours
     /// first.
     pub fn contest<T>(
         &mut self,
@@ -85,7 +85,7 @@ impl Report {
     /// Lets contenders take turns, ours first, and adds their wall times.
     ///
     /// # Errors
-    /// Those of [`take_turns`](crate::turns::take_turns).
+    /// Those of [`take_turns`].
     pub fn timed(
         &mut self,
         what: &str,
@@ -100,7 +100,7 @@ impl Report {
     /// Lets contenders take turns, ours first, and adds their wall and CPU times.
     ///
     /// # Errors
-    /// Those of [`take_turns`](crate::turns::take_turns).
+    /// Those of [`take_turns`].
     pub fn spent(
         &mut self,
         what: &str,
