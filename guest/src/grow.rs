@@ -5,6 +5,7 @@
 //! Specification. On a disk that is as long as its table says, nothing is written.
 
 use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom};
 use std::path::Path;
 
 use kiln_diskimg::gpt::{self, Extend, GROW_FILE_SYSTEM};
@@ -47,6 +48,11 @@ fn partition(disk: &Path) -> Result<Option<gpt::Extended>, String> {
         return Ok(None);
     };
     let before = entry.last;
+    let len = file.seek(SeekFrom::End(0)).map_err(|error| error.to_string())?;
+    // Where the backup of the table is, the disk ends.
+    if table.header.own_lba.max(table.header.other_lba) == (len / SECTOR).saturating_sub(1) {
+        return Ok(None);
+    }
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
