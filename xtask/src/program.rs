@@ -24,6 +24,14 @@ pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |path| root.join(path))
 }
 
+/// Cargo for the tests: nothing of them is built again soon, and what incremental builds keep would
+/// take gigabytes of a disk that guests need too.
+pub(crate) fn cargo_of_tests() -> Command {
+    let mut command = cargo();
+    command.env("CARGO_INCREMENTAL", "0");
+    command
+}
+
 /// The command as a person would type it.
 pub(crate) fn describe(command: &Command) -> String {
     let program =

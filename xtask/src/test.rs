@@ -36,11 +36,11 @@ struct Tally {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::ensure(Purpose::Test)?;
     let mut tally = Tally::default();
-    tally.step("format", program::cargo().args(["fmt", "--all", "--check"]));
+    tally.step("format", program::cargo_of_tests().args(["fmt", "--all", "--check"]));
     tally.check("independence", deps::check());
     tally.step(
         "lints",
-        program::cargo().args([
+        program::cargo_of_tests().args([
             "clippy",
             "--quiet",
             "--locked",
@@ -55,20 +55,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     for package in packages_with_features()? {
         // Each crate also stands without its features and with the default ones.
         for features in [&["--no-default-features"][..], &[]] {
-            let mut check = program::cargo();
+            let mut check = program::cargo_of_tests();
             check.args(["check", "--quiet", "--locked", "--package", &package]).args(features);
             tally.step(&format!("{package} {}", features.join(" ")), &mut check);
         }
     }
     tally.step(
         "documentation",
-        program::cargo()
+        program::cargo_of_tests()
             .args(["doc", "--quiet", "--locked", "--workspace", "--no-deps", "--all-features"])
             .env("RUSTDOCFLAGS", "-D warnings"),
     );
     tally.tests(
         "tests",
-        program::cargo().args([
+        program::cargo_of_tests().args([
             "test",
             "--locked",
             "--workspace",
@@ -94,7 +94,7 @@ pub(crate) fn e2e(arguments: &E2eArguments) -> Result<()> {
 }
 
 fn boots(tally: &mut Tally, names: &[String]) -> Result<()> {
-    let mut tests = program::cargo();
+    let mut tests = program::cargo_of_tests();
     tests.args(["test", "--locked", "--release", "--package", "kiln-e2e", "--no-fail-fast"]);
     for name in names {
         tests.args(["--test", name]);
