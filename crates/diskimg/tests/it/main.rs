@@ -5,6 +5,7 @@
 mod bad_input;
 mod bundles;
 mod containers;
+mod corpora;
 mod dumps;
 mod erofs;
 mod erofs_reader;
