@@ -63,8 +63,9 @@ mod reader;
 mod rock_ridge;
 mod volume;
 
+pub use crate::found::FileKind as FoundKind;
 pub use options::{Bios, Hybrid, IsoNames, Joliet, Options};
-pub use reader::{BootImage, Found, FoundKind, Names, Reader};
+pub use reader::{BootImage, Found, Names, Reader};
 pub use volume::Volume;
 
 /// Bytes of a sector of a CD, which every structure counts in.
