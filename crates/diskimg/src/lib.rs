@@ -99,6 +99,7 @@ mod error;
 pub mod ext4;
 pub mod fat;
 mod field;
+mod found;
 pub mod gpt;
 mod guid;
 pub mod iso;

@@ -1,6 +1,9 @@
 //! Work on several threads, its results in order: the same bytes whatever the number of threads.
+//!
+//! [`Queue`] is what they share. [`in_order`] is for items that are all known; who gets its jobs one
+//! by one submits them to a queue itself and takes the oldest result when enough are under way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -12,52 +15,134 @@ pub(crate) fn threads(asked: Option<NonZeroUsize>) -> usize {
     asked.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get)
 }
 
-struct State<T> {
-    /// The next item that nobody works on.
-    next: usize,
-    /// Items whose results were consumed.
-    consumed: usize,
-    done: BTreeMap<usize, Result<T>>,
-    /// Results that were consumed, whose memory is used again.
-    spare: Vec<T>,
-    /// Threads that work.
+struct State<J, R> {
+    /// Jobs that nobody works on, by number.
+    waiting: VecDeque<(u64, J)>,
+    done: BTreeMap<u64, Result<R>>,
+    submitted: u64,
+    taken: u64,
+    /// Threads that may still take a job.
     workers: usize,
-    stop: bool,
+    /// No job is begun any more.
+    closed: bool,
 }
 
-struct Shared<T> {
-    state: Mutex<State<T>>,
-    changed: Condvar,
+/// Jobs for threads, and their results in the order of submission.
+pub(crate) struct Queue<J, R> {
+    state: Mutex<State<J, R>>,
+    /// A job waits, or there will be none.
+    job: Condvar,
+    /// A job is done, or a thread has ended.
+    result: Condvar,
 }
 
-impl<T> Shared<T> {
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // What a thread that panicked left is a counter too low, and the panic goes on anyway.
+impl<J, R> Queue<J, R> {
+    /// For so many threads, each of which has to call [`Queue::work`].
+    pub(crate) fn new(threads: usize) -> Self {
+        let state = State {
+            waiting: VecDeque::new(),
+            done: BTreeMap::new(),
+            submitted: 0,
+            taken: 0,
+            workers: threads,
+            closed: false,
+        };
+        Self { state: Mutex::new(state), job: Condvar::new(), result: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<J, R>> {
+        // No thread panics while it holds the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'state>(&self, state: MutexGuard<'state, State<T>>) -> MutexGuard<'state, State<T>> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn submit(&self, job: J) {
+        let mut state = self.lock();
+        let number = state.submitted;
+        state.waiting.push_back((number, job));
+        state.submitted += 1;
+        drop(state);
+        self.job.notify_one();
+    }
+
+    /// How many results are still to be taken.
+    pub(crate) fn pending(&self) -> u64 {
+        let state = self.lock();
+        state.submitted - state.taken
+    }
+
+    /// The oldest job's result, which is waited for; `None` when every one was taken.
+    pub(crate) fn take(&self) -> Result<Option<R>> {
+        let mut state = self.lock();
+        while state.taken < state.submitted {
+            let oldest = state.taken;
+            if let Some(done) = state.done.remove(&oldest) {
+                state.taken += 1;
+                return done.map(Some);
+            }
+            if state.workers == 0 {
+                let reason = "a thread ended without a result";
+                return Err(Error::io("work on threads")(std::io::Error::other(reason)));
+            }
+            state = self.result.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(None)
+    }
+
+    /// Does jobs until the queue is closed: what a thread has to call.
+    pub(crate) fn work(&self, mut perform: impl FnMut(J) -> Result<R>) {
+        let worker = Worker(self);
+        let mut state = self.lock();
+        while !state.closed {
+            let Some((number, job)) = state.waiting.pop_front() else {
+                state = self.job.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            drop(state);
+            let done = perform(job);
+            state = self.lock();
+            state.done.insert(number, done);
+            self.result.notify_all();
+        }
+        drop(state);
+        drop(worker);
+    }
+
+    /// Lets the threads end after what they are at.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.job.notify_all();
+    }
+
+    /// Closes the queue when it goes out of scope.
+    pub(crate) fn closing(&self) -> Closing<'_, J, R> {
+        Closing(self)
     }
 }
 
 /// Says that a thread has ended, however it did.
-struct Worker<'shared, T>(&'shared Shared<T>);
+struct Worker<'queue, J, R>(&'queue Queue<J, R>);
 
-impl<T> Drop for Worker<'_, T> {
+impl<J, R> Drop for Worker<'_, J, R> {
     fn drop(&mut self) {
-        self.0.lock().workers -= 1;
-        self.0.changed.notify_all();
+        let mut state = self.0.lock();
+        state.workers -= 1;
+        if std::thread::panicking() {
+            // Its result will not come, so nobody shall wait for it.
+            state.workers = 0;
+            state.closed = true;
+        }
+        drop(state);
+        self.0.job.notify_all();
+        self.0.result.notify_all();
     }
 }
 
-/// Tells the threads to end, however consuming did.
-struct Consumer<'shared, T>(&'shared Shared<T>);
+/// Closes a queue, however its scope is left.
+pub(crate) struct Closing<'queue, J, R>(&'queue Queue<J, R>);
 
-impl<T> Drop for Consumer<'_, T> {
+impl<J, R> Drop for Closing<'_, J, R> {
     fn drop(&mut self) {
-        self.0.lock().stop = true;
-        self.0.changed.notify_all();
+        self.0.close();
     }
 }
 
@@ -81,62 +166,24 @@ pub(crate) fn in_order<I: Sync, T: Default + Send>(
             consume(item, &mut result)
         });
     }
-    let ahead = threads * 3;
-    let shared = Shared {
-        state: Mutex::new(State {
-            next: 0,
-            consumed: 0,
-            done: BTreeMap::new(),
-            spare: Vec::new(),
-            workers: threads,
-            stop: false,
-        }),
-        changed: Condvar::new(),
-    };
+    let queue: Queue<(&I, T), T> = Queue::new(threads);
     std::thread::scope(|scope| {
+        let _closing = queue.closing();
         for _ in 0..threads {
             scope.spawn(|| {
-                let _worker = Worker(&shared);
-                let mut state = shared.lock();
-                while !state.stop && state.next < items.len() {
-                    if state.next >= state.consumed + ahead {
-                        state = shared.wait(state);
-                        continue;
-                    }
-                    let at = state.next;
-                    state.next += 1;
-                    let mut result = state.spare.pop().unwrap_or_default();
-                    drop(state);
-                    let done = match items.get(at) {
-                        Some(item) => work(item, &mut result).map(|()| result),
-                        None => Ok(result),
-                    };
-                    state = shared.lock();
-                    state.done.insert(at, done);
-                    shared.changed.notify_all();
-                }
+                queue.work(|(item, mut result)| work(item, &mut result).map(|()| result));
             });
         }
-        let _consumer = Consumer(&shared);
-        for (at, item) in items.iter().enumerate() {
-            let mut state = shared.lock();
-            let mut result = loop {
-                if let Some(done) = state.done.remove(&at) {
-                    break done?;
-                }
-                if state.workers == 0 {
-                    let reason = "a thread ended without a result";
-                    return Err(Error::io("work on threads")(std::io::Error::other(reason)));
-                }
-                state = shared.wait(state);
-            };
-            drop(state);
+        let mut ahead = items.iter();
+        for item in ahead.by_ref().take(threads * 3) {
+            queue.submit((item, T::default()));
+        }
+        for item in items {
+            let Some(mut result) = queue.take()? else { break };
             consume(item, &mut result)?;
-            let mut state = shared.lock();
-            state.consumed = at + 1;
-            state.spare.push(result);
-            drop(state);
-            shared.changed.notify_all();
+            if let Some(next) = ahead.next() {
+                queue.submit((next, result));
+            }
         }
         Ok(())
     })
@@ -174,5 +221,27 @@ mod tests {
             );
             assert!(stopped.is_err());
         }
+    }
+
+    #[test]
+    fn a_thread_that_panics_leaves_nobody_waiting() {
+        let queue: Queue<u32, u32> = Queue::new(2);
+        let ended = std::thread::scope(|scope| {
+            let _closing = queue.closing();
+            let workers = [(); 2].map(|()| {
+                scope.spawn(|| {
+                    queue.work(|job| {
+                        assert_ne!(job, 1, "this panic is the test's");
+                        Ok(job)
+                    });
+                })
+            });
+            (0..8).for_each(|job| queue.submit(job));
+            assert_eq!(queue.take().unwrap(), Some(0));
+            assert!(queue.take().is_err());
+            queue.close();
+            workers.map(std::thread::ScopedJoinHandle::join)
+        });
+        assert_eq!(ended.iter().filter(|outcome| outcome.is_err()).count(), 1);
     }
 }

@@ -1,6 +1,7 @@
 //! What a writer needs to know beside the disk.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use crate::guid::Seed;
@@ -34,10 +35,7 @@ impl Default for Options {
 impl Options {
     /// How many threads compress.
     pub(crate) fn threads(&self) -> usize {
-        match self.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        }
+        crate::parallel::threads(NonZeroUsize::new(self.threads))
     }
 }
 

@@ -5,13 +5,13 @@
 //! them, so that memory does not grow with the disk.
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::blocks::{BLOCK, Store};
 use super::codec::{Method, Packer};
 use crate::field::index;
+use crate::parallel::Queue;
 use crate::{Error, Result};
 
 /// Blocks of a job: enough that handing it over costs nothing beside compressing it.
@@ -21,10 +21,8 @@ pub(crate) const MAX_THREADS: usize = 32;
 
 /// What is to be compressed: pieces of one length, the last one maybe shorter.
 struct Job {
-    bytes: Vec<u8>,
+    buffer: Done,
     piece: usize,
-    packed: Vec<u8>,
-    done: SyncSender<Result<Done>>,
 }
 
 /// A job's pieces, and where each ends in what came out.
@@ -37,42 +35,27 @@ pub(crate) struct Done {
 
 /// Threads that compress. The tag of a job comes back with it, in the order of submission.
 pub(crate) struct Pool<Tag> {
-    jobs: Option<Sender<Job>>,
-    pending: VecDeque<(Tag, Receiver<Result<Done>>)>,
+    queue: Arc<Queue<Job, Done>>,
+    tags: VecDeque<Tag>,
     room: usize,
     threads: Vec<JoinHandle<()>>,
     spare: Vec<Done>,
 }
 
-fn lost() -> Error {
-    Error::io("compress")(std::io::Error::other("a thread ended before its work"))
-}
-
 impl<Tag> Pool<Tag> {
     pub(crate) fn new(threads: usize, method: Method) -> Result<Self> {
         let threads = threads.clamp(1, MAX_THREADS);
-        let (jobs, queue) = channel::<Job>();
-        let queue = Arc::new(Mutex::new(queue));
         let mut pool = Self {
-            jobs: Some(jobs),
-            pending: VecDeque::new(),
+            queue: Arc::new(Queue::new(threads)),
+            tags: VecDeque::new(),
             room: threads + 2,
             threads: Vec::new(),
             spare: Vec::new(),
         };
         for _ in 0..threads {
-            let queue = Arc::clone(&queue);
+            let queue = Arc::clone(&pool.queue);
             let mut packer = Packer::new(method)?;
-            let work = move || {
-                loop {
-                    // The lock is held while waiting: the others wait for it instead of for a job.
-                    let job = queue.lock().map_or(None, |queue| queue.recv().ok());
-                    let Some(job) = job else { return };
-                    let reply = job.done.clone();
-                    // Whoever asked may have failed meanwhile; then nobody needs the answer.
-                    let _ = reply.send(perform(&mut packer, job));
-                }
-            };
+            let work = move || queue.work(|job| perform(&mut packer, job));
             let thread = std::thread::Builder::new().name("kiln-compress".to_owned()).spawn(work);
             pool.threads.push(thread.map_err(Error::io("start a thread"))?);
         }
@@ -93,42 +76,37 @@ impl<Tag> Pool<Tag> {
     }
 
     /// Hands a job over.
-    pub(crate) fn submit(&mut self, tag: Tag, buffer: Done, piece: usize) -> Result<()> {
-        let (done, result) = sync_channel(1);
-        let job = Job { bytes: buffer.bytes, piece, packed: buffer.packed, done };
-        self.jobs.as_ref().and_then(|jobs| jobs.send(job).ok()).ok_or_else(lost)?;
-        self.pending.push_back((tag, result));
-        Ok(())
+    pub(crate) fn submit(&mut self, tag: Tag, buffer: Done, piece: usize) {
+        self.queue.submit(Job { buffer, piece });
+        self.tags.push_back(tag);
     }
 
     /// The oldest job, when there are so many that it must be waited for, or when all shall end.
     pub(crate) fn take(&mut self, all: bool) -> Result<Option<(Tag, Done)>> {
-        if !all && self.pending.len() < self.room {
+        if !all && self.tags.len() < self.room {
             return Ok(None);
         }
-        let Some((tag, result)) = self.pending.pop_front() else { return Ok(None) };
-        Ok(Some((tag, result.recv().map_err(|_| lost())??)))
+        Ok(self.queue.take()?.and_then(|done| Some((self.tags.pop_front()?, done))))
     }
 }
 
 impl<Tag> Drop for Pool<Tag> {
     fn drop(&mut self) {
-        // Without a sender the threads end after what they are at.
-        self.jobs = None;
+        self.queue.close();
         for thread in self.threads.drain(..) {
+            // What a thread could say was said by the queue.
             let _ = thread.join();
         }
     }
 }
 
 fn perform(packer: &mut Packer, job: Job) -> Result<Done> {
-    let Job { bytes, piece, mut packed, .. } = job;
-    let mut ends = Vec::with_capacity(BATCH);
-    for block in bytes.chunks(piece.max(1)) {
-        packer.pack(block, &mut packed)?;
-        ends.push(packed.len());
+    let Job { mut buffer, piece } = job;
+    for block in buffer.bytes.chunks(piece.max(1)) {
+        packer.pack(block, &mut buffer.packed)?;
+        buffer.ends.push(buffer.packed.len());
     }
-    Ok(Done { bytes, packed, ends })
+    Ok(buffer)
 }
 
 /// A block, compressed and as it is. It is whole: the disk's last one is filled up with zeroes.
@@ -181,7 +159,7 @@ impl<P: Packed> Store for Compressing<P> {
             let mut buffer = self.pool.buffer();
             buffer.bytes.extend_from_slice(part);
             buffer.bytes.resize(part.len().next_multiple_of(index(BLOCK)), 0);
-            self.pool.submit(first, buffer, index(BLOCK))?;
+            self.pool.submit(first, buffer, index(BLOCK));
             self.pass_on(false)?;
         }
         Ok(())

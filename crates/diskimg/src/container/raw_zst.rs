@@ -23,6 +23,8 @@ const SEEKABLE: u32 = 0x8f92_eab1;
 /// Number of frames, descriptor, magic.
 const FOOTER: u64 = 9;
 const FRAME: u64 = 1 << 20;
+/// Frames are large: more threads than this would hold more memory than they save time.
+const MAX_THREADS: usize = 8;
 /// What a frame may be unpacked to at most; it is held in memory.
 const MAX_FRAME: u64 = 16 << 20;
 
@@ -52,7 +54,7 @@ impl<W: Write> Writer<W> {
         Packer::new(method)?.pack(&vec![0; index(FRAME)], &mut empty)?;
         Ok(Self {
             out: Out::new(writer, "write the raw-zst image"),
-            pool: Pool::new(options.threads(), method)?,
+            pool: Pool::new(options.threads().min(MAX_THREADS), method)?,
             empty,
             method,
             len,
@@ -87,7 +89,7 @@ impl<W: Write> Writer<W> {
             buffer.bytes = bytes;
             let len = FRAME.min(self.len - number * FRAME);
             buffer.bytes.resize(index(len), 0);
-            self.pool.submit(number - self.next, buffer, index(FRAME))?;
+            self.pool.submit(number - self.next, buffer, index(FRAME));
             self.next = number + 1;
         }
         self.pass_on(false)

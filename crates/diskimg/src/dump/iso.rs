@@ -5,7 +5,7 @@ use std::fmt;
 use super::FileReport;
 use super::boot::{self, BootEntry};
 use crate::container::BlockSource;
-use crate::iso::{FoundKind, Names, Reader};
+use crate::iso::{FileKind, Names, Reader};
 use crate::units::ByteLen;
 use crate::{Limits, Result};
 
@@ -98,12 +98,12 @@ pub(super) fn report(source: &mut dyn BlockSource, limits: &Limits) -> Option<Is
         .iter()
         .map(|found| FileReport {
             path: found.path.to_string(),
-            directory: found.kind == FoundKind::Directory,
+            directory: found.kind == FileKind::Directory,
             len: found.len,
         })
         .collect();
     let entries = boot::entries(&files, limits, |at| match found.get(at) {
-        Some(file) if file.kind == FoundKind::File => reader.read(file),
+        Some(file) if file.kind == FileKind::File => reader.read(file),
         _ => Ok(Vec::new()),
     });
     Some(IsoReport {

@@ -53,8 +53,9 @@ mod superblock;
 mod volume;
 mod xattr;
 
+pub use crate::found::FileKind;
 pub use geometry::Geometry;
-pub use reader::{FileKind, Found, Info, Reader};
+pub use reader::{Found, Info, Reader};
 pub use volume::{Journal, Options, Volume};
 
 pub use crate::fat::VolumeSize;

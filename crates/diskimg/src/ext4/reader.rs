@@ -10,6 +10,7 @@ use super::superblock::{self, Parsed, feature};
 use super::{Geometry, extents, special, xattr};
 use crate::container::BlockSource;
 use crate::field::{array, index, u16_le, u32_le};
+use crate::found::FileKind;
 use crate::guid::Guid;
 use crate::units::ByteLen;
 use crate::{Error, Limits, Result};
@@ -46,26 +47,6 @@ pub struct Info {
     pub clean: bool,
     /// Its features, by the names that `dumpe2fs` has for them.
     pub features: Vec<String>,
-}
-
-/// What a file is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FileKind {
-    /// A directory.
-    Directory,
-    /// A regular file.
-    File,
-    /// A symbolic link to this text.
-    Symlink(Vec<u8>),
-    /// A character device: major and minor number.
-    CharDevice(u32, u32),
-    /// A block device: major and minor number.
-    BlockDevice(u32, u32),
-    /// A named pipe.
-    Fifo,
-    /// A socket.
-    Socket,
 }
 
 /// A file or directory. Two names of one file have the same `inode`.

@@ -63,9 +63,10 @@ mod reader;
 mod rock_ridge;
 mod volume;
 
+pub use crate::found::FileKind;
 pub use boot::MAX_EFI;
 pub use options::{Bios, Hybrid, IsoNames, Joliet, Options};
-pub use reader::{BootImage, Found, FoundKind, Names, Reader};
+pub use reader::{BootImage, Found, Names, Reader};
 pub use volume::Volume;
 
 /// Bytes of a sector of a CD, which every structure counts in.

@@ -1,15 +1,14 @@
 //! Hashes blocks as they pass by, on threads of their own.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, SyncSender};
-use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
 use super::{BLOCK, DIGEST};
+use crate::Result;
 use crate::content::{Content, Sink};
 use crate::field::index;
-use crate::{Error, Result};
+use crate::parallel::Queue;
 
 static ZEROES: [u8; 4096] = [0; 4096];
 /// Bytes that are hashed at once by one thread, a multiple of a block.
@@ -41,29 +40,21 @@ pub(super) fn pass(
     threads: usize,
     sink: &mut dyn Sink,
 ) -> Result<Vec<u8>> {
-    let hashes = Mutex::new(BTreeMap::new());
-    let (to_hash, chunks) = std::sync::mpsc::sync_channel(threads * 2);
-    let (give_back, spare) = std::sync::mpsc::sync_channel(threads * 4);
-    // A receiver has one owner; a thread holds it only while it waits.
-    let chunks = Mutex::new(chunks);
-    std::thread::scope(|scope| {
+    let queue = Queue::new(threads);
+    let hashes = std::thread::scope(|scope| -> Result<_> {
+        let _closing = queue.closing();
         for _ in 0..threads {
-            let give_back = give_back.clone();
-            let (chunks, hashes) = (&chunks, &hashes);
-            scope.spawn(move || {
-                while let Some((first, chunk)) = next(chunks) {
-                    let hashed = Hashed::Some(hasher.blocks(&chunk));
-                    hashes.lock().unwrap_or_else(PoisonError::into_inner).insert(first, hashed);
-                    // When nobody wants the memory it is freed.
-                    let _ = give_back.try_send(chunk);
-                }
+            scope.spawn(|| {
+                queue.work(|(first, chunk): (u64, Vec<u8>)| {
+                    Ok((first, hasher.blocks(&chunk), chunk))
+                });
             });
         }
         let mut passing = Passing {
             sink,
-            to_hash,
-            spare,
-            hashes: &hashes,
+            queue: &queue,
+            room: threads as u64 * 3,
+            hashes: BTreeMap::new(),
             zero: hasher.block(&ZEROES),
             gathered: Vec::with_capacity(CHUNK),
             blocks: 0,
@@ -73,10 +64,10 @@ pub(super) fn pass(
         if ragged > 0 {
             passing.hole(BLOCK - ragged)?;
         }
-        passing.pass_on()
-        // The sender ends here, and so do the threads.
+        passing.pass_on()?;
+        while passing.take()?.is_some() {}
+        Ok(passing.hashes)
     })?;
-    let hashes = hashes.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut all = Vec::with_capacity(index(content.len().div_ceil(BLOCK)) * DIGEST);
     for hashed in hashes.into_values() {
         match hashed {
@@ -87,10 +78,6 @@ pub(super) fn pass(
     Ok(all)
 }
 
-fn next(chunks: &Mutex<Receiver<(u64, Vec<u8>)>>) -> Option<(u64, Vec<u8>)> {
-    chunks.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
-}
-
 /// What is known of consecutive blocks.
 enum Hashed {
     Some(Vec<u8>),
@@ -98,12 +85,16 @@ enum Hashed {
     Same([u8; DIGEST], usize),
 }
 
+/// The first block, and the bytes from it on; the same with its hashes.
+type Hashing = Queue<(u64, Vec<u8>), (u64, Vec<u8>, Vec<u8>)>;
+
 struct Passing<'pass> {
     sink: &'pass mut dyn Sink,
-    to_hash: SyncSender<(u64, Vec<u8>)>,
-    spare: Receiver<Vec<u8>>,
+    queue: &'pass Hashing,
+    /// How many chunks may be under way.
+    room: u64,
     /// By the first block.
-    hashes: &'pass Mutex<BTreeMap<u64, Hashed>>,
+    hashes: BTreeMap<u64, Hashed>,
     /// The hash of a block of zeroes.
     zero: [u8; DIGEST],
     /// What was not passed on; it begins a block.
@@ -128,14 +119,24 @@ impl Passing<'_> {
             return Ok(());
         }
         self.sink.data(&self.gathered)?;
-        let mut fresh = self.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK));
+        let mut fresh = None;
+        while self.queue.pending() >= self.room {
+            fresh = self.take()?;
+        }
+        let mut fresh = fresh.unwrap_or_else(|| Vec::with_capacity(CHUNK));
         fresh.clear();
         let chunk = std::mem::replace(&mut self.gathered, fresh);
         let first = self.blocks;
         self.blocks += chunk.len() as u64 / BLOCK;
-        self.to_hash.send((first, chunk)).map_err(|_| {
-            Error::io("hash")(std::io::Error::other("the threads that hash have ended"))
-        })
+        self.queue.submit((first, chunk));
+        Ok(())
+    }
+
+    /// Keeps the oldest chunk's hashes and gives its memory back.
+    fn take(&mut self) -> Result<Option<Vec<u8>>> {
+        let Some((first, hashes, chunk)) = self.queue.take()? else { return Ok(None) };
+        self.hashes.insert(first, Hashed::Some(hashes));
+        Ok(Some(chunk))
     }
 }
 
@@ -165,7 +166,7 @@ impl Sink for Passing<'_> {
         }
         self.pass_on()?;
         let same = Hashed::Same(self.zero, index(whole));
-        self.hashes.lock().unwrap_or_else(PoisonError::into_inner).insert(self.blocks, same);
+        self.hashes.insert(self.blocks, same);
         self.sink.hole(whole * BLOCK)?;
         self.blocks += whole;
         self.zeroes(rest % BLOCK)

@@ -167,7 +167,7 @@ fn read_erofs(image: &mut Vec<u8>) -> Result<()> {
 fn read_iso(image: &mut Vec<u8>) -> Result<()> {
     let mut reader = iso::Reader::open(image, &Limits::default())?;
     let found = reader.list(reader.best())?;
-    let files = found.iter().filter(|it| it.kind == iso::FoundKind::File);
+    let files = found.iter().filter(|it| it.kind == iso::FileKind::File);
     files.into_iter().try_for_each(|it| reader.read(it).map(drop))
 }
 

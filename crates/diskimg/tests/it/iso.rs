@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use kiln_diskimg::container::Format;
 use kiln_diskimg::iso::{
-    Bios, FoundKind, Hybrid, IsoNames, Joliet, MAX_EFI, Names, Options, Reader, SECTOR, Volume,
+    Bios, FileKind, Hybrid, IsoNames, Joliet, MAX_EFI, Names, Options, Reader, SECTOR, Volume,
 };
 use kiln_diskimg::{ByteLen, Content, Lba, Limits, Seed, Sink, Table, Zeroes, dump, fat};
 use kiln_tree::{Kind, Metadata, Node, Source, Tree, TreePath};
@@ -451,19 +451,19 @@ pub(crate) fn read_back(tree: &Tree, image: &mut Vec<u8>) {
         let previous = serials.insert(found.serial, target.clone());
         assert!(previous.is_none_or(|previous| previous == *target), "{path}");
         let expected = match &node.kind {
-            Kind::Directory => FoundKind::Directory,
+            Kind::Directory => FileKind::Directory,
             Kind::File(source) => {
                 assert!(reader.read(found).unwrap() == *source.read().unwrap(), "{path}");
-                FoundKind::File
+                FileKind::File
             }
             Kind::Symlink(target) => {
                 let text = String::from_utf8(target.clone()).unwrap();
-                FoundKind::Symlink(text.replace("//", "/").into_bytes())
+                FileKind::Symlink(text.replace("//", "/").into_bytes())
             }
-            Kind::CharDevice { major, minor } => FoundKind::CharDevice(*major, *minor),
-            Kind::BlockDevice { major, minor } => FoundKind::BlockDevice(*major, *minor),
-            Kind::Fifo => FoundKind::Fifo,
-            _ => FoundKind::Socket,
+            Kind::CharDevice { major, minor } => FileKind::CharDevice(*major, *minor),
+            Kind::BlockDevice { major, minor } => FileKind::BlockDevice(*major, *minor),
+            Kind::Fifo => FileKind::Fifo,
+            _ => FileKind::Socket,
         };
         assert_eq!(found.kind, expected, "{path}");
     }
@@ -526,7 +526,7 @@ fn our_reader_finds_what_others_made() {
             let found = found.iter().find(|found| found.path.as_bytes() == path.as_bytes());
             found.unwrap_or_else(|| panic!("{tool}: {path}: {found:?}"))
         };
-        assert_eq!(get("link").kind, FoundKind::Symlink(b"a/b/../b".to_vec()), "{tool}");
+        assert_eq!(get("link").kind, FileKind::Symlink(b"a/b/../b".to_vec()), "{tool}");
         for (path, content) in [("Grüße", "hello"), ("a/b/c/d/e/f/g/h/i/j/deep", "deep")] {
             let found = get(path).clone();
             assert_eq!(reader.read(&found).unwrap(), content.as_bytes(), "{tool}: {path}");

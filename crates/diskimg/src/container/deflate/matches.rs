@@ -5,12 +5,13 @@ use super::{MAX_MATCH, MIN_MATCH, Token};
 
 const HASH4_BITS: u32 = 14;
 const HASH3_BITS: u32 = 13;
-/// How many places of a chain are looked at.
-const DEPTH: u32 = 12;
+/// How many places of a chain are looked at. Twice as many, and twice [`LAZY`], make a disk 0.7 %
+/// smaller in 17 % more time.
+const DEPTH: u32 = 6;
 /// A match of this length is taken without looking on.
 const NICE: usize = 32;
-/// After a match of this length less is looked at for a better one.
-const GOOD: usize = 8;
+/// After a match of this length no better one is looked for.
+const LAZY: usize = 8;
 
 pub(super) struct Matcher {
     window: usize,
@@ -159,9 +160,8 @@ impl Matcher {
                 }
             }
             let mut entered = 1;
-            if held.len < NICE && at + 1 < bytes.len() {
-                let depth = if held.len >= GOOD { DEPTH / 4 } else { DEPTH / 2 };
-                let next = self.find(bytes, at + 1, depth, held.len - 1);
+            if held.len < LAZY && at + 1 < bytes.len() {
+                let next = self.find(bytes, at + 1, DEPTH / 2, held.len - 1);
                 if next.is_better_than(held, 2) {
                     tokens.push(literal(at));
                     at += 1;

@@ -13,6 +13,7 @@ use super::descriptor::{self, JOLIET_ESCAPE, STANDARD_ID};
 use super::{SECTOR, SECTOR_LEN, SYSTEM_AREA};
 use crate::container::BlockSource;
 use crate::field::{index, u16_le, u32_le};
+use crate::found::FileKind;
 use crate::{Error, Limits, Result};
 use record::Record;
 use susp::Attributes;
@@ -29,26 +30,6 @@ pub enum Names {
     Iso,
 }
 
-/// What a node of an image is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FoundKind {
-    /// A directory.
-    Directory,
-    /// A regular file.
-    File,
-    /// A symbolic link to this text.
-    Symlink(Vec<u8>),
-    /// A character device: major and minor number.
-    CharDevice(u32, u32),
-    /// A block device: major and minor number.
-    BlockDevice(u32, u32),
-    /// A named pipe.
-    Fifo,
-    /// A socket.
-    Socket,
-}
-
 /// A node of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -56,7 +37,7 @@ pub struct Found {
     /// Its path.
     pub path: TreePath,
     /// What it is.
-    pub kind: FoundKind,
+    pub kind: FileKind,
     /// Owner, mode and time; without Rock Ridge root's, readable, and the record's time.
     pub meta: Metadata,
     /// Bytes of a file; 0 for everything else.
@@ -367,11 +348,11 @@ impl<'source> Reader<'source> {
                 }
                 let kind = if record.is_directory() || attributes.child.is_some() {
                     pending.push((path.clone(), extent, len));
-                    FoundKind::Directory
+                    FileKind::Directory
                 } else {
-                    attributes.kind().unwrap_or(FoundKind::File)
+                    attributes.kind().unwrap_or(FileKind::File)
                 };
-                let is_file = kind == FoundKind::File;
+                let is_file = kind == FileKind::File;
                 let extents = if is_file { extents } else { Vec::new() };
                 found.push(Found {
                     path,

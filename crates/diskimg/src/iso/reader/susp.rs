@@ -2,11 +2,11 @@
 
 use kiln_tree::Metadata;
 
-use super::FoundKind;
 use super::record::Record;
 use crate::Result;
 use crate::container::BlockSource;
 use crate::field::{index, u32_le};
+use crate::found::FileKind;
 use crate::iso::SECTOR;
 use crate::iso::numbers::parse_short_date;
 
@@ -101,19 +101,19 @@ impl Attributes {
         }
     }
 
-    pub(super) fn kind(&self) -> Option<FoundKind> {
+    pub(super) fn kind(&self) -> Option<FileKind> {
         let (major, minor) = match self.device.unwrap_or((0, 0)) {
             (0, low) if low > 0xff => (low >> 8, low & 0xff),
             pair => pair,
         };
         Some(match self.posix?.0 & 0o170_000 {
-            0o040_000 => FoundKind::Directory,
-            0o120_000 => FoundKind::Symlink(self.target.clone().unwrap_or_default()),
-            0o020_000 => FoundKind::CharDevice(major, minor),
-            0o060_000 => FoundKind::BlockDevice(major, minor),
-            0o010_000 => FoundKind::Fifo,
-            0o140_000 => FoundKind::Socket,
-            _ => FoundKind::File,
+            0o040_000 => FileKind::Directory,
+            0o120_000 => FileKind::Symlink(self.target.clone().unwrap_or_default()),
+            0o020_000 => FileKind::CharDevice(major, minor),
+            0o060_000 => FileKind::BlockDevice(major, minor),
+            0o010_000 => FileKind::Fifo,
+            0o140_000 => FileKind::Socket,
+            _ => FileKind::File,
         })
     }
 
