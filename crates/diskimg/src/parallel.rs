@@ -125,7 +125,8 @@ struct Worker<'queue, J, R>(&'queue Queue<J, R>);
 impl<J, R> Drop for Worker<'_, J, R> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
-        state.workers -= 1;
+        // After a panic it is 0 already.
+        state.workers = state.workers.saturating_sub(1);
         if std::thread::panicking() {
             // Its result will not come, so nobody shall wait for it.
             state.workers = 0;
@@ -237,8 +238,8 @@ mod tests {
                 })
             });
             (0..8).for_each(|job| queue.submit(job));
-            assert_eq!(queue.take().unwrap(), Some(0));
-            assert!(queue.take().is_err());
+            // The first job may be done before the second one panics.
+            assert!((0..2).any(|_| queue.take().is_err()));
             queue.close();
             workers.map(std::thread::ScopedJoinHandle::join)
         });
