@@ -1,10 +1,13 @@
 //! The unpacking itself. Every path is looked up in the tree before anything is written, so that
 //! no link, of this package or another, ever decides where a file lands.
 
+mod clash;
+mod entry;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
@@ -13,10 +16,13 @@ use std::path::{Path, PathBuf};
 use kiln_tree::{Kind, Metadata, Node, Source, Tree, TreePath};
 use tar::EntryType;
 
+use clash::Clash;
+use entry::{Refused, inside, link_target, metadata};
+
 use super::{ALIASES, ALWAYS, Note, Options, Root, alias_of, alternatives, without_alias};
 use crate::deb::Deb;
 use crate::lock::LockedPackage;
-use crate::{Error, Result, dependency, download};
+use crate::{Error, Result, download};
 
 pub(super) fn unpack(
     packages: &[(LockedPackage, PathBuf)],
@@ -120,18 +126,6 @@ pub(super) struct Work<'options> {
     pending: BTreeMap<TreePath, (Node, usize)>,
     problems: Vec<String>,
     buffer: Vec<u8>,
-}
-
-/// What becomes of a path that another package has too.
-enum Clash {
-    /// Nothing is there.
-    Free,
-    /// What is there stays.
-    Keep,
-    /// What is there makes place.
-    Replace,
-    /// The files must be compared.
-    Compare(usize),
 }
 
 impl Work<'_> {
@@ -348,26 +342,6 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Whether a link goes there: what is in its place is taken away, stays, or is in conflict with it.
-    fn makes_room(
-        &mut self,
-        packages: &[(LockedPackage, PathBuf)],
-        number: usize,
-        path: &TreePath,
-        what: &'static str,
-    ) -> Result<bool, Refused> {
-        match self.clash(packages, number, path, what) {
-            Clash::Free => {}
-            Clash::Replace => self.remove(path)?,
-            Clash::Keep => return Ok(false),
-            Clash::Compare(other) => {
-                self.fight(packages, path, other, number);
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
     fn file(
         &mut self,
         packages: &[(LockedPackage, PathBuf)],
@@ -456,103 +430,11 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn clash(
-        &mut self,
-        packages: &[(LockedPackage, PathBuf)],
-        number: usize,
-        path: &TreePath,
-        new: &str,
-    ) -> Clash {
-        let Some(node) = self.tree.get(path) else { return Clash::Free };
-        let existing = node.kind.name();
-        let Some(other) = self.owners.get(path).copied() else {
-            self.problems.push(format!("{path}: a {new} cannot be in the place of a {existing}"));
-            return Clash::Keep;
-        };
-        if !node.is_directory() && other != number {
-            if self.replaces(packages, number, other) {
-                return Clash::Replace;
-            }
-            if self.replaces(packages, other, number) {
-                return Clash::Keep;
-            }
-        }
-        if new == "regular file" && matches!(node.kind, Kind::File(_)) {
-            return Clash::Compare(other);
-        }
-        self.fight(packages, path, other, number);
-        Clash::Keep
-    }
-
-    fn fight(
-        &mut self,
-        packages: &[(LockedPackage, PathBuf)],
-        path: &TreePath,
-        one: usize,
-        other: usize,
-    ) {
-        let name = |number: usize| {
-            packages.get(number).map_or_else(String::new, |(package, _)| package.to_string())
-        };
-        self.problems.push(if one == other {
-            format!("{path}: {} has it twice", name(one))
-        } else {
-            format!(
-                "{path}: {} and {} both have it, with different content, and neither replaces the \
-                 other",
-                name(one),
-                name(other)
-            )
-        });
-    }
-
-    /// Whether files of one package may take the place of the other's (Policy, section 7.6.1).
-    fn replaces(&self, packages: &[(LockedPackage, PathBuf)], one: usize, other: usize) -> bool {
-        let (Some(field), Some((package, _))) = (self.replaces.get(one), packages.get(other))
-        else {
-            return false;
-        };
-        dependency::parse(field)
-            .unwrap_or_default()
-            .iter()
-            .flatten()
-            .any(|relation| relation.name == package.name && relation.admits(&package.version))
-    }
-
     fn remove(&mut self, path: &TreePath) -> Result<()> {
         self.tree.remove(path);
         self.owners.remove(path);
         let at = self.at(path);
         fs::remove_file(&at).map_err(Error::io("remove", at))
-    }
-
-    /// Whether a file is the same as the one that is there already; their times do not matter.
-    fn same(
-        &mut self,
-        path: &TreePath,
-        meta: &Metadata,
-        entry: &mut tar::Entry<'_, Box<dyn Read>>,
-    ) -> Result<bool, Refused> {
-        let Some(there) = self.tree.get(path) else { return Ok(false) };
-        let like = (there.meta.mode, there.meta.uid, there.meta.gid);
-        let at = self.at(path);
-        let mut file = File::open(&at).map_err(|error| Error::io("open", &at)(error))?;
-        let mut same = like == (meta.mode, meta.uid, meta.gid);
-        let mut expected = Vec::new();
-        loop {
-            let count = entry
-                .read(&mut self.buffer)
-                .map_err(|error| Refused::Because(format!("{path}: {error}")))?;
-            expected.clear();
-            (&mut file)
-                .take(count.max(1) as u64)
-                .read_to_end(&mut expected)
-                .map_err(|error| Error::io("read", &at)(error))?;
-            same &= self.buffer.get(..count) == Some(expected.as_slice());
-            if count == 0 {
-                return Ok(same);
-            }
-        }
     }
 
     /// Makes the directories above a path that were left out until something is in them.
@@ -582,58 +464,6 @@ impl Work<'_> {
     pub(super) fn remove_link(&mut self, path: &TreePath) -> Result<()> {
         self.remove(path)
     }
-}
-
-/// Why an entry of a package is not unpacked.
-enum Refused {
-    Because(String),
-    Error(Error),
-}
-
-impl From<Error> for Refused {
-    fn from(error: Error) -> Self {
-        Self::Error(error)
-    }
-}
-
-impl From<kiln_tree::Error> for Refused {
-    fn from(error: kiln_tree::Error) -> Self {
-        Self::Because(error.to_string())
-    }
-}
-
-/// The path of an entry below the root.
-fn inside(raw: &[u8]) -> Result<TreePath, Refused> {
-    if raw.first() == Some(&b'/') {
-        let path = String::from_utf8_lossy(raw);
-        return Err(Refused::Because(format!("{path}: absolute paths are refused")));
-    }
-    Ok(TreePath::new(raw)?)
-}
-
-fn link_target(
-    entry: &tar::Entry<'_, Box<dyn Read>>,
-    named: &dyn Fn() -> String,
-) -> Result<Vec<u8>, Refused> {
-    entry
-        .link_name_bytes()
-        .map(std::borrow::Cow::into_owned)
-        .filter(|target| !target.is_empty())
-        .ok_or_else(|| Refused::Because(format!("{}: a link to nothing", named())))
-}
-
-fn metadata(entry: &tar::Entry<'_, Box<dyn Read>>) -> Result<Metadata, Refused> {
-    let header = entry.header();
-    let broken = |error: std::io::Error| {
-        let path = entry.path_bytes();
-        Refused::Because(format!("{}: {error}", String::from_utf8_lossy(&path)))
-    };
-    let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
-    let mode = header.mode().map_err(broken)? & 0o7777;
-    let meta = Metadata::new(u16::try_from(mode).unwrap_or(0))
-        .owned_by(number(header.uid().map_err(broken)?), number(header.gid().map_err(broken)?))
-        .modified_at(number(header.mtime().map_err(broken)?));
-    Ok(meta)
 }
 
 /// The users and groups that the scripts would make, for whoever builds the image.
