@@ -3,7 +3,7 @@
 use crate::field::narrow16;
 
 /// Bytes of a block before compression.
-const BLOCK: usize = 8192;
+pub(super) const BLOCK: usize = 8192;
 /// In a block's length: it is not compressed.
 const STORED: u16 = 1 << 15;
 
@@ -31,6 +31,17 @@ pub(super) struct Metadata {
 }
 
 impl Metadata {
+    /// Where what is added next begins, in bytes before compression from the table's start.
+    pub(super) fn next(&self) -> usize {
+        self.starts.len() * BLOCK + self.open.len()
+    }
+
+    /// Where the block begins that has the byte at a place as of [`Metadata::next`]. It is known as
+    /// soon as the blocks before it are complete.
+    pub(super) fn block_of(&self, at: usize) -> u64 {
+        self.starts.get(at / BLOCK).copied().unwrap_or(self.done.len() as u64)
+    }
+
     /// Adds something; gives where it begins.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Place {
         let offset = narrow16(self.open.len() as u64);

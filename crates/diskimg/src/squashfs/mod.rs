@@ -13,6 +13,9 @@
 //! Ends of files are blocks of their own: fragments, in which `mksquashfs` puts several together, are
 //! not made. Extended attributes are refused.
 
+mod blocks;
+mod inodes;
+mod listing;
 mod metadata;
 
 use std::collections::BTreeMap;
@@ -23,13 +26,12 @@ use kiln_tree::Tree;
 
 use crate::content::{Content, Sink};
 use crate::erofs::compress::{Compressed, Spooler};
-use crate::erofs::feed::{self, Piece};
-use crate::erofs::inode::kind;
-use crate::erofs::outline::{Body, Item, Outline};
+use crate::erofs::outline::Outline;
 use crate::error::Problems;
-use crate::field::{index, narrow16, narrow32, put};
+use crate::field::{narrow16, narrow32, put};
 use crate::{Error, Result};
-use metadata::{Metadata, Place};
+use inodes::Tables;
+use metadata::Metadata;
 
 /// Bytes of a block of a file before compression, as a power of two.
 const BLOCK_BITS: u16 = 17;
@@ -88,14 +90,8 @@ impl<S: Read + Write + Seek> Image<S> {
         spooler.data(&[0; SUPERBLOCK])?;
         // A metadata block, not compressed: version 1 of the format, no flags.
         spooler.data(&[8, 0x80, 1, 0, 0, 0, 0, 0, 0, 0])?;
-        let files = write_files(&outline, options, &mut spooler)?;
-        let mut tables = Tables {
-            outline: &outline,
-            ids: &ids,
-            inodes: Metadata::default(),
-            directories: Metadata::default(),
-            places: BTreeMap::new(),
-        };
+        let files = blocks::write(&outline, options, &mut spooler)?;
+        let mut tables = Tables::new(&outline, &ids);
         let root = tables.fill(&files);
         let inode_table = spooler.position;
         spooler.data(&tables.inodes.finish())?;
@@ -156,241 +152,5 @@ impl<S: Read + Seek + Send> Content for Image<S> {
 
     fn write_to(&self, sink: &mut dyn Sink) -> Result<()> {
         self.0.write_to(sink)
-    }
-}
-
-/// Where a file's blocks are.
-#[derive(Debug, Default)]
-struct Blocks {
-    start: u64,
-    /// Lengths as the inode has them; 0 for zeroes.
-    lengths: Vec<u32>,
-    /// Bytes that are zeroes and not stored.
-    holes: u64,
-}
-
-/// What became of a unit.
-#[derive(Default)]
-struct Packed {
-    read: Vec<u8>,
-    bytes: Vec<u8>,
-    /// By block: as [`Blocks::lengths`], and the bytes that are not stored.
-    lengths: Vec<(u32, u64)>,
-}
-
-fn write_files<S: Write + Seek>(
-    outline: &Outline,
-    options: &Options,
-    spooler: &mut Spooler<'_, S>,
-) -> Result<BTreeMap<u32, Blocks>> {
-    let (files, _) = outline.order();
-    let units = feed::units(outline, &files, feed::UNIT, feed::UNIT);
-    let work = |unit: &Vec<Piece>, packed: &mut Packed| {
-        packed.bytes.clear();
-        packed.lengths.clear();
-        for piece in unit {
-            packed.read.clear();
-            feed::append(outline, piece, &mut packed.read)?;
-            for block in packed.read.chunks(index(BLOCK)) {
-                if block.iter().all(|byte| *byte == 0) {
-                    packed.lengths.push((0, block.len() as u64));
-                    continue;
-                }
-                let smaller = lz4_flex::block::compress(block);
-                let (bytes, flag) = if smaller.len() < block.len() {
-                    (smaller.as_slice(), 0)
-                } else {
-                    (block, STORED)
-                };
-                packed.bytes.extend_from_slice(bytes);
-                packed.lengths.push((narrow32(bytes.len() as u64) | flag, 0));
-            }
-        }
-        Ok(())
-    };
-    let mut all: BTreeMap<u32, Blocks> = BTreeMap::new();
-    crate::parallel::in_order(
-        crate::parallel::threads(options.threads),
-        &units,
-        work,
-        |unit, packed| {
-            let mut next = spooler.position;
-            spooler.data(&packed.bytes)?;
-            let mut lengths = packed.lengths.iter();
-            for piece in unit {
-                let blocks = all.entry(piece.item).or_default();
-                if piece.from == 0 {
-                    blocks.start = next;
-                }
-                for (length, hole) in lengths.by_ref().take(index(piece.len.div_ceil(BLOCK))) {
-                    blocks.lengths.push(*length);
-                    blocks.holes += hole;
-                    next += u64::from(length & !STORED);
-                }
-            }
-            Ok(())
-        },
-    )?;
-    Ok(all)
-}
-
-/// The inodes and directories, children first.
-struct Tables<'plan> {
-    outline: &'plan Outline,
-    ids: &'plan BTreeMap<u32, u16>,
-    inodes: Metadata,
-    directories: Metadata,
-    places: BTreeMap<u32, Place>,
-}
-
-impl Tables<'_> {
-    /// Writes all of them; gives the root's place.
-    fn fill(&mut self, files: &BTreeMap<u32, Blocks>) -> Place {
-        let empty = Blocks::default();
-        for (number, item) in (0..).zip(&self.outline.items) {
-            if !matches!(item.body, Body::Directory(..)) {
-                self.other(number, item, files.get(&number).unwrap_or(&empty));
-            }
-        }
-        // A directory's number is less than those of the directories in it.
-        for (number, item) in
-            (0..).zip(&self.outline.items).collect::<Vec<(u32, _)>>().into_iter().rev()
-        {
-            if let Body::Directory(names, parent) = &item.body {
-                self.directory(number, item, names, *parent);
-            }
-        }
-        self.places.get(&0).copied().unwrap_or_default()
-    }
-
-    fn head(&self, item: &Item, kind: u16) -> Vec<u8> {
-        let inode = &item.inode;
-        let id = |id| self.ids.get(&id).copied().unwrap_or(0).to_le_bytes();
-        let mtime = narrow32(inode.mtime.unwrap_or(0)).to_le_bytes();
-        [
-            &kind.to_le_bytes()[..],
-            &(inode.mode & 0o7777).to_le_bytes(),
-            &id(inode.uid),
-            &id(inode.gid),
-            &mtime,
-            &inode.number.to_le_bytes(),
-        ]
-        .concat()
-    }
-
-    fn other(&mut self, number: u32, item: &Item, blocks: &Blocks) {
-        let inode = &item.inode;
-        let mut words: Vec<u32> = Vec::new();
-        let mut bytes;
-        match (&item.body, inode.mode & kind::MASK) {
-            (Body::File(_), _) => {
-                let short = inode.links == 1
-                    && blocks.holes == 0
-                    && u32::try_from(blocks.start).is_ok()
-                    && u32::try_from(inode.len).is_ok();
-                if short {
-                    bytes = self.head(item, 2);
-                    words.extend([narrow32(blocks.start), NONE, 0, narrow32(inode.len)]);
-                } else {
-                    bytes = self.head(item, 9);
-                    for long in [blocks.start, inode.len, blocks.holes] {
-                        bytes.extend_from_slice(&long.to_le_bytes());
-                    }
-                    words.extend([inode.links, NONE, 0, NONE]);
-                }
-                words.extend(&blocks.lengths);
-            }
-            (Body::Symlink(target), _) => {
-                bytes = self.head(item, 3);
-                for word in [inode.links, narrow32(target.len() as u64)] {
-                    bytes.extend_from_slice(&word.to_le_bytes());
-                }
-                bytes.extend_from_slice(target);
-            }
-            (_, mode) => {
-                bytes = self.head(item, basic_type(mode));
-                words.push(inode.links);
-                if matches!(mode, kind::BLOCK_DEVICE | kind::CHAR_DEVICE) {
-                    words.push(inode.place);
-                }
-            }
-        }
-        bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
-        self.places.insert(number, self.inodes.push(&bytes));
-    }
-
-    fn directory(&mut self, number: u32, item: &Item, names: &[(Box<[u8]>, u32)], parent: u32) {
-        let listing = self.listing(names);
-        let place = self.directories.push(&listing);
-        // Three bytes more than there are, for "." and "..".
-        let len = listing.len() as u64 + 3;
-        let parent = match number {
-            // The root's parent has the number after all of them.
-            0 => narrow32(self.outline.items.len() as u64 + 1),
-            _ => self.outline.get(parent).map_or(1, |item| item.inode.number),
-        };
-        let block = narrow32(place.block).to_le_bytes();
-        let offset = place.offset.to_le_bytes();
-        let links = item.inode.links.to_le_bytes();
-        let bytes = if let Ok(len) = u16::try_from(len) {
-            let head = self.head(item, 1);
-            [&head[..], &block, &links, &len.to_le_bytes(), &offset, &parent.to_le_bytes()].concat()
-        } else {
-            let head = self.head(item, 8);
-            let len = narrow32(len).to_le_bytes();
-            let none = NONE.to_le_bytes();
-            // No index: looking a name up reads the directory from its start.
-            [&head[..], &links, &len, &block, &parent.to_le_bytes(), &[0; 2], &offset, &none]
-                .concat()
-        };
-        self.places.insert(number, self.inodes.push(&bytes));
-    }
-
-    /// A directory's entries: runs of at most 256 whose inodes begin in one metadata block.
-    fn listing(&self, names: &[(Box<[u8]>, u32)]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let mut run: Option<(usize, u32, u64, u32)> = None;
-        for (name, number) in names {
-            let (Some(place), Some(item)) = (self.places.get(number), self.outline.get(*number))
-            else {
-                continue;
-            };
-            let inode = item.inode.number;
-            let fits = run.filter(|(_, count, block, base)| {
-                *count < 256
-                    && *block == place.block
-                    && i16::try_from(i64::from(inode) - i64::from(*base)).is_ok()
-            });
-            let (at, count, block, base) = fits.unwrap_or_else(|| {
-                let at = bytes.len();
-                bytes.extend_from_slice(&[0; 4]);
-                bytes.extend_from_slice(&narrow32(place.block).to_le_bytes());
-                bytes.extend_from_slice(&inode.to_le_bytes());
-                (at, 0, place.block, inode)
-            });
-            // The header has one less than there are.
-            put(&mut bytes, at, &count.to_le_bytes());
-            let delta = i16::try_from(i64::from(inode) - i64::from(base)).unwrap_or(0);
-            bytes.extend_from_slice(&place.offset.to_le_bytes());
-            bytes.extend_from_slice(&delta.to_le_bytes());
-            bytes.extend_from_slice(&basic_type(item.inode.mode & kind::MASK).to_le_bytes());
-            bytes.extend_from_slice(&narrow16((name.len() as u64).saturating_sub(1)).to_le_bytes());
-            bytes.extend_from_slice(name);
-            run = Some((at, count + 1, block, base));
-        }
-        bytes
-    }
-}
-
-/// The number of a kind of inode.
-fn basic_type(mode: u16) -> u16 {
-    match mode {
-        kind::DIRECTORY => 1,
-        kind::FILE => 2,
-        kind::SYMLINK => 3,
-        kind::BLOCK_DEVICE => 4,
-        kind::CHAR_DEVICE => 5,
-        kind::FIFO => 6,
-        _ => 7,
     }
 }
