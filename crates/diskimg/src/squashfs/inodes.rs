@@ -75,15 +75,16 @@ impl<'plan> Tables<'plan> {
                     && blocks.holes == 0
                     && u32::try_from(blocks.start).is_ok()
                     && u32::try_from(inode.len).is_ok();
+                let (fragment, offset) = blocks.end.unwrap_or((NONE, 0));
                 if short {
                     bytes = self.head(item, 2);
-                    words.extend([narrow32(blocks.start), NONE, 0, narrow32(inode.len)]);
+                    words.extend([narrow32(blocks.start), fragment, offset, narrow32(inode.len)]);
                 } else {
                     bytes = self.head(item, 9);
                     for long in [blocks.start, inode.len, blocks.holes] {
                         bytes.extend_from_slice(&long.to_le_bytes());
                     }
-                    words.extend([inode.links, NONE, 0, NONE]);
+                    words.extend([inode.links, fragment, offset, NONE]);
                 }
                 words.extend(&blocks.lengths);
             }

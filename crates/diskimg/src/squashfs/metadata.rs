@@ -1,5 +1,10 @@
 //! Metadata blocks: 8 KiB each before compression, with their length before them.
 
+use std::io::{Seek, Write};
+
+use crate::Result;
+use crate::content::Sink;
+use crate::erofs::compress::Spooler;
 use crate::field::narrow16;
 
 /// Bytes of a block before compression.
@@ -64,8 +69,26 @@ impl Metadata {
         self.done.extend_from_slice(bytes);
     }
 
+    /// Writes the table, and behind it `head` and where each of its blocks is; gives where that
+    /// begins.
+    pub(super) fn write<S: Write + Seek>(
+        mut self,
+        spooler: &mut Spooler<'_, S>,
+        head: &[u8],
+    ) -> Result<u64> {
+        let start = spooler.position;
+        let starts = self.starts();
+        spooler.data(&self.finish())?;
+        let at = spooler.position;
+        spooler.data(head)?;
+        for block in starts {
+            spooler.data(&(start + block).to_le_bytes())?;
+        }
+        Ok(at)
+    }
+
     /// Where each block begins, also the one that is not complete.
-    pub(super) fn starts(&self) -> Vec<u64> {
+    fn starts(&self) -> Vec<u64> {
         let last = (!self.open.is_empty()).then_some(self.done.len() as u64);
         self.starts.iter().copied().chain(last).collect()
     }

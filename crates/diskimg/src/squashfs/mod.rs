@@ -3,20 +3,22 @@
 //! | part | bytes |
 //! |---|---|
 //! | superblock, options of the compressor | 96 + 10 |
-//! | blocks of files, 128 KiB each before compression | as needed |
-//! | inodes, directories, owners: in metadata blocks of 8 KiB before compression | as needed |
+//! | blocks and fragments of files, 128 KiB each before compression | as needed |
+//! | inodes, directories, fragments, owners: in metadata blocks of 8 KiB before compression | as needed |
 //!
 //! How long an image is depends on how much it compresses to; so planning compresses the files, each
 //! read once and on several threads, into a spool of the caller's, as for compressed EROFS. In memory
 //! are the inodes and a few megabytes per thread.
 //!
-//! Ends of files are blocks of their own: fragments, in which `mksquashfs` puts several together, are
-//! not made. Extended attributes are refused.
+//! What of a file fills no block is in a fragment with that of others, as of
+//! `mksquashfs -always-use-fragments`. Directories longer than a metadata block have an index. Extended
+//! attributes are refused.
 
 mod blocks;
 mod inodes;
 mod listing;
 mod metadata;
+mod superblock;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,17 +30,16 @@ use crate::content::{Content, Sink};
 use crate::erofs::compress::{Compressed, Spooler};
 use crate::erofs::outline::Outline;
 use crate::error::Problems;
-use crate::field::{narrow16, narrow32, put};
 use crate::{Error, Result};
 use inodes::Tables;
 use metadata::Metadata;
+use superblock::Superblock;
 
 /// Bytes of a block of a file before compression, as a power of two.
 const BLOCK_BITS: u16 = 17;
 const BLOCK: u64 = 1 << BLOCK_BITS;
 /// What images are filled up to.
 const PAGE: u64 = 4096;
-const SUPERBLOCK: usize = 96;
 /// In a block's length: it is not compressed.
 const STORED: u32 = 1 << 24;
 /// A table, fragment or attribute that is not there.
@@ -87,53 +88,49 @@ impl<S: Read + Write + Seek> Image<S> {
         let ids: BTreeMap<u32, u16> = ids.into_iter().zip(0..=u16::MAX).collect();
 
         let mut spooler = Spooler { spool: &mut spool, position: 0 };
-        spooler.data(&[0; SUPERBLOCK])?;
+        spooler.data(&[0; superblock::LEN])?;
         // A metadata block, not compressed: version 1 of the format, no flags.
         spooler.data(&[8, 0x80, 1, 0, 0, 0, 0, 0, 0, 0])?;
-        let files = blocks::write(&outline, options, &mut spooler)?;
+        let stored = blocks::write(&outline, options, &mut spooler)?;
         let mut tables = Tables::new(&outline, &ids);
-        let root = tables.fill(&files);
+        let root = tables.fill(&stored.files);
+        // In this order, each up to the next: Linux takes nothing else.
         let inode_table = spooler.position;
         spooler.data(&tables.inodes.finish())?;
         let directory_table = spooler.position;
         spooler.data(&tables.directories.finish())?;
+        let mut fragments = Metadata::default();
+        for (start, length) in &stored.fragments {
+            fragments.push(&start.to_le_bytes());
+            fragments.push(&u64::from(*length).to_le_bytes());
+        }
+        let fragment_table = match stored.fragments.as_slice() {
+            [] => None,
+            _ => Some(fragments.write(&mut spooler, &[])?),
+        };
         let mut owners = Metadata::default();
         for id in ids.keys() {
             owners.push(&id.to_le_bytes());
         }
-        let start = spooler.position;
-        let starts = owners.starts();
-        spooler.data(&owners.finish())?;
-        let id_table = spooler.position;
-        for block in starts {
-            spooler.data(&(start + block).to_le_bytes())?;
-        }
+        let id_table = owners.write(&mut spooler, &[])?;
         let used = spooler.position;
         spooler.hole(used.next_multiple_of(PAGE) - used)?;
         let blocks = spooler.position / PAGE;
         spool.flush().map_err(Error::io("write the spool"))?;
-
-        let mut header = vec![0; SUPERBLOCK];
-        put(&mut header, 0, b"hsqs");
-        put(&mut header, 4, &narrow32(outline.items.len() as u64).to_le_bytes());
-        put(&mut header, 8, &options.mtime.to_le_bytes());
-        put(&mut header, 12, &narrow32(BLOCK).to_le_bytes());
-        // LZ4.
-        put(&mut header, 20, &5_u16.to_le_bytes());
-        put(&mut header, 22, &BLOCK_BITS.to_le_bytes());
-        // No fragments, no attributes, options of the compressor.
-        put(&mut header, 24, &0x0610_u16.to_le_bytes());
-        put(&mut header, 26, &narrow16(ids.len() as u64).to_le_bytes());
-        put(&mut header, 28, &4_u16.to_le_bytes());
-        put(&mut header, 32, &root.reference().to_le_bytes());
-        put(&mut header, 40, &used.to_le_bytes());
-        put(&mut header, 48, &id_table.to_le_bytes());
-        put(&mut header, 56, &u64::MAX.to_le_bytes());
-        put(&mut header, 64, &inode_table.to_le_bytes());
-        put(&mut header, 72, &directory_table.to_le_bytes());
-        put(&mut header, 80, &u64::MAX.to_le_bytes());
-        put(&mut header, 88, &u64::MAX.to_le_bytes());
-        Ok(Self(Compressed::from_parts(header, blocks, spool)))
+        let superblock = Superblock {
+            inodes: outline.items.len(),
+            mtime: options.mtime,
+            fragments: stored.fragments.len(),
+            ids: ids.len(),
+            root,
+            used,
+            inode_table,
+            directory_table,
+            fragment_table,
+            id_table,
+            attribute_table: None,
+        };
+        Ok(Self(Compressed::from_parts(superblock.emit(), blocks, spool)))
     }
 
     /// Makes the image of the spool itself, where that is all that is wanted: nothing is copied.
