@@ -6,14 +6,23 @@ use super::NONE;
 use super::blocks::Blocks;
 use super::listing::{Entry, Listing};
 use super::metadata::{Metadata, Place};
+use super::xattrs::Sets;
 use crate::erofs::inode::kind;
 use crate::erofs::outline::{Body, Item, Outline};
 use crate::field::narrow32;
+
+const DIRECTORY: u16 = 1;
+const FILE: u16 = 2;
+const BLOCK_DEVICE: u16 = 4;
+const CHAR_DEVICE: u16 = 5;
+/// Added to the number of a kind: the inode has more fields, attributes among them.
+const EXTENDED: u16 = 7;
 
 /// The inodes and directories, children first.
 pub(super) struct Tables<'plan> {
     outline: &'plan Outline,
     ids: &'plan BTreeMap<u32, u16>,
+    sets: &'plan Sets<'plan>,
     pub(super) inodes: Metadata,
     pub(super) directories: Metadata,
     places: BTreeMap<u32, Place>,
@@ -21,10 +30,15 @@ pub(super) struct Tables<'plan> {
 
 impl<'plan> Tables<'plan> {
     /// Tables with nothing in them; `ids` are the owners with their numbers.
-    pub(super) fn new(outline: &'plan Outline, ids: &'plan BTreeMap<u32, u16>) -> Self {
+    pub(super) fn new(
+        outline: &'plan Outline,
+        ids: &'plan BTreeMap<u32, u16>,
+        sets: &'plan Sets<'plan>,
+    ) -> Self {
         Self {
             outline,
             ids,
+            sets,
             inodes: Metadata::default(),
             directories: Metadata::default(),
             places: BTreeMap::new(),
@@ -67,44 +81,46 @@ impl<'plan> Tables<'plan> {
 
     fn other(&mut self, number: u32, item: &Item, blocks: &Blocks) {
         let inode = &item.inode;
-        let mut words: Vec<u32> = Vec::new();
-        let mut bytes;
-        match (&item.body, inode.mode & kind::MASK) {
-            (Body::File(_), _) => {
-                let short = inode.links == 1
-                    && blocks.holes == 0
-                    && u32::try_from(blocks.start).is_ok()
-                    && u32::try_from(inode.len).is_ok();
-                let (fragment, offset) = blocks.end.unwrap_or((NONE, 0));
-                if short {
-                    bytes = self.head(item, 2);
-                    words.extend([narrow32(blocks.start), fragment, offset, narrow32(inode.len)]);
-                } else {
-                    bytes = self.head(item, 9);
-                    for long in [blocks.start, inode.len, blocks.holes] {
-                        bytes.extend_from_slice(&long.to_le_bytes());
-                    }
-                    words.extend([inode.links, fragment, offset, NONE]);
-                }
-                words.extend(&blocks.lengths);
+        let xattrs = self.sets.number(item);
+        let kind = basic_type(inode.mode & kind::MASK);
+        let long = xattrs != NONE;
+        let head = self.head(item, if long { kind + EXTENDED } else { kind });
+        let mut bytes = match &item.body {
+            Body::File(_) => self.file(item, blocks),
+            Body::Symlink(target) => {
+                let len = narrow32(target.len() as u64).to_le_bytes();
+                [&head[..], &inode.links.to_le_bytes(), &len, target].concat()
             }
-            (Body::Symlink(target), _) => {
-                bytes = self.head(item, 3);
-                for word in [inode.links, narrow32(target.len() as u64)] {
-                    bytes.extend_from_slice(&word.to_le_bytes());
-                }
-                bytes.extend_from_slice(target);
+            _ if matches!(kind, BLOCK_DEVICE | CHAR_DEVICE) => {
+                [&head[..], &inode.links.to_le_bytes(), &inode.place.to_le_bytes()].concat()
             }
-            (_, mode) => {
-                bytes = self.head(item, basic_type(mode));
-                words.push(inode.links);
-                if matches!(mode, kind::BLOCK_DEVICE | kind::CHAR_DEVICE) {
-                    words.push(inode.place);
-                }
-            }
+            _ => [&head[..], &inode.links.to_le_bytes()].concat(),
+        };
+        if long && !matches!(item.body, Body::File(_)) {
+            bytes.extend_from_slice(&xattrs.to_le_bytes());
         }
-        bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
         self.places.insert(number, self.inodes.push(&bytes));
+    }
+
+    fn file(&self, item: &Item, blocks: &Blocks) -> Vec<u8> {
+        let inode = &item.inode;
+        let xattrs = self.sets.number(item);
+        let (fragment, offset) = blocks.end.unwrap_or((NONE, 0));
+        let short = (u32::try_from(blocks.start).ok().zip(u32::try_from(inode.len).ok()))
+            .filter(|_| inode.links == 1 && blocks.holes == 0 && xattrs == NONE);
+        let mut bytes;
+        let words = if let Some((start, len)) = short {
+            bytes = self.head(item, FILE);
+            [start, fragment, offset, len]
+        } else {
+            bytes = self.head(item, FILE + EXTENDED);
+            for long in [blocks.start, inode.len, blocks.holes] {
+                bytes.extend_from_slice(&long.to_le_bytes());
+            }
+            [inode.links, fragment, offset, xattrs]
+        };
+        bytes.extend(words.iter().chain(&blocks.lengths).flat_map(|word| word.to_le_bytes()));
+        bytes
     }
 
     fn directory(&mut self, number: u32, item: &Item, names: &[(Box<[u8]>, u32)], parent: u32) {
@@ -125,33 +141,35 @@ impl<'plan> Tables<'plan> {
         let block = narrow32(place.block).to_le_bytes();
         let offset = place.offset.to_le_bytes();
         let links = item.inode.links.to_le_bytes();
+        let xattrs = self.sets.number(item);
         let bytes = match u16::try_from(len) {
-            Ok(len) if listing.marks.is_empty() => {
-                let head = self.head(item, 1);
+            Ok(len) if listing.marks.is_empty() && xattrs == NONE => {
+                let head = self.head(item, DIRECTORY);
                 [&head[..], &block, &links, &len.to_le_bytes(), &offset, &parent.to_le_bytes()]
                     .concat()
             }
             _ => {
-                let head = self.head(item, 8);
+                let head = self.head(item, DIRECTORY + EXTENDED);
                 let len = narrow32(len).to_le_bytes();
                 let (count, index) = listing.index(&self.directories);
                 let parent = parent.to_le_bytes();
-                let (count, none) = (count.to_le_bytes(), NONE.to_le_bytes());
-                [&head[..], &links, &len, &block, &parent, &count, &offset, &none, &index].concat()
+                let (count, xattrs) = (count.to_le_bytes(), xattrs.to_le_bytes());
+                [&head[..], &links, &len, &block, &parent, &count, &offset, &xattrs, &index]
+                    .concat()
             }
         };
         self.places.insert(number, self.inodes.push(&bytes));
     }
 }
 
-/// The number of a kind of inode.
+/// The number of a kind of inode, as directories have it too.
 fn basic_type(mode: u16) -> u16 {
     match mode {
-        kind::DIRECTORY => 1,
-        kind::FILE => 2,
+        kind::DIRECTORY => DIRECTORY,
+        kind::FILE => FILE,
         kind::SYMLINK => 3,
-        kind::BLOCK_DEVICE => 4,
-        kind::CHAR_DEVICE => 5,
+        kind::BLOCK_DEVICE => BLOCK_DEVICE,
+        kind::CHAR_DEVICE => CHAR_DEVICE,
         kind::FIFO => 6,
         _ => 7,
     }

@@ -4,21 +4,22 @@
 //! |---|---|
 //! | superblock, options of the compressor | 96 + 10 |
 //! | blocks and fragments of files, 128 KiB each before compression | as needed |
-//! | inodes, directories, fragments, owners: in metadata blocks of 8 KiB before compression | as needed |
+//! | inodes, directories, fragments, owners, attributes: in metadata blocks of 8 KiB before compression | as needed |
 //!
 //! How long an image is depends on how much it compresses to; so planning compresses the files, each
 //! read once and on several threads, into a spool of the caller's, as for compressed EROFS. In memory
 //! are the inodes and a few megabytes per thread.
 //!
 //! What of a file fills no block is in a fragment with that of others, as of
-//! `mksquashfs -always-use-fragments`. Directories longer than a metadata block have an index. Extended
-//! attributes are refused.
+//! `mksquashfs -always-use-fragments`. Directories longer than a metadata block have an index. Equal sets
+//! of extended attributes are stored once.
 
 mod blocks;
 mod inodes;
 mod listing;
 mod metadata;
 mod superblock;
+mod xattrs;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,12 +29,13 @@ use kiln_tree::Tree;
 
 use crate::content::{Content, Sink};
 use crate::erofs::compress::{Compressed, Spooler};
-use crate::erofs::outline::Outline;
+use crate::erofs::outline::{Dialect, Outline};
 use crate::error::Problems;
 use crate::{Error, Result};
 use inodes::Tables;
 use metadata::Metadata;
 use superblock::Superblock;
+use xattrs::Sets;
 
 /// Bytes of a block of a file before compression, as a power of two.
 const BLOCK_BITS: u16 = 17;
@@ -44,6 +46,9 @@ const PAGE: u64 = 4096;
 const STORED: u32 = 1 << 24;
 /// A table, fragment or attribute that is not there.
 const NONE: u32 = u32::MAX;
+
+/// What SquashFS does its own way.
+const SQUASHFS: Dialect = Dialect { name: "SquashFS", xattrs: xattrs::encode };
 
 /// What an image should be.
 #[derive(Debug, Clone, Default)]
@@ -69,16 +74,12 @@ impl<S: Read + Write + Seek> Image<S> {
     /// Plans an image and compresses its files into `spool`, which should be empty.
     ///
     /// # Errors
-    /// [`Error::Plan`] with everything that is wrong: what [`Tree::check`] finds, extended
-    /// attributes, device numbers, more than 65,535 different owners; [`Error::Io`] of the files
+    /// [`Error::Plan`] with everything that is wrong: what [`Tree::check`] finds, attributes
+    /// of other kinds than user, trusted and security, device numbers, more than 65,535 different owners; [`Error::Io`] of the files
     /// and of the spool.
     pub fn plan(tree: &Tree, options: &Options, mut spool: S) -> Result<Self> {
         let mut problems = Problems(Vec::new());
-        let outline = Outline::new(tree, Some(options.mtime), &mut problems.0);
-        for (path, node) in tree.iter().filter(|(_, node)| !node.meta.xattrs.is_empty()) {
-            let count = node.meta.xattrs.len();
-            problems.0.push(format!("{path}: {count} extended attributes, which are not written"));
-        }
+        let outline = Outline::new(tree, Some(options.mtime), SQUASHFS, &mut problems.0);
         let ids: std::collections::BTreeSet<u32> =
             outline.items.iter().flat_map(|item| [item.inode.uid, item.inode.gid]).collect();
         if ids.len() > usize::from(u16::MAX) {
@@ -92,7 +93,8 @@ impl<S: Read + Write + Seek> Image<S> {
         // A metadata block, not compressed: version 1 of the format, no flags.
         spooler.data(&[8, 0x80, 1, 0, 0, 0, 0, 0, 0, 0])?;
         let stored = blocks::write(&outline, options, &mut spooler)?;
-        let mut tables = Tables::new(&outline, &ids);
+        let sets = Sets::new(&outline.items);
+        let mut tables = Tables::new(&outline, &ids, &sets);
         let root = tables.fill(&stored.files);
         // In this order, each up to the next: Linux takes nothing else.
         let inode_table = spooler.position;
@@ -113,6 +115,7 @@ impl<S: Read + Write + Seek> Image<S> {
             owners.push(&id.to_le_bytes());
         }
         let id_table = owners.write(&mut spooler, &[])?;
+        let attribute_table = sets.write(&mut spooler)?;
         let used = spooler.position;
         spooler.hole(used.next_multiple_of(PAGE) - used)?;
         let blocks = spooler.position / PAGE;
@@ -128,7 +131,7 @@ impl<S: Read + Write + Seek> Image<S> {
             directory_table,
             fragment_table,
             id_table,
-            attribute_table: None,
+            attribute_table,
         };
         Ok(Self(Compressed::from_parts(superblock.emit(), blocks, spool)))
     }

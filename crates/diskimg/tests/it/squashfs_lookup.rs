@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use kiln_diskimg::container::Format;
 use kiln_diskimg::squashfs::{Image, Options};
-use kiln_tree::{Node, Tree};
+use kiln_tree::{Kind, Metadata, Node, Tree, TreePath};
 
 use crate::tools::{bytes, expect, file};
 
@@ -28,6 +28,9 @@ struct Squashfs {
 
 /// A block's bytes before compression, and where the next one begins.
 type Block = (Rc<[u8]>, usize);
+
+/// Extended attributes by their names.
+type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// A place in metadata: where its block begins in the image, and where in the block it is.
 #[derive(Clone, Copy)]
@@ -152,6 +155,54 @@ impl Squashfs {
         (None, seen.len())
     }
 
+    /// An inode's attributes and its set's number, by the steps of `fs/squashfs/xattr.c`.
+    fn xattrs(&self, reference: usize) -> Option<(Xattrs, usize)> {
+        let mut seen = BTreeSet::new();
+        let mut read = |at: &mut At, len| self.read(at, len, &mut seen);
+        let mut at = self.inode(reference);
+        // Type, mode, owner, group, time and number.
+        let kind = number::<2>(&read(&mut at, 16), 0);
+        let before = match kind {
+            8 => 20,
+            9 => 36,
+            10 => 8 + number::<4>(&read(&mut { at }, 8), 4),
+            11 | 12 => 8,
+            13 | 14 => 4,
+            _ => return None,
+        };
+        read(&mut at, before);
+        let set = number::<4>(&read(&mut at, 4), 0);
+        if set == 0xffff_ffff {
+            return None;
+        }
+        let table = number::<8>(&self.bytes, 56);
+        let pairs = number::<8>(&self.bytes, table);
+        assert!(set < number::<4>(&self.bytes, table + 8));
+        let block = number::<8>(&self.bytes, table + 16 + set / 512 * 8);
+        let entry = read(&mut At { block, offset: set % 512 * 16 }, 16);
+        let mut at = At { block: pairs + number::<6>(&entry, 2), offset: number::<2>(&entry, 0) };
+        let mut found = BTreeMap::new();
+        let mut len = 0;
+        for _ in 0..number::<4>(&entry, 8) {
+            let key = read(&mut at, 4);
+            let prefix = ["user.", "trusted.", "security."][number::<2>(&key, 0)];
+            let name = read(&mut at, number::<2>(&key, 2));
+            let value_len = number::<4>(&read(&mut at, 4), 0);
+            let value = read(&mut at, value_len);
+            len += 8 + name.len() + value.len();
+            found.insert([prefix.as_bytes(), &name].concat(), value);
+        }
+        assert_eq!(number::<4>(&entry, 12), len);
+        Some((found, set))
+    }
+
+    /// The inode of a path.
+    fn find(&self, path: &[u8]) -> usize {
+        let root = number::<8>(&self.bytes, 32);
+        path.split(|byte| *byte == b'/')
+            .fold(root, |inode, name| self.look_up(&self.directory(inode), name).0.unwrap())
+    }
+
     fn root(&self) -> Directory {
         self.directory(number::<8>(&self.bytes, 32))
     }
@@ -238,5 +289,97 @@ fn the_reader_finds_every_name_of_mksquashfs() {
     let quiet = ["-no-progress"];
     if expect("mksquashfs", &[&arguments[..], &quiet].concat()).is_some() {
         check(&Squashfs::new(std::fs::read(path).unwrap()), &tree, &counts);
+    }
+}
+
+fn with(all: &[(&str, &[u8])]) -> Metadata {
+    let mut meta = Metadata::new(0o755);
+    for (name, value) in all {
+        meta.xattrs.insert(name.as_bytes().to_vec(), value.to_vec());
+    }
+    meta
+}
+
+/// Attributes of every kind on every kind of inode, and how many sets of them there are.
+fn attributed() -> (Tree, usize) {
+    let mut tree = Tree::new();
+    tree.set_root(with(&[("user.root", b"yes")]));
+    let long = vec![b'v'; 20_000];
+    let capability = [1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let program = with(&[("user.note", b"a note"), ("security.capability", &capability)]);
+    for name in ["bin/ping", "bin/ping6"] {
+        tree.insert(name, Node::file("program").with(program.clone())).unwrap();
+    }
+    tree.insert("bin/again", Node::hardlink(TreePath::new("bin/ping").unwrap())).unwrap();
+    let meta = with(&[("trusted.overlay.opaque", b"y"), ("user.long", &long)]);
+    tree.insert("directory", Node::directory().with(meta)).unwrap();
+    let meta = with(&[("user.empty", b"")]);
+    tree.insert("large", Node::file(vec![7; 300_000]).with(meta)).unwrap();
+    tree.insert("plain", Node::file("without")).unwrap();
+    let label = with(&[("security.selinux", b"system_u:object_r:etc_t:s0\0")]);
+    for (name, node) in [
+        ("link", Node::symlink("a target")),
+        ("dev/console", Node::char_device(5, 1)),
+        ("dev/disk", Node::new(Kind::BlockDevice { major: 259, minor: 300 })),
+        ("dev/pipe", Node::new(Kind::Fifo)),
+        ("dev/log", Node::new(Kind::Socket)),
+    ] {
+        tree.insert(name, node.with(label.clone())).unwrap();
+    }
+    for at in 0..600 {
+        let meta = with(&[("user.number", at.to_string().as_bytes())]);
+        tree.insert(format!("many/{at}"), Node::file("").with(meta)).unwrap();
+    }
+    (tree, 5 + 600)
+}
+
+#[test]
+fn attributes_are_found_as_documented() {
+    let (tree, sets) = attributed();
+    let image = Image::plan(&tree, &Options::default(), Cursor::new(Vec::new())).unwrap();
+    let image = Squashfs::new(bytes(&image));
+    let mut numbers: BTreeMap<Xattrs, usize> = BTreeMap::new();
+    let inode = number::<8>(&image.bytes, 32);
+    let root = image.xattrs(inode).unwrap();
+    assert_eq!(root.0, tree.root().xattrs);
+    numbers.insert(root.0, root.1);
+    for (path, node) in &tree {
+        let node = match &node.kind {
+            Kind::Hardlink(target) => tree.get(target).unwrap(),
+            _ => node,
+        };
+        let found = image.xattrs(image.find(path.as_bytes()));
+        let (xattrs, set) = found.map_or_else(|| (Xattrs::new(), None), |it| (it.0, Some(it.1)));
+        assert_eq!(xattrs, node.meta.xattrs, "{path}");
+        if let Some(set) = set {
+            assert_eq!(*numbers.entry(xattrs).or_insert(set), set, "{path}");
+        }
+    }
+    assert_eq!(numbers.len(), sets);
+    let table = number::<8>(&image.bytes, 56);
+    assert_eq!(number::<4>(&image.bytes, table + 8), sets);
+    // Nothing is behind the table, which Linux checks.
+    assert_eq!(number::<8>(&image.bytes, 40), table + 16 + 2 * 8);
+}
+
+#[test]
+fn the_tools_find_attributes() {
+    let (tree, sets) = attributed();
+    let image = Image::plan(&tree, &Options::default(), Cursor::new(Vec::new())).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(dir.path(), "image", Format::Raw, &image);
+    let image = path.to_str().unwrap();
+    if let Some(text) = expect("unsquashfs", &["-s", image]) {
+        assert!(text.contains(&format!("Number of xattr ids {sets}\n")), "{text}");
+    }
+    for (name, expected) in [
+        // It stops at the NUL.
+        ("link", "security.selinux=system_u:object_r:etc_t:s0\n"),
+        ("many/599", "user.number=599\n"),
+        ("large", "user.empty=\n"),
+        ("/", "user.root=yes\n"),
+    ] {
+        let Some(text) = expect("rdsquashfs", &["-x", name, image]) else { return };
+        assert_eq!(text, expected, "{name}");
     }
 }
