@@ -24,6 +24,7 @@
 pub mod arguments;
 pub mod machine;
 pub mod noise;
+pub mod peak;
 pub mod repart;
 pub mod report;
 pub mod turns;

@@ -58,6 +58,7 @@ const NEEDS: &[Need] = &[
     need("fsck.erofs", "erofs-utils", "checks EROFS volumes, and makes them beside us", Purpose::Test),
     need("veritysetup", "cryptsetup-bin", "checks hash trees, and makes them beside us", Purpose::Test),
     need("unsquashfs", "squashfs-tools", "reads SquashFS images, and makes them beside us", Purpose::Test),
+    need("rdsquashfs", "squashfs-tools-ng", "reads attributes of SquashFS images", Purpose::Test),
     need("cpio", "cpio", "reads and writes archives beside ours", Purpose::Test),
     need("zstd", "zstd", "decompresses archives beside ours", Purpose::Test),
     need("gzip", "gzip", "decompresses archives beside ours", Purpose::Test),

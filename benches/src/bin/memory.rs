@@ -2,19 +2,18 @@
 //!
 //! A quarter of the disk is data, half of which compress; the rest are holes. Ours makes them up on
 //! the way, as it would read files, and qemu-img converts the raw image that ours wrote. Each run is
-//! a process of its own, and the figure its `VmHWM` (proc(5)), looked at every two milliseconds.
+//! a process of its own.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::process::{Command, ExitCode};
 
 use clap::Parser;
 use kiln_benches::arguments::Common;
 use kiln_benches::noise::Noise;
 use kiln_benches::report::{Report, Unit};
 use kiln_benches::turns::{Contender, take_turns};
-use kiln_benches::{Result, machine};
+use kiln_benches::{Result, machine, peak};
 use kiln_diskimg::container::{self, Format, Options};
 use kiln_diskimg::{Content, Sink};
 
@@ -101,24 +100,10 @@ fn measure(arguments: &Arguments) -> Result<Report> {
 }
 
 /// The most memory that a program held, in MiB; what it wrote is removed.
-fn peak(mut command: Command, out: &Path) -> Result<f64> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
-    let mut highest = 0.0_f64;
-    let status = loop {
-        highest = high_water_mark(&child).unwrap_or_default().max(highest);
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    };
+fn peak(command: Command, out: &Path) -> Result<f64> {
+    let highest = peak::mebibytes(command);
     let _ = fs::remove_file(out);
-    if status.success() { Ok(highest) } else { Err(status.to_string().into()) }
-}
-
-fn high_water_mark(child: &Child) -> Option<f64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.split_whitespace().next()?.parse::<f64>().ok().map(|kibibytes| kibibytes / 1024.0)
+    highest
 }
 
 /// Of each four MiB, one is data.

@@ -10,7 +10,7 @@ use super::cluster::{self, Extent};
 use super::codec::Codec;
 use super::feed::{self, Piece};
 use super::inode::{Inode, Storage};
-use super::outline::Outline;
+use super::outline::{self, Outline};
 use super::place::Packer;
 use super::volume::{self, Header, Options};
 use super::{BLOCK, Compression};
@@ -56,7 +56,7 @@ impl<S: Read + Write + Seek> Compressed<S> {
         mut spool: S,
     ) -> Result<Self> {
         let mut problems = Problems(Vec::new());
-        let mut outline = Outline::new(tree, options.build_time, &mut problems.0);
+        let mut outline = Outline::new(tree, options.build_time, outline::EROFS, &mut problems.0);
         options.check(&mut problems.0);
         compression.check(&mut problems.0);
         problems.check("erofs volume")?;

@@ -65,6 +65,21 @@ impl Item {
     }
 }
 
+/// Extended attributes by their names.
+type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// What file systems that are made of an outline do each in its own way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dialect {
+    /// For messages.
+    pub(crate) name: &'static str,
+    /// Attributes as they are stored, nothing when there are none; or what does not fit.
+    pub(crate) xattrs: fn(&Xattrs) -> Result<Vec<u8>, String>,
+}
+
+/// What EROFS does.
+pub(super) const EROFS: Dialect = Dialect { name: "EROFS", xattrs: inode::emit_xattrs };
+
 /// All inodes of a volume, the root first, then as their first names come in the tree.
 #[derive(Debug, Clone)]
 pub(crate) struct Outline {
@@ -74,11 +89,17 @@ pub(crate) struct Outline {
 }
 
 impl Outline {
-    pub(crate) fn new(tree: &Tree, build_time: Option<u32>, problems: &mut Vec<String>) -> Self {
+    pub(crate) fn new(
+        tree: &Tree,
+        build_time: Option<u32>,
+        dialect: Dialect,
+        problems: &mut Vec<String>,
+    ) -> Self {
         problems.extend(tree.check().iter().map(ToString::to_string));
         let build_time = build_time.unwrap_or_else(|| most_frequent_time(tree));
         let root = Body::Directory(Vec::new(), 0);
-        let mut items = vec![item(&TreePath::root(), root, kind::DIRECTORY, tree.root(), problems)];
+        let mut items =
+            vec![item(&TreePath::root(), root, kind::DIRECTORY, tree.root(), dialect, problems)];
         let mut numbers: BTreeMap<&[u8], u32> = BTreeMap::from([(&b""[..], 0)]);
         let mut hard_links = Vec::new();
         for (path, node) in tree {
@@ -118,12 +139,12 @@ impl Outline {
                     continue;
                 }
                 other => {
-                    problems.push(format!("{path}: EROFS holds no {}", other.name()));
+                    problems.push(format!("{path}: {} holds no {}", dialect.name, other.name()));
                     continue;
                 }
             };
             let number = crate::field::narrow32(items.len() as u64);
-            let mut item = item(path, body, mode, &node.meta, problems);
+            let mut item = item(path, body, mode, &node.meta, dialect, problems);
             item.inode.place = place;
             item.inode.number = number + 1;
             items.push(item);
@@ -222,9 +243,10 @@ fn item(
     body: Body,
     kind: u16,
     meta: &Metadata,
+    dialect: Dialect,
     problems: &mut Vec<String>,
 ) -> Item {
-    let xattrs = inode::emit_xattrs(&meta.xattrs).unwrap_or_else(|problem| {
+    let xattrs = (dialect.xattrs)(&meta.xattrs).unwrap_or_else(|problem| {
         problems.push(format!("{path}: {problem}"));
         Vec::new()
     });

@@ -7,7 +7,7 @@ use kiln_tree::Tree;
 use super::BLOCK;
 use super::feed::{self, Unit};
 use super::inode::{Inode, Storage};
-use super::outline::{Body, Item, Outline};
+use super::outline::{self, Body, Item, Outline};
 use super::place::Packer;
 use super::superblock::{self, Superblock};
 use crate::Result;
@@ -71,7 +71,7 @@ impl Volume {
     /// device numbers that EROFS cannot hold, a label that is too long, more than 16 TiB.
     pub fn plan(tree: &Tree, options: &Options) -> Result<Self> {
         let mut problems = Problems(Vec::new());
-        let mut outline = Outline::new(tree, options.build_time, &mut problems.0);
+        let mut outline = Outline::new(tree, options.build_time, outline::EROFS, &mut problems.0);
         options.check(&mut problems.0);
         let features = superblock::ZERO_PADDING;
         let header = Header::new(&outline, features, &[]);

@@ -1,9 +1,14 @@
 //! Metadata blocks: 8 KiB each before compression, with their length before them.
 
+use std::io::{Seek, Write};
+
+use crate::Result;
+use crate::content::Sink;
+use crate::erofs::compress::Spooler;
 use crate::field::narrow16;
 
 /// Bytes of a block before compression.
-const BLOCK: usize = 8192;
+pub(super) const BLOCK: usize = 8192;
 /// In a block's length: it is not compressed.
 const STORED: u16 = 1 << 15;
 
@@ -31,6 +36,17 @@ pub(super) struct Metadata {
 }
 
 impl Metadata {
+    /// Where what is added next begins, in bytes before compression from the table's start.
+    pub(super) fn next(&self) -> usize {
+        self.starts.len() * BLOCK + self.open.len()
+    }
+
+    /// Where the block begins that has the byte at a place as of [`Metadata::next`]. It is known as
+    /// soon as the blocks before it are complete.
+    pub(super) fn block_of(&self, at: usize) -> u64 {
+        self.starts.get(at / BLOCK).copied().unwrap_or(self.done.len() as u64)
+    }
+
     /// Adds something; gives where it begins.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Place {
         let offset = narrow16(self.open.len() as u64);
@@ -53,8 +69,26 @@ impl Metadata {
         self.done.extend_from_slice(bytes);
     }
 
+    /// Writes the table, and behind it `head` and where each of its blocks is; gives where that
+    /// begins.
+    pub(super) fn write<S: Write + Seek>(
+        mut self,
+        spooler: &mut Spooler<'_, S>,
+        head: &[u8],
+    ) -> Result<u64> {
+        let start = spooler.position;
+        let starts = self.starts();
+        spooler.data(&self.finish())?;
+        let at = spooler.position;
+        spooler.data(head)?;
+        for block in starts {
+            spooler.data(&(start + block).to_le_bytes())?;
+        }
+        Ok(at)
+    }
+
     /// Where each block begins, also the one that is not complete.
-    pub(super) fn starts(&self) -> Vec<u64> {
+    fn starts(&self) -> Vec<u64> {
         let last = (!self.open.is_empty()).then_some(self.done.len() as u64);
         self.starts.iter().copied().chain(last).collect()
     }

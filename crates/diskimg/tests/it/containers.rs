@@ -12,13 +12,13 @@ use crate::tools::{bytes, expect, file};
 
 /// Data at the borders of clusters, L2 tables and grain tables, and holes between.
 #[derive(Debug)]
-struct Scattered {
+pub(crate) struct Scattered {
     len: u64,
     places: Vec<(u64, usize)>,
 }
 
 impl Scattered {
-    fn new(len: u64) -> Self {
+    pub(crate) fn new(len: u64) -> Self {
         let places = [
             (0, 10),
             (65_535, 2),

@@ -18,6 +18,7 @@ mod menus;
 mod oracles;
 mod ovf;
 mod properties;
+mod qcow2;
 mod rename;
 #[cfg(feature = "squashfs")]
 mod same_bytes;
@@ -26,6 +27,8 @@ mod secure_boot;
 mod sign;
 #[cfg(feature = "squashfs")]
 mod squashfs;
+#[cfg(feature = "squashfs")]
+mod squashfs_lookup;
 mod syslinux;
 mod tables;
 mod tools;

@@ -1,8 +1,11 @@
-//! SquashFS images: unsquashfs reads them.
+//! SquashFS images: unsquashfs and the `backhand` crate read them.
 
-use std::io::Cursor;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Cursor, Read};
 use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt;
 
+use backhand::{FilesystemReader, InnerNode, SquashfsFileReader};
 use kiln_diskimg::container::Format;
 use kiln_diskimg::squashfs::{Image, Options};
 use kiln_tree::{Kind, Metadata, Node, Tree, TreePath, host};
@@ -27,6 +30,9 @@ fn unsquashfs_extracts_everything() {
     let image = path.to_str().unwrap();
     let Some(text) = expect("unsquashfs", &["-s", image]) else { return };
     assert!(text.contains("Compression lz4") && text.contains("Block size 131072"), "{text}");
+    // Hundreds of short files share them.
+    let fragments = text.lines().find_map(|line| line.strip_prefix("Number of fragments "));
+    assert!((1..10).contains(&fragments.unwrap().parse::<u32>().unwrap()), "{text}");
     let out = dir.path().join("out");
     let quiet = ["-no-progress", "-d", out.to_str().unwrap(), image];
     let said = expect("unsquashfs", &quiet).unwrap();
@@ -56,6 +62,82 @@ fn unsquashfs_extracts_everything() {
     }
 }
 
+/// What a node is, for a comparison; none of the hard link's own.
+fn shown(tree: &Tree, node: &Node) -> (String, Option<Vec<u8>>) {
+    // As Linux stores it (`new_encode_dev`).
+    let device = |major: u32, minor: u32| (minor & 0xff) | major << 8 | (minor & !0xff) << 12;
+    let (kind, content) = match &node.kind {
+        Kind::Directory => ("directory".to_owned(), None),
+        Kind::File(source) => ("file".to_owned(), Some(source.read().unwrap().to_vec())),
+        Kind::Symlink(target) => ("link".to_owned(), Some(target.clone())),
+        Kind::CharDevice { major, minor } => (format!("c {}", device(*major, *minor)), None),
+        Kind::BlockDevice { major, minor } => (format!("b {}", device(*major, *minor)), None),
+        Kind::Fifo => ("pipe".to_owned(), None),
+        Kind::Socket => ("socket".to_owned(), None),
+        Kind::Hardlink(target) => return shown(tree, tree.get(target).unwrap()),
+        other => panic!("{other:?}"),
+    };
+    let meta = match &node.kind {
+        Kind::Hardlink(target) => &tree.get(target).unwrap().meta,
+        _ => &node.meta,
+    };
+    (format!("{kind} {:o} {}:{} at {}", meta.mode, meta.uid, meta.gid, meta.mtime), content)
+}
+
+/// The same of a node of backhand's.
+fn seen(
+    image: &FilesystemReader<'_>,
+    node: &backhand::Node<SquashfsFileReader>,
+) -> (String, Option<Vec<u8>>) {
+    let (kind, content) = match &node.inner {
+        InnerNode::Dir(_) => ("directory".to_owned(), None),
+        InnerNode::File(file) => {
+            let mut content = Vec::new();
+            image.file(file).reader().read_to_end(&mut content).unwrap();
+            ("file".to_owned(), Some(content))
+        }
+        InnerNode::Symlink(link) => {
+            ("link".to_owned(), Some(link.link.as_os_str().as_bytes().to_vec()))
+        }
+        InnerNode::CharacterDevice(it) => (format!("c {}", it.device_number), None),
+        InnerNode::BlockDevice(it) => (format!("b {}", it.device_number), None),
+        InnerNode::NamedPipe => ("pipe".to_owned(), None),
+        InnerNode::Socket => ("socket".to_owned(), None),
+    };
+    let meta = &node.header;
+    (format!("{kind} {:o} {}:{} at {}", meta.permissions, meta.uid, meta.gid, meta.mtime), content)
+}
+
+#[test]
+fn backhand_reads_everything() {
+    let mut tree = tree();
+    // It takes targets of at most 255 bytes.
+    tree.remove(&TreePath::new("long link").unwrap());
+    tree.insert("long link", Node::symlink("x".repeat(255))).unwrap();
+    let meta = Metadata::new(0o4711).owned_by(100_000, 4_000_000_000).modified_at(u32::MAX);
+    tree.insert("special/console", Node::char_device(5, 1).with(meta.clone())).unwrap();
+    let disk = Kind::BlockDevice { major: 259, minor: 300 };
+    tree.insert("special/disk", Node::new(disk).with(meta.clone())).unwrap();
+    tree.insert("special/log", Node::new(Kind::Socket).with(meta.clone())).unwrap();
+    tree.insert("special/file", Node::file("mine").with(meta)).unwrap();
+    let image = Image::plan(&tree, &Options::default(), Cursor::new(Vec::new())).unwrap();
+    let image = FilesystemReader::from_reader(Cursor::new(bytes(&image))).unwrap();
+    let mut found: BTreeMap<&[u8], _> = image
+        .files()
+        .map(|node| (&node.fullpath.as_os_str().as_bytes()[1..], seen(&image, node)))
+        .collect();
+    let root = Node::directory().with(tree.root().clone());
+    assert_eq!(found.remove(&b""[..]), Some(shown(&tree, &root)));
+    let wanted: BTreeSet<&[u8]> = tree.iter().map(|(path, _)| path.as_bytes()).collect();
+    assert_eq!(found.keys().copied().collect::<BTreeSet<_>>(), wanted);
+    for (path, node) in &tree {
+        // No `assert_eq`, which would print long files.
+        let (found, wanted) = (&found[path.as_bytes()], shown(&tree, node));
+        assert_eq!(found.0, wanted.0, "{path}");
+        assert!(found.1 == wanted.1, "{path}");
+    }
+}
+
 #[test]
 fn the_same_whatever_the_threads() {
     let mut images = Vec::new();
@@ -70,12 +152,17 @@ fn the_same_whatever_the_threads() {
 }
 
 #[test]
-fn attributes_are_a_problem() {
+fn attributes_of_other_kinds_are_a_problem() {
     let mut tree = Tree::new();
-    let mut meta = Metadata::new(0o644);
-    meta.xattrs.insert(b"user.a".to_vec(), Vec::new());
-    tree.insert("file", Node::file("").with(meta)).unwrap();
+    for (name, attribute) in [("a", "system.posix_acl_access"), ("b", "user."), ("c", "user.c")] {
+        let mut meta = Metadata::new(0o644);
+        meta.xattrs.insert(attribute.as_bytes().to_vec(), Vec::new());
+        tree.insert(name, Node::file("").with(meta)).unwrap();
+    }
     let error = Image::plan(&tree, &Options::default(), Cursor::new(Vec::new())).unwrap_err();
-    let expected = "squashfs image: file: 1 extended attributes, which are not written";
-    assert_eq!(error.to_string(), expected);
+    insta::assert_snapshot!(error, @r#"
+    squashfs image: 2 problems
+      a: the attribute "system.posix_acl_access" is of none of the kinds user, trusted and security
+      b: the attribute "user." is of none of the kinds user, trusted and security
+    "#);
 }
