@@ -6,7 +6,7 @@ use kiln_tree::Tree;
 
 use super::BLOCK;
 use super::feed::{self, Unit};
-use super::inode::{Inode, Storage};
+use super::inode::{Inode, Storage, XATTR_HEADER};
 use super::outline::{self, Body, Item, Outline};
 use super::place::Packer;
 use super::superblock::{self, Superblock};
@@ -230,6 +230,15 @@ pub(super) fn place(
     }
     if !items.is_empty() {
         close(outline, &mut items, &mut packer, &mut next);
+    }
+    // `fsck.erofs` (1.5) reads the head of attributes behind every inode, also where there are none:
+    // an inode that ends with the volume would be an error to it.
+    let end = outline.items.iter().map(|item| item.offset + item.inode.size()).max().unwrap_or(0);
+    if let Some(last) = segments.last_mut()
+        && end + XATTR_HEADER > next * BLOCK
+    {
+        last.blocks += 1;
+        next += 1;
     }
     (segments, next)
 }

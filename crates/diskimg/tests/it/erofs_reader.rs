@@ -225,6 +225,23 @@ proptest! {
     }
 }
 
+#[test]
+fn an_inode_at_the_end_is_no_error_to_the_checker() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("image");
+    let mut tree = Tree::new();
+    // Inodes of 64 bytes: among so many counts is one that fills the last block.
+    for count in 0..66 {
+        let image = bytes(&Volume::plan(&tree, &Options::default()).unwrap());
+        std::fs::write(&path, &image).unwrap();
+        if expect("fsck.erofs", &[path.to_str().unwrap()]).is_none() {
+            return;
+        }
+        let meta = Metadata::new(0o600).owned_by(70_000, 1);
+        tree.insert(format!("{count:02}"), Node::file("").with(meta)).unwrap();
+    }
+}
+
 fn trees() -> impl Strategy<Value = Tree> {
     let name = "[a-zA-Z0-9 ._+~!-]{0,40}[a-z0-9]";
     let path = prop::collection::vec(name, 1..4);
