@@ -74,9 +74,9 @@ impl<S: Read + Write + Seek> Image<S> {
     /// Plans an image and compresses its files into `spool`, which should be empty.
     ///
     /// # Errors
-    /// [`Error::Plan`] with everything that is wrong: what [`Tree::check`] finds, attributes
-    /// of other kinds than user, trusted and security, device numbers, more than 65,535 different owners; [`Error::Io`] of the files
-    /// and of the spool.
+    /// [`Error::Plan`] with everything that is wrong: what [`Tree::check`] finds, attributes of other
+    /// kinds than user, trusted and security, device numbers, more than 65,535 different owners;
+    /// [`Error::Io`] of the files and of the spool.
     pub fn plan(tree: &Tree, options: &Options, mut spool: S) -> Result<Self> {
         let mut problems = Problems(Vec::new());
         let outline = Outline::new(tree, Some(options.mtime), SQUASHFS, &mut problems.0);
