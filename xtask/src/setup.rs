@@ -1,7 +1,7 @@
 //! The programs of the host that the commands use, and their installation from Debian packages.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
@@ -129,6 +129,7 @@ pub(crate) fn ensure_with(purpose: Purpose, builds_nomad: bool) -> Result<()> {
     if !program::is_installed("apt-get") {
         bail!("this is not a Debian system: there is no apt-get to get packages with");
     }
+    tell_of_little_room(purpose);
     let missing: Vec<&Need> = NEEDS
         .iter()
         .filter(|need| need.of <= purpose && !program::is_installed(need.what))
@@ -168,6 +169,36 @@ pub(crate) fn ensure_with(purpose: Purpose, builds_nomad: bool) -> Result<()> {
         apt(&words)?;
     }
     Ok(())
+}
+
+/// Says so before a build fails for want of room in the middle.
+fn tell_of_little_room(purpose: Purpose) {
+    // What target/ has after a first run, in MiB.
+    let takes = match purpose {
+        Purpose::Nomados => 4_000,
+        Purpose::Test => 8_000,
+        Purpose::Bench => 12_000,
+    };
+    let target = program::target();
+    let has = mebibytes("du", &["-sm"], &target).unwrap_or(0);
+    let here = if target.exists() { target } else { program::workspace() };
+    let Some(free) = mebibytes("df", &["-BM", "--output=avail"], &here) else { return };
+    if has + free < takes {
+        eprintln!(
+            "warning: {free} MiB free where {} is, which has {has} MiB; this takes about {takes} \
+             MiB together (`cargo clean` removes all, `cargo clean --profile dev` the tests)",
+            here.display()
+        );
+    }
+}
+
+/// The number in the last line that a program prints about a path.
+fn mebibytes(program: &str, words: &[&str], path: &Path) -> Option<u64> {
+    let output = Command::new(program).args(words).arg(path).output().ok()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let digits = said.lines().last()?.trim_start();
+    let end = digits.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(digits.len());
+    digits.get(..end)?.parse().ok()
 }
 
 fn apt(words: &[&str]) -> Result<()> {
