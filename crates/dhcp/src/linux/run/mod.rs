@@ -1,148 +1,30 @@
 //! The loop: wait, feed the client, do what it says.
 
-use std::fmt;
+mod apply;
+mod vocabulary;
+
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
-use super::netlink::{Address, Link, LinkMonitor, LinkNews, Netlink, RouteTo};
+use super::netlink::{Link, LinkMonitor, LinkNews, Netlink};
 use super::packet_socket::PacketSocket;
 use super::resolv::ResolvConf;
 use super::{Error, Result, now, sys, system};
-use crate::client::{Client, Config, Event, Ignored, Input, LostReason, Output, Sent, Transmit};
-use crate::lease::{Lease, Route};
+use crate::client::{Client, Event, Ignored, Input, Output, Transmit};
+use crate::lease::Lease;
 use crate::wire::HardwareAddr;
 use crate::wire::udp::{self, CLIENT_PORT, Endpoints, SERVER_PORT};
 
+pub use vocabulary::{Notice, Outcome, RunOptions};
+
 /// Frames or datagrams taken from one socket before the others have their turn.
 const BATCH: usize = 64;
-
-/// How to run.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct RunOptions {
-    /// The client's settings.
-    pub config: Config,
-    /// Configure the interface; otherwise only report. The caller must then put the address on it,
-    /// or a server has nowhere to send the answer to a renewal. Default: yes.
-    pub apply: bool,
-    /// Return with the first lease instead of staying to renew it. Default: no.
-    pub once: bool,
-    /// How long to try for the first lease, counted anew from the first carrier; without carrier,
-    /// from the start. Default: for ever.
-    pub deadline: Option<Duration>,
-    /// Where to write name servers and search domains. Default: nowhere.
-    pub resolv_conf: Option<PathBuf>,
-    /// Give the address back when told to stop, and take it off the interface; otherwise both stay
-    /// until the lease ends. Default: yes.
-    pub release_on_stop: bool,
-    /// Stop when this descriptor becomes readable (a pipe's closed end counts). Default: none.
-    pub stop: Option<Arc<OwnedFd>>,
-    /// Metric of the routes. Two interfaces should have different ones. Default: 100.
-    pub metric: u32,
-    /// Set the MTU that the lease names. Default: yes.
-    pub mtu: bool,
-}
-
-impl Default for RunOptions {
-    fn default() -> Self {
-        Self {
-            config: Config::default(),
-            apply: true,
-            once: false,
-            deadline: None,
-            resolv_conf: None,
-            release_on_stop: true,
-            stop: None,
-            metric: 100,
-            mtu: true,
-        }
-    }
-}
-
-/// What goes on, for people and for programs. `Display` gives a line without the interface's name.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Notice<'a> {
-    /// The link has carrier.
-    LinkUp,
-    /// The link lost its carrier.
-    LinkDown,
-    /// A message went out.
-    Sent {
-        /// Which.
-        kind: Sent,
-        /// 1 for the first of its kind in a row.
-        attempt: u32,
-    },
-    /// There is a lease, and the interface is configured.
-    Bound(&'a Lease),
-    /// The lease was extended, and changes applied.
-    Renewed(&'a Lease),
-    /// The address is gone from the interface.
-    Lost {
-        /// Why.
-        reason: LostReason,
-    },
-    /// A server refused what it had offered.
-    Refused,
-    /// No lease yet.
-    StillTrying {
-        /// Since the link came up or the last lease was lost.
-        elapsed: Duration,
-    },
-    /// A reply was ignored for a reason not seen before in this run.
-    Ignored(Ignored),
-    /// Something failed that the lease can do without.
-    Problem(&'a Error),
-}
-
-impl fmt::Display for Notice<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::LinkUp => f.write_str("link up"),
-            Self::LinkDown => f.write_str("link down"),
-            Self::Sent { kind, attempt } => write!(f, "sent {kind}, attempt {attempt}"),
-            Self::Bound(lease) | Self::Renewed(lease) => {
-                let verb = if matches!(self, Self::Bound(_)) { "bound" } else { "renewed" };
-                write!(f, "{verb}: {}/{}", lease.address, lease.prefix_len)?;
-                if let Some(gateway) = lease.default_gateway() {
-                    write!(f, " via {gateway}")?;
-                }
-                write!(f, ", server {}", lease.server)?;
-                match lease.valid_for {
-                    Some(valid) => write!(f, ", for {} s", valid.as_secs()),
-                    None => f.write_str(", for ever"),
-                }
-            }
-            Self::Lost { reason } => write!(f, "lost the address: {reason}"),
-            Self::Refused => f.write_str("the server refused what it had offered"),
-            Self::StillTrying { elapsed } => {
-                write!(f, "no DHCP server: still trying after {} s", elapsed.as_secs())
-            }
-            Self::Ignored(reason) => write!(f, "ignored a reply: {reason}"),
-            Self::Problem(error) => write!(f, "problem: {error}"),
-        }
-    }
-}
-
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// With a lease, as `once` asks.
-    Bound(Box<Lease>),
-    /// Told to stop.
-    Stopped,
-    /// No lease before the deadline. The interface is left up and without an address.
-    TimedOut,
-}
 
 /// Brings `interface` up, gets a lease, configures it, and (unless `once`) keeps it for as long as
 /// the interface exists and `stop` is silent.
@@ -542,108 +424,5 @@ impl Shell<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Address first: it is what everything else and everybody waits for.
-    fn apply(&mut self, lease: &Lease) -> Result<()> {
-        if !self.options.apply {
-            return Ok(());
-        }
-        let left = lease.expires_at().map(|end| end.saturating_sub(now()));
-        self.netlink
-            .set_address(self.index, &Address::of(lease, left))
-            .map_err(self.failed("set address"))?;
-        let before = self.applied.replace(lease.clone());
-        self.add_routes(lease);
-        if let Some(before) = before {
-            self.remove_what_changed(&before, lease);
-        }
-        self.set_mtu(lease);
-        if let Some(resolv_conf) = &mut self.resolv_conf
-            && let Err(source) = resolv_conf.write(lease)
-        {
-            let error = Error::ResolvConf { path: resolv_conf.path().to_owned(), source };
-            self.tell(&Notice::Problem(&error));
-        }
-        if self.udp.is_none() && !self.options.once {
-            match sys::udp_socket(self.name, CLIENT_PORT) {
-                Ok(socket) => self.udp = Some(socket),
-                // Another client may hold the port: frames still work.
-                Err(error) => self.problem("open UDP port 68", error),
-            }
-        }
-        Ok(())
-    }
-
-    fn add_routes(&mut self, lease: &Lease) {
-        for route in &lease.routes {
-            let route = RouteTo::of(route, lease.address, self.options.metric);
-            let added = self.netlink.add_route(self.index, &route);
-            if let Err(error) = added {
-                self.problem("add route", error);
-            }
-        }
-    }
-
-    fn remove_what_changed(&mut self, before: &Lease, lease: &Lease) {
-        let moved = (before.address, before.prefix_len) != (lease.address, lease.prefix_len);
-        let gone = |route: &&Route| moved || !lease.routes.contains(route);
-        for route in before.routes.iter().filter(gone) {
-            // Missing is as good as removed.
-            let route = RouteTo::of(route, before.address, self.options.metric);
-            let _ = self.netlink.remove_route(self.index, &route);
-        }
-        if moved
-            && let Err(error) = self.netlink.remove_address(self.index, &Address::of(before, None))
-        {
-            self.problem("remove address", error);
-        }
-    }
-
-    /// Never above what the driver takes; where it does not say, never above what it has.
-    fn set_mtu(&mut self, lease: &Lease) {
-        let most =
-            if self.max_mtu > 0 { self.max_mtu } else { self.mtu_before.unwrap_or(self.mtu) };
-        let wanted = lease.mtu.map(u32::from).filter(|mtu| self.options.mtu && *mtu <= most);
-        let wanted = wanted.or(self.mtu_before);
-        if let Some(mtu) = wanted
-            && mtu != self.mtu
-        {
-            match self.netlink.set_mtu(self.index, mtu) {
-                Ok(()) => {
-                    self.mtu_before = self.mtu_before.or(Some(self.mtu));
-                    self.mtu = mtu;
-                }
-                Err(error) => self.problem("set MTU", error),
-            }
-        }
-    }
-
-    /// Takes off the interface what the lease had put on it, and only that.
-    fn withdraw(&mut self) {
-        self.udp = None;
-        let Some(lease) = self.applied.take() else { return };
-        for route in lease.routes.iter().rev() {
-            // Missing is as good as removed, here and below.
-            let route = RouteTo::of(route, lease.address, self.options.metric);
-            let _ = self.netlink.remove_route(self.index, &route);
-        }
-        if let Err(error) = self.netlink.remove_address(self.index, &Address::of(&lease, None))
-            && error.raw_os_error() != Some(libc::EADDRNOTAVAIL)
-        {
-            self.problem("remove address", error);
-        }
-        if let Some(mtu) = self.mtu_before.take() {
-            match self.netlink.set_mtu(self.index, mtu) {
-                Ok(()) => self.mtu = mtu,
-                Err(error) => self.problem("restore MTU", error),
-            }
-        }
-        if let Some(resolv_conf) = &mut self.resolv_conf
-            && let Err(source) = resolv_conf.restore()
-        {
-            let error = Error::ResolvConf { path: resolv_conf.path().to_owned(), source };
-            self.tell(&Notice::Problem(&error));
-        }
     }
 }
