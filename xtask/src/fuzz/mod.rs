@@ -2,6 +2,7 @@
 //! LLVM's, which rustc hands the same options that cargo-fuzz gives it.
 
 mod corpus;
+mod earlier;
 mod table;
 
 use std::collections::VecDeque;
@@ -14,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 
 use crate::program;
+use earlier::Earlier;
 use table::Row;
 
 /// What makes rustc count branches and tell libFuzzer about comparisons.
@@ -29,7 +31,7 @@ const INSTRUMENTATION: [&str; 6] = [
 #[derive(Parser)]
 #[command(name = "cargo xtask campaign fuzz", about = "Fuzz the readers of hostile bytes")]
 struct Arguments {
-    /// Executions of each target, those of earlier runs not counted
+    /// Executions of each target; earlier ones of the very same program count
     #[arg(long, default_value_t = 10_000_000)]
     runs: u64,
     /// The longest that a target runs, in minutes
@@ -171,6 +173,13 @@ fn longest(target: &str) -> u32 {
 
 fn fuzz(places: &Places, target: &str, arguments: &Arguments) -> Result<Row> {
     let started = Instant::now();
+    let earlier = Earlier::of(places, target)?;
+    let runs = arguments.runs.saturating_sub(earlier.executions);
+    if runs == 0 {
+        let row = Row::of(target, &earlier);
+        println!("{row}");
+        return Ok(row);
+    }
     let crashes = places.directory("crashes", target)?;
     for old in std::fs::read_dir(&crashes)? {
         std::fs::remove_file(old?.path())?;
@@ -178,7 +187,7 @@ fn fuzz(places: &Places, target: &str, arguments: &Arguments) -> Result<Row> {
     let log = places.directory("logs", target)?.join("log");
     let mut command = command(places, target);
     command
-        .arg(format!("-runs={}", arguments.runs))
+        .arg(format!("-runs={runs}"))
         .arg(format!("-max_total_time={}", arguments.minutes * 60))
         .arg(format!("-artifact_prefix={}/", crashes.display()))
         .arg(places.directory("found", target)?)
@@ -195,7 +204,11 @@ fn fuzz(places: &Places, target: &str, arguments: &Arguments) -> Result<Row> {
     if !status.success() && crash.is_none() {
         bail!("{target} ended with {status}; see {}", log.display());
     }
-    let row = Row::new(target, &said, started.elapsed(), crash);
+    let mut row = Row::new(target, &said, started.elapsed(), crash);
+    row.add(&earlier);
+    if row.crash.is_none() {
+        row.earlier().keep(places, target)?;
+    }
     println!("{row}");
     Ok(row)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::earlier::Earlier;
 use super::seconds;
 
 /// A target's run.
@@ -40,13 +41,34 @@ impl Row {
         }
     }
 
+    /// Of a target that has run enough.
+    pub(super) fn of(target: &str, earlier: &Earlier) -> Self {
+        let Earlier { executions, seconds, coverage } = *earlier;
+        Self { target: target.to_owned(), executions, seconds, coverage, crash: None }
+    }
+
+    /// Counts what was done before.
+    pub(super) fn add(&mut self, earlier: &Earlier) {
+        self.executions += earlier.executions;
+        self.seconds += earlier.seconds;
+        if earlier.executions > 0 {
+            self.coverage.0 = earlier.coverage.0;
+        }
+    }
+
+    /// What the next run is to count.
+    pub(super) fn earlier(&self) -> Earlier {
+        let &Self { executions, seconds, coverage, .. } = self;
+        Earlier { executions, seconds, coverage }
+    }
+
     fn cells(&self) -> [String; 6] {
         let (from, to) = self.coverage;
         [
             self.target.clone(),
             self.executions.to_string(),
             self.seconds.to_string(),
-            (self.executions / self.seconds).to_string(),
+            (self.executions / self.seconds.max(1)).to_string(),
             format!("{from} to {to}"),
             u8::from(self.crash.is_some()).to_string(),
         ]
