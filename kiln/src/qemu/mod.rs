@@ -26,6 +26,7 @@ pub use firmware::{Firmware, Uefi};
 pub use lan::Lan;
 pub use vm::Vm;
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -388,13 +389,29 @@ impl Machine {
 
 /// The port itself if it can be had, or a free one for 0.
 fn free_port(forward: Forward) -> Result<u16> {
-    let address = ("127.0.0.1", forward.host);
-    let bound = if forward.udp {
-        UdpSocket::bind(address).and_then(|socket| socket.local_addr())
-    } else {
-        TcpListener::bind(address).and_then(|socket| socket.local_addr())
+    let bind = |port: u16| {
+        let address = ("127.0.0.1", port);
+        if forward.udp {
+            UdpSocket::bind(address).and_then(|socket| socket.local_addr())
+        } else {
+            TcpListener::bind(address).and_then(|socket| socket.local_addr())
+        }
     };
-    bound.map(|address| address.port()).map_err(|_| Error::PortInUse { port: forward.host })
+    // QEMU takes the port a moment later. One that the system chooses is of those that it also gives
+    // to connections, and may be gone by then; these it leaves alone (ip(7), ip_local_port_range).
+    let quiet = (forward.host == 0).then(|| (0..32).map(|_| unlikely_port())).into_iter().flatten();
+    quiet
+        .chain([forward.host])
+        .find_map(|port| bind(port).ok())
+        .map(|address| address.port())
+        .ok_or(Error::PortInUse { port: forward.host })
+}
+
+/// Any port from 20000 to 32767.
+fn unlikely_port() -> u16 {
+    // Its keys are random.
+    let random = RandomState::new().hash_one(0);
+    u16::try_from(20_000 + random % 12_768).unwrap_or(20_000)
 }
 
 #[cfg(test)]
@@ -407,6 +424,14 @@ mod tests {
         let host = taken.local_addr().unwrap().port();
         let error = free_port(Forward { udp: false, host, guest: 1 }).unwrap_err().to_string();
         assert!(error.contains(&host.to_string()), "{error}");
+    }
+
+    #[test]
+    fn a_free_port_is_not_one_for_connections() {
+        for udp in [false, true] {
+            let port = free_port(Forward { udp, host: 0, guest: 1 }).unwrap();
+            assert!((20_000..32_768).contains(&port), "{port}");
+        }
     }
 
     #[test]
