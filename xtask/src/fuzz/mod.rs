@@ -213,10 +213,15 @@ fn fuzz(places: &Places, target: &str, arguments: &Arguments) -> Result<Row> {
     Ok(row)
 }
 
-/// A file of a directory.
+/// An input that failed; not one that was only slow, maybe because the process was stopped.
 fn first(directory: &Path) -> Result<Option<PathBuf>> {
-    let mut entries = std::fs::read_dir(directory)?;
-    Ok(entries.next().transpose()?.map(|entry| entry.path()))
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if !entry.file_name().to_string_lossy().starts_with("slow-unit-") {
+            return Ok(Some(entry.path()));
+        }
+    }
+    Ok(None)
 }
 
 /// Shorter than a debug form, and exact enough.
