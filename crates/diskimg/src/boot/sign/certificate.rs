@@ -6,8 +6,9 @@ use std::time::Duration;
 use der::asn1::{
     Any, BitString, GeneralizedTime, ObjectIdentifier, OctetString, SetOfVec, UtcTime,
 };
+use der::pem::PemLabel;
 use der::referenced::OwnedToRef;
-use der::{Decode, DecodePem, Encode, EncodePem, Tag};
+use der::{Decode, Encode, EncodePem, Tag};
 use rsa::pkcs1v15::Pkcs1v15Sign;
 use rsa::{RsaPublicKey, traits::PublicKeyParts};
 use sha2::{Digest, Sha256};
@@ -61,6 +62,15 @@ impl Profile {
     }
 }
 
+/// Unpacks the text first: `DecodePem` of der 0.7 reads on for ever in one that is too short.
+fn first_pem(bytes: &[u8]) -> der::Result<x509_cert::Certificate> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| der::Error::from(der::pem::Error::CharacterEncoding))?;
+    let (label, document) = der::Document::from_pem(text)?;
+    x509_cert::Certificate::validate_pem_label(label)?;
+    x509_cert::Certificate::from_der(document.as_bytes())
+}
+
 impl Certificate {
     /// Reads a certificate in PEM (the first one) or DER.
     ///
@@ -73,7 +83,7 @@ impl Certificate {
         let parsed = if bytes.starts_with(&[0x30]) {
             x509_cert::Certificate::from_der(bytes)
         } else {
-            x509_cert::Certificate::from_pem(bytes)
+            first_pem(bytes)
         };
         Self::from_parsed(parsed.map_err(der_error("certificate"))?)
     }
