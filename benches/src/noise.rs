@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::Result;
 
@@ -105,4 +105,17 @@ pub fn fill_root(dir: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A tree to pack: the given one, or [`fill_root`]'s, made in a directory.
+///
+/// # Errors
+/// What the file system refuses.
+pub fn root(given: Option<&Path>, dir: &Path) -> Result<PathBuf> {
+    if let Some(given) = given {
+        return Ok(given.to_owned());
+    }
+    let made = dir.join("tree");
+    fill_root(&made)?;
+    Ok(made)
 }

@@ -180,9 +180,13 @@ fn tell_of_little_room(purpose: Purpose) {
         Purpose::Bench => 12_000,
     };
     let target = program::target();
+    let here = if target.exists() { &target } else { &program::workspace() };
+    let Some(free) = mebibytes("df", &["-BM", "--output=avail"], here) else { return };
+    if free >= takes {
+        return;
+    }
+    // Only now: it looks at every file.
     let has = mebibytes("du", &["-sm"], &target).unwrap_or(0);
-    let here = if target.exists() { target } else { program::workspace() };
-    let Some(free) = mebibytes("df", &["-BM", "--output=avail"], &here) else { return };
     if has + free < takes {
         eprintln!(
             "warning: {free} MiB free where {} is, which has {has} MiB; this takes about {takes} \

@@ -10,10 +10,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use kiln_benches::arguments::Common;
-use kiln_benches::noise::fill_root;
 use kiln_benches::report::Report;
 use kiln_benches::turns::Contender;
-use kiln_benches::{Result, machine};
+use kiln_benches::{Result, machine, noise};
 use kiln_diskimg::container::{self, Format};
 use kiln_diskimg::erofs::{Algorithm, Compressed, Compression, Options, Volume};
 use kiln_diskimg::verity::{self, Verity};
@@ -45,14 +44,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
     let dir = tempfile::tempdir_in(&arguments.dir)?;
     let dir = dir.path();
     let mut report = Report::new();
-    let from = match &arguments.tree {
-        Some(tree) => tree.clone(),
-        None => {
-            let from = dir.join("tree");
-            fill_root(&from)?;
-            from
-        }
-    };
+    let from = noise::root(arguments.tree.as_deref(), dir)?;
     let (ours, theirs) = (dir.join("ours"), dir.join("theirs"));
     let has_mkfs = machine::are_installed(&["mkfs.erofs"]);
 

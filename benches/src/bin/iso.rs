@@ -8,10 +8,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use kiln_benches::arguments::Common;
-use kiln_benches::noise::fill_root;
 use kiln_benches::report::Report;
 use kiln_benches::turns::Contender;
-use kiln_benches::{Result, machine};
+use kiln_benches::{Result, machine, noise};
 use kiln_diskimg::container::{self, Format};
 use kiln_diskimg::iso::{Joliet, Options, Volume};
 use kiln_tree::{Tree, host};
@@ -37,14 +36,7 @@ fn main() -> ExitCode {
 fn measure(arguments: &Arguments) -> Result<Report> {
     let dir = tempfile::tempdir_in(&arguments.dir)?;
     let dir = dir.path();
-    let made = dir.join("tree");
-    let tree = match &arguments.tree {
-        Some(tree) => tree,
-        None => {
-            fill_root(&made)?;
-            &made
-        }
-    };
+    let tree = &noise::root(arguments.tree.as_deref(), dir)?;
     let out = |name: &str| dir.join(name);
     let mut turns = vec![Contender::timed("kiln-diskimg", || ours(tree, &out("ours.iso")))];
     if machine::are_installed(&["xorriso"]) {

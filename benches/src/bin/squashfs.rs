@@ -16,10 +16,9 @@ use backhand::compression::{CompressionOptions, Compressor, Lz4};
 use backhand::{FilesystemCompressor, FilesystemWriter, NodeHeader};
 use clap::Parser;
 use kiln_benches::arguments::Common;
-use kiln_benches::noise::fill_root;
 use kiln_benches::report::{Report, Unit};
 use kiln_benches::turns::{Contender, spent, take_turns};
-use kiln_benches::{Result, machine, peak};
+use kiln_benches::{Result, machine, noise, peak};
 use kiln_diskimg::squashfs::{Image, Options};
 use kiln_tree::{Kind, Source, Tree, host};
 
@@ -60,14 +59,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
     let n = arguments.common.n;
     let dir = tempfile::tempdir_in(&arguments.dir)?;
     let dir = dir.path();
-    let from = match &arguments.tree {
-        Some(tree) => tree.clone(),
-        None => {
-            let from = dir.join("tree");
-            fill_root(&from)?;
-            from
-        }
-    };
+    let from = noise::root(arguments.tree.as_deref(), dir)?;
     let paths = ["kiln", "backhand", "mksquashfs"].map(|name| dir.join(name));
     let [kiln, crates, tool] = &paths;
     let has_tool = machine::are_installed(&["mksquashfs"]);

@@ -178,10 +178,7 @@ pub(super) fn all() -> Result<BTreeMap<&'static str, Inputs>> {
     let rich = rich()?;
     let ext4_plain = ext4_volume(&rich, ext4::Journal::None)?;
     let mut all = BTreeMap::from([
-        (
-            "ext4",
-            vec![ext4_seed(&rich)?, ext4_seed(&small()?)?],
-        ),
+        ("ext4", vec![ext4_seed(&rich)?, ext4_seed(&small()?)?]),
         ("erofs", erofs_seeds()?),
         ("iso", iso_seeds()?),
         ("verity", vec![verity_seed(1)?, verity_seed(3)?, verity_seed(130)?]),

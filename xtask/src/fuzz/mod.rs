@@ -2,7 +2,7 @@
 //! LLVM's, which rustc hands the same options that cargo-fuzz gives it.
 
 mod corpus;
-mod earlier;
+mod done;
 mod table;
 
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 
 use crate::program;
-use earlier::Earlier;
+use done::Done;
 use table::Row;
 
 /// What makes rustc count branches and tell libFuzzer about comparisons.
@@ -173,10 +173,11 @@ fn longest(target: &str) -> u32 {
 
 fn fuzz(places: &Places, target: &str, arguments: &Arguments) -> Result<Row> {
     let started = Instant::now();
-    let earlier = Earlier::of(places, target)?;
+    let program = done::digest(places, target)?;
+    let earlier = Done::read(places, target, program)?;
     let runs = arguments.runs.saturating_sub(earlier.executions);
     if runs == 0 {
-        let row = Row::of(target, &earlier);
+        let row = Row { target: target.to_owned(), done: earlier, crash: None };
         println!("{row}");
         return Ok(row);
     }
@@ -204,10 +205,9 @@ fn fuzz(places: &Places, target: &str, arguments: &Arguments) -> Result<Row> {
     if !status.success() && crash.is_none() {
         bail!("{target} ended with {status}; see {}", log.display());
     }
-    let mut row = Row::new(target, &said, started.elapsed(), crash);
-    row.add(&earlier);
+    let row = Row::new(target, &said, started.elapsed(), &earlier, crash);
     if row.crash.is_none() {
-        row.earlier().keep(places, target)?;
+        row.done.keep(places, target, program)?;
     }
     println!("{row}");
     Ok(row)

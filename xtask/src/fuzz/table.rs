@@ -6,22 +6,26 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::earlier::Earlier;
+use super::done::Done;
 use super::seconds;
 
-/// A target's run.
+/// What became of a target.
 pub(super) struct Row {
     pub(super) target: String,
-    executions: u64,
-    seconds: u64,
-    /// Edges of the program that were reached: by what it began with, and at the end.
-    coverage: (u64, u64),
+    /// Executions, with those of earlier runs.
+    pub(super) done: Done,
     pub(super) crash: Option<PathBuf>,
 }
 
 impl Row {
-    /// From what libFuzzer said.
-    pub(super) fn new(target: &str, said: &str, time: Duration, crash: Option<PathBuf>) -> Self {
+    /// From what libFuzzer said, and what was done before.
+    pub(super) fn new(
+        target: &str,
+        said: &str,
+        time: Duration,
+        earlier: &Done,
+        crash: Option<PathBuf>,
+    ) -> Self {
         let number = |line: &str, key: &str| -> Option<u64> {
             line.split_once(key)?.1.split_whitespace().next()?.parse().ok()
         };
@@ -32,43 +36,24 @@ impl Row {
         let numbered = |line: &str| number(line, "#");
         let executions = said.lines().filter_map(counted).next_back();
         let executions = executions.or_else(|| said.lines().filter_map(numbered).max());
-        Self {
-            target: target.to_owned(),
-            executions: executions.unwrap_or(0),
-            seconds: seconds(time),
+        let mut done = Done {
+            executions: executions.unwrap_or(0) + earlier.executions,
+            seconds: seconds(time) + earlier.seconds,
             coverage: (first, covered.max().unwrap_or(first)),
-            crash,
-        }
-    }
-
-    /// Of a target that has run enough.
-    pub(super) fn of(target: &str, earlier: &Earlier) -> Self {
-        let Earlier { executions, seconds, coverage } = *earlier;
-        Self { target: target.to_owned(), executions, seconds, coverage, crash: None }
-    }
-
-    /// Counts what was done before.
-    pub(super) fn add(&mut self, earlier: &Earlier) {
-        self.executions += earlier.executions;
-        self.seconds += earlier.seconds;
+        };
         if earlier.executions > 0 {
-            self.coverage.0 = earlier.coverage.0;
+            done.coverage.0 = earlier.coverage.0;
         }
-    }
-
-    /// What the next run is to count.
-    pub(super) fn earlier(&self) -> Earlier {
-        let &Self { executions, seconds, coverage, .. } = self;
-        Earlier { executions, seconds, coverage }
+        Self { target: target.to_owned(), done, crash }
     }
 
     fn cells(&self) -> [String; 6] {
-        let (from, to) = self.coverage;
+        let Done { executions, seconds, coverage: (from, to) } = self.done;
         [
             self.target.clone(),
-            self.executions.to_string(),
-            self.seconds.to_string(),
-            (self.executions / self.seconds.max(1)).to_string(),
+            executions.to_string(),
+            seconds.to_string(),
+            (executions / seconds.max(1)).to_string(),
             format!("{from} to {to}"),
             u8::from(self.crash.is_some()).to_string(),
         ]

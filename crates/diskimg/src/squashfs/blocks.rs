@@ -147,10 +147,9 @@ impl Packed {
 
 /// Adds a block, compressed where that makes it smaller; gives its length as inodes have it.
 fn compress(block: &[u8], out: &mut Vec<u8>) -> u32 {
-    let smaller = lz4_flex::block::compress(block);
-    let (bytes, flag) =
-        if smaller.len() < block.len() { (smaller.as_slice(), 0) } else { (block, STORED) };
-    out.extend_from_slice(bytes);
+    let (bytes, is_stored) = super::smaller(block);
+    let flag = if is_stored { STORED } else { 0 };
+    out.extend_from_slice(&bytes);
     narrow32(bytes.len() as u64) | flag
 }
 

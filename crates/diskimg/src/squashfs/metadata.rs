@@ -62,11 +62,10 @@ impl Metadata {
 
     fn close(&mut self, block: &[u8]) {
         self.starts.push(self.done.len() as u64);
-        let smaller = lz4_flex::block::compress(block);
-        let (bytes, flag) =
-            if smaller.len() < block.len() { (smaller.as_slice(), 0) } else { (block, STORED) };
+        let (bytes, is_stored) = super::smaller(block);
+        let flag = if is_stored { STORED } else { 0 };
         self.done.extend_from_slice(&(narrow16(bytes.len() as u64) | flag).to_le_bytes());
-        self.done.extend_from_slice(bytes);
+        self.done.extend_from_slice(&bytes);
     }
 
     /// Writes the table, and behind it `head` and where each of its blocks is; gives where that
@@ -77,20 +76,13 @@ impl Metadata {
         head: &[u8],
     ) -> Result<u64> {
         let start = spooler.position;
-        let starts = self.starts();
         spooler.data(&self.finish())?;
         let at = spooler.position;
         spooler.data(head)?;
-        for block in starts {
+        for block in &self.starts {
             spooler.data(&(start + block).to_le_bytes())?;
         }
         Ok(at)
-    }
-
-    /// Where each block begins, also the one that is not complete.
-    fn starts(&self) -> Vec<u64> {
-        let last = (!self.open.is_empty()).then_some(self.done.len() as u64);
-        self.starts.iter().copied().chain(last).collect()
     }
 
     /// The table's bytes.

@@ -21,6 +21,7 @@ mod metadata;
 mod superblock;
 mod xattrs;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{Read, Seek, Write};
@@ -49,6 +50,12 @@ const NONE: u32 = u32::MAX;
 
 /// What SquashFS does its own way.
 const SQUASHFS: Dialect = Dialect { name: "SquashFS", xattrs: xattrs::encode };
+
+/// A block, compressed where that makes it smaller, and whether it is stored as it is.
+fn smaller(block: &[u8]) -> (Cow<'_, [u8]>, bool) {
+    let compressed = lz4_flex::block::compress(block);
+    if compressed.len() < block.len() { (compressed.into(), false) } else { (block.into(), true) }
+}
 
 /// What an image should be.
 #[derive(Debug, Clone, Default)]

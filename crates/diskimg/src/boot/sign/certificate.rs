@@ -64,11 +64,9 @@ impl Profile {
 
 /// Unpacks the text first: `DecodePem` of der 0.7 reads on for ever in one that is too short.
 fn first_pem(bytes: &[u8]) -> der::Result<x509_cert::Certificate> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|_| der::Error::from(der::pem::Error::CharacterEncoding))?;
-    let (label, document) = der::Document::from_pem(text)?;
+    let (label, content) = der::pem::decode_vec(bytes)?;
     x509_cert::Certificate::validate_pem_label(label)?;
-    x509_cert::Certificate::from_der(document.as_bytes())
+    x509_cert::Certificate::from_der(&content)
 }
 
 impl Certificate {

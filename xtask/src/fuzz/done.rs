@@ -1,4 +1,4 @@
-//! What earlier runs of the very same program have done, so that a campaign can take several sittings.
+//! What runs of the very same program have done, so that a campaign can take several sittings.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::path::PathBuf;
@@ -10,26 +10,25 @@ use super::Places;
 
 /// The work of one program, from its first run on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Earlier {
+pub(super) struct Done {
     pub(super) executions: u64,
     pub(super) seconds: u64,
     /// Edges that were reached: by what the first run began with, and at the end.
     pub(super) coverage: (u64, u64),
 }
 
-impl Earlier {
-    /// Nothing when the program is another one now.
-    pub(super) fn of(places: &Places, target: &str) -> Result<Self> {
+impl Done {
+    /// By earlier runs; nothing when the program was another one then.
+    pub(super) fn read(places: &Places, target: &str, program: u64) -> Result<Self> {
         let path = file(places, target)?;
         let Ok(text) = std::fs::read_to_string(&path) else { return Ok(Self::default()) };
-        let program = digest(places, target)?;
         Ok(Self::parse(&text, program).unwrap_or_default())
     }
 
-    pub(super) fn keep(&self, places: &Places, target: &str) -> Result<()> {
+    pub(super) fn keep(&self, places: &Places, target: &str, program: u64) -> Result<()> {
         let path = file(places, target)?;
-        let text = self.emit(digest(places, target)?);
-        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+        std::fs::write(&path, self.emit(program))
+            .with_context(|| format!("write {}", path.display()))
     }
 
     fn emit(&self, program: u64) -> String {
@@ -59,7 +58,8 @@ fn file(places: &Places, target: &str) -> Result<PathBuf> {
     Ok(places.directory("earlier", target)?.join("done.json"))
 }
 
-fn digest(places: &Places, target: &str) -> Result<u64> {
+/// What tells a program from another one.
+pub(super) fn digest(places: &Places, target: &str) -> Result<u64> {
     let program = places.program(target);
     let bytes = std::fs::read(&program).with_context(|| format!("read {}", program.display()))?;
     let mut hasher = DefaultHasher::new();
@@ -73,10 +73,10 @@ mod tests {
 
     #[test]
     fn only_the_same_program_goes_on() {
-        let done = Earlier { executions: 7, seconds: 2, coverage: (3, 5) };
+        let done = Done { executions: 7, seconds: 2, coverage: (3, 5) };
         let text = done.emit(42);
-        assert_eq!(Earlier::parse(&text, 42), Some(done));
-        assert_eq!(Earlier::parse(&text, 43), None);
-        assert_eq!(Earlier::parse("{", 42), None);
+        assert_eq!(Done::parse(&text, 42), Some(done));
+        assert_eq!(Done::parse(&text, 43), None);
+        assert_eq!(Done::parse("{", 42), None);
     }
 }
