@@ -33,7 +33,10 @@ fn open(mut disk: Sparse<'_>, at: u64, magic: &[u8]) {
     if disk.repaired {
         disk.put(at, magic);
     }
-    if let Ok(image) = container::open(disk, &limits()) {
+    // Maps are walked from one end to the other, some of them at every stretch.
+    let mut limits = limits();
+    limits.tables = 128 << 10;
+    if let Ok(image) = container::open(disk, &limits) {
         walk(image);
     }
 }

@@ -47,7 +47,8 @@ impl Device for Disk {
 
 /// A GPT: read, grown and renamed.
 pub fn gpt(input: &[u8]) {
-    let mut image = Sparse::decode_within(input, 256 << 10);
+    // Every execution copies the disk.
+    let mut image = Sparse::decode_within(input, 128 << 10);
     repair::gpt(&mut image);
     let _ = Mbr::parse(&image.slice(0, 512));
     let read = gpt::read(&mut image, &limits());

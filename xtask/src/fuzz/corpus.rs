@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result};
 
-use super::{Places, command};
+use super::{Kind, Places, command};
 use crate::program;
 
 /// Bytes that are kept of a target, inputs that once crashed left out.
@@ -24,7 +24,7 @@ pub(super) fn keep(places: &Places, target: &str) -> Result<()> {
     let minimal = places.directory("minimal", target)?;
     let committed = places.committed.join(target);
     fs::create_dir_all(&committed)?;
-    let mut merge = command(places, target);
+    let mut merge = command(places, Kind::Fast, target);
     merge.arg("-merge=1").arg(&minimal).arg(&committed);
     merge.arg(places.directory("found", target)?).arg(places.directory("seeds", target)?);
     program::run(merge.stdout(Stdio::null()).stderr(Stdio::null()))?;

@@ -2,11 +2,12 @@
 
 use std::hash::{DefaultHasher, Hasher};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::Places;
+use super::{Kind, Places};
 
 /// The work of one program, from its first run on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,6 +19,35 @@ pub(super) struct Done {
 }
 
 impl Done {
+    /// By one run, from what libFuzzer said.
+    pub(super) fn of_log(said: &str, time: Duration) -> Self {
+        let number = |line: &str, key: &str| -> Option<u64> {
+            line.split_once(key)?.1.split_whitespace().next()?.parse().ok()
+        };
+        let mut covered = said.lines().filter_map(|line| number(line, " cov: "));
+        let first = covered.next().unwrap_or(0);
+        let counted = |line: &str| number(line, "stat::number_of_executed_units:");
+        // After a crash the last number of a line is all there is.
+        let numbered = |line: &str| number(line, "#");
+        let executions = said.lines().filter_map(counted).next_back();
+        let executions = executions.or_else(|| said.lines().filter_map(numbered).max());
+        Self {
+            executions: executions.unwrap_or(0),
+            seconds: time.as_secs().max(1),
+            coverage: (first, covered.max().unwrap_or(first)),
+        }
+    }
+
+    /// A run after these.
+    pub(super) fn add(&mut self, later: &Self) {
+        if self.executions == 0 {
+            self.coverage.0 = later.coverage.0;
+        }
+        self.executions += later.executions;
+        self.seconds += later.seconds;
+        self.coverage.1 = self.coverage.1.max(later.coverage.1);
+    }
+
     /// By earlier runs; nothing when the program was another one then.
     pub(super) fn read(places: &Places, target: &str, program: u64) -> Result<Self> {
         let path = file(places, target)?;
@@ -58,18 +88,29 @@ fn file(places: &Places, target: &str) -> Result<PathBuf> {
     Ok(places.directory("earlier", target)?.join("done.json"))
 }
 
-/// What tells a program from another one.
+/// What tells the programs of a target from other ones.
 pub(super) fn digest(places: &Places, target: &str) -> Result<u64> {
-    let program = places.program(target);
-    let bytes = std::fs::read(&program).with_context(|| format!("read {}", program.display()))?;
     let mut hasher = DefaultHasher::new();
-    hasher.write(&bytes);
+    for kind in Kind::ALL {
+        let path = places.program(kind, target);
+        hasher.write(&std::fs::read(&path).with_context(|| format!("read {}", path.display()))?);
+    }
     Ok(hasher.finish())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_says_what_was_done() {
+        let log = "#2\tINITED cov: 10 ft: 12\n#90\tNEW    cov: 14 ft: 20\n#120\tDONE   cov: 14\n\
+                   stat::number_of_executed_units: 121\n";
+        let mut done = Done::of_log(log, Duration::from_secs(3));
+        assert_eq!(done, Done { executions: 121, seconds: 3, coverage: (10, 14) });
+        done.add(&Done::of_log("#7\tNEW cov: 13 ft: 2\n", Duration::ZERO));
+        assert_eq!(done, Done { executions: 128, seconds: 4, coverage: (10, 14) });
+    }
 
     #[test]
     fn only_the_same_program_goes_on() {

@@ -18,15 +18,43 @@ use crate::program;
 use done::Done;
 use table::Row;
 
-/// What makes rustc count branches and tell libFuzzer about comparisons.
-const INSTRUMENTATION: [&str; 6] = [
+/// What makes rustc count branches.
+const INSTRUMENTATION: [&str; 5] = [
     "--cfg fuzzing",
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
     "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
     "-Cllvm-args=-sanitizer-coverage-pc-table",
-    "-Cllvm-args=-sanitizer-coverage-trace-compares",
 ];
+/// What makes it tell libFuzzer about comparisons too.
+const COMPARISONS: &str = "-Cllvm-args=-sanitizer-coverage-trace-compares";
+
+/// The two programs of a target. Comparisons tell libFuzzer which bytes would lead further, and
+/// take more than half of the time; what they found is then varied without them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Guided,
+    Fast,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::Guided, Self::Fast];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Guided => "guided",
+            Self::Fast => "fast",
+        }
+    }
+
+    /// How much of what is left to do is this program's: an eighth, then all.
+    const fn share(self, left: u64) -> u64 {
+        match self {
+            Self::Guided => left.div_ceil(8),
+            Self::Fast => left,
+        }
+    }
+}
 
 #[derive(Parser)]
 #[command(name = "cargo xtask campaign fuzz", about = "Fuzz the readers of hostile bytes")]
@@ -49,14 +77,15 @@ struct Arguments {
 
 /// Where things are.
 struct Places {
-    programs: PathBuf,
+    /// The tuple of the host, below which cargo puts a cross build.
+    host: String,
     work: PathBuf,
     committed: PathBuf,
 }
 
 impl Places {
-    fn program(&self, target: &str) -> PathBuf {
-        self.programs.join(target)
+    fn program(&self, kind: Kind, target: &str) -> PathBuf {
+        self.work.join(kind.name()).join(&self.host).join("release").join(target)
     }
 
     /// What was found, what it began with, and what made it fail.
@@ -102,7 +131,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let failed: Vec<&Row> = rows.iter().filter(|row| row.crash.is_some()).collect();
     for row in &failed {
         if let Some(crash) = &row.crash {
-            let program = places.program(&row.target);
+            let program = places.program(Kind::Fast, &row.target);
             println!("{}: {}", row.target, crash.display());
             println!("  again: {} {}", program.display(), crash.display());
         }
@@ -128,32 +157,38 @@ fn targets(wanted: &[String]) -> Result<Vec<String>> {
     Ok(if wanted.is_empty() { all } else { wanted.to_vec() })
 }
 
-/// Builds the targets with instrumentation, and the seeds without.
+/// Builds the targets with each instrumentation, and the seeds without.
 fn build() -> Result<Places> {
     let work = program::target().join("fuzz");
     let version = Command::new("rustc").arg("-vV").output().context("run rustc")?;
     let version = String::from_utf8_lossy(&version.stdout).into_owned();
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
     let host = host.context("`rustc -vV` names no host")?;
-    let cargo = |verb: &[&str]| {
+    let cargo = |verb: &[&str], directory: &str| {
         let mut command = program::cargo();
         command.current_dir(program::workspace().join("fuzz")).args(verb);
-        command.arg("--locked").arg("--target-dir").arg(&work);
+        command.arg("--locked").arg("--target-dir").arg(work.join(directory));
         command
     };
-    // A target of its own keeps build scripts and macros free of instrumentation.
-    let mut targets = cargo(&["build", "--quiet", "--release", "--bins", "--target", host]);
-    program::run(targets.env("RUSTFLAGS", INSTRUMENTATION.join(" ")))?;
-    let mut seeds = cargo(&["run", "--quiet", "--bin", "seeds"]);
+    for kind in Kind::ALL {
+        let mut flags = INSTRUMENTATION.to_vec();
+        if kind == Kind::Guided {
+            flags.push(COMPARISONS);
+        }
+        // A target of its own keeps build scripts and macros free of instrumentation.
+        let verb = ["build", "--quiet", "--release", "--bins", "--target", host];
+        program::run(cargo(&verb, kind.name()).env("RUSTFLAGS", flags.join(" ")))?;
+    }
+    let mut seeds = cargo(&["run", "--quiet", "--bin", "seeds"], "");
     program::run(seeds.arg("--").arg(work.join("seeds")))?;
     let committed = program::workspace().join("fuzz/corpus");
-    Ok(Places { programs: work.join(host).join("release"), work, committed })
+    Ok(Places { host: host.to_owned(), work, committed })
 }
 
 /// libFuzzer on a target, with what is the same for all runs.
-fn command(places: &Places, target: &str) -> Command {
+fn command(places: &Places, kind: Kind, target: &str) -> Command {
     let mut command = Command::new("nice");
-    command.args(["-n", "19"]).arg(places.program(target));
+    command.args(["-n", "19"]).arg(places.program(kind, target));
     // The targets bound their memory themselves. Seconds are the clock's, also of a process that
     // was stopped.
     command.args(["-rss_limit_mb=512", "-timeout=600", "-print_final_stats=1"]);
@@ -172,24 +207,38 @@ fn longest(target: &str) -> u32 {
 }
 
 fn fuzz(places: &Places, target: &str, arguments: &Arguments) -> Result<Row> {
-    let started = Instant::now();
     let program = done::digest(places, target)?;
-    let earlier = Done::read(places, target, program)?;
-    let runs = arguments.runs.saturating_sub(earlier.executions);
-    if runs == 0 {
-        let row = Row { target: target.to_owned(), done: earlier, crash: None };
-        println!("{row}");
-        return Ok(row);
-    }
+    let done = Done::read(places, target, program)?;
+    let mut row = Row { target: target.to_owned(), done, crash: None };
     let crashes = places.directory("crashes", target)?;
     for old in std::fs::read_dir(&crashes)? {
         std::fs::remove_file(old?.path())?;
     }
-    let log = places.directory("logs", target)?.join("log");
-    let mut command = command(places, target);
+    let end = Instant::now() + Duration::from_secs(arguments.minutes * 60);
+    for kind in Kind::ALL {
+        let runs = kind.share(arguments.runs.saturating_sub(row.done.executions));
+        let time = kind.share(end.saturating_duration_since(Instant::now()).as_secs());
+        if runs > 0 && time > 0 && row.crash.is_none() {
+            row.done.add(&explore(places, kind, target, runs, time)?);
+            row.crash = first(&crashes)?;
+        }
+    }
+    if row.crash.is_none() {
+        row.done.keep(places, target, program)?;
+    }
+    println!("{row}");
+    Ok(row)
+}
+
+/// Runs a program for so many executions or seconds, until it crashes.
+fn explore(places: &Places, kind: Kind, target: &str, runs: u64, time: u64) -> Result<Done> {
+    let started = Instant::now();
+    let crashes = places.directory("crashes", target)?;
+    let log = places.directory("logs", target)?.join(kind.name());
+    let mut command = command(places, kind, target);
     command
         .arg(format!("-runs={runs}"))
-        .arg(format!("-max_total_time={}", arguments.minutes * 60))
+        .arg(format!("-max_total_time={time}"))
         .arg(format!("-artifact_prefix={}/", crashes.display()))
         .arg(places.directory("found", target)?)
         .arg(places.directory("seeds", target)?);
@@ -200,17 +249,11 @@ fn fuzz(places: &Places, target: &str, arguments: &Arguments) -> Result<Row> {
     let file = std::fs::File::create(&log).context("create a log")?;
     command.stdout(Stdio::null()).stdin(Stdio::null()).stderr(file);
     let status = command.status().with_context(|| format!("run {target}"))?;
-    let crash = first(&crashes)?;
-    let said = String::from_utf8_lossy(&std::fs::read(&log)?).into_owned();
-    if !status.success() && crash.is_none() {
+    if !status.success() && first(&crashes)?.is_none() {
         bail!("{target} ended with {status}; see {}", log.display());
     }
-    let row = Row::new(target, &said, started.elapsed(), &earlier, crash);
-    if row.crash.is_none() {
-        row.done.keep(places, target, program)?;
-    }
-    println!("{row}");
-    Ok(row)
+    let said = String::from_utf8_lossy(&std::fs::read(&log)?).into_owned();
+    Ok(Done::of_log(&said, started.elapsed()))
 }
 
 /// An input that failed; not one that was only slow, maybe because the process was stopped.
@@ -222,9 +265,4 @@ fn first(directory: &Path) -> Result<Option<PathBuf>> {
         }
     }
     Ok(None)
-}
-
-/// Shorter than a debug form, and exact enough.
-fn seconds(time: Duration) -> u64 {
-    time.as_secs().max(1)
 }

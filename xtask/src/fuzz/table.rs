@@ -2,12 +2,10 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::done::Done;
-use super::seconds;
 
 /// What became of a target.
 pub(super) struct Row {
@@ -18,35 +16,6 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// From what libFuzzer said, and what was done before.
-    pub(super) fn new(
-        target: &str,
-        said: &str,
-        time: Duration,
-        earlier: &Done,
-        crash: Option<PathBuf>,
-    ) -> Self {
-        let number = |line: &str, key: &str| -> Option<u64> {
-            line.split_once(key)?.1.split_whitespace().next()?.parse().ok()
-        };
-        let mut covered = said.lines().filter_map(|line| number(line, " cov: "));
-        let first = covered.next().unwrap_or(0);
-        let counted = |line: &str| number(line, "stat::number_of_executed_units:");
-        // After a crash the last number of a line is all there is.
-        let numbered = |line: &str| number(line, "#");
-        let executions = said.lines().filter_map(counted).next_back();
-        let executions = executions.or_else(|| said.lines().filter_map(numbered).max());
-        let mut done = Done {
-            executions: executions.unwrap_or(0) + earlier.executions,
-            seconds: seconds(time) + earlier.seconds,
-            coverage: (first, covered.max().unwrap_or(first)),
-        };
-        if earlier.executions > 0 {
-            done.coverage.0 = earlier.coverage.0;
-        }
-        Self { target: target.to_owned(), done, crash }
-    }
-
     fn cells(&self) -> [String; 6] {
         let Done { executions, seconds, coverage: (from, to) } = self.done;
         [
