@@ -94,7 +94,11 @@ pub use machine::{Status, Supervisor};
 pub use snapshot::{Snapshot, SnapshotError};
 #[cfg(feature = "toml")]
 pub use spec::specs_from_toml;
-pub use spec::{Kill, Kind, Log, LogFile, Readiness, Restart, ServiceSpec, Signal};
+pub use spec::{
+    Account, Address, Bytes, Capability, Cgroup, Condition, Isolation, Kill, Kind, Limits, Log,
+    LogFile, Namespace, Probe, Readiness, Resource, ResourceLimit, Restart, ServiceSpec, Signal,
+    Socket, Timer,
+};
 pub use state::{State, StopReason};
 pub use vocabulary::{
     Action, Errno, Event, ExitStatus, Failure, Ignored, Input, Name, Outcome, Output, Pid,

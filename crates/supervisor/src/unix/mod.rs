@@ -14,13 +14,20 @@
 //! As any other process: `SIGTERM` and `SIGINT` stop everything in order and leave; `SIGHUP` as
 //! above. A second request while the first is carried out kills what is left at once.
 
+mod account;
+mod cgroup;
+mod child;
+mod conditions;
 pub(crate) mod console;
+mod credentials;
 mod log;
 mod notify;
 mod panic;
 mod reap;
 mod run;
+mod socket;
 mod spawn;
+mod spawner;
 mod sys;
 
 use std::fmt;
@@ -69,6 +76,12 @@ pub struct Options {
     pub log_max_bytes: u64,
     /// Bounds of those files: how many old ones (default 3).
     pub log_keep: u32,
+    /// The directory below a mounted cgroup2 where each service gets a control group of its own
+    /// (default: none, and none has one).
+    pub cgroup: Option<PathBuf>,
+    /// Where credentials of services are kept while they run, preferably a tmpfs (default:
+    /// /run/kiln/credentials).
+    pub credentials_dir: PathBuf,
     /// How long a whole shutdown may take (default 60 s).
     pub shutdown_timeout: Duration,
     /// What is written to standard error (default: nothing; the caller has the events).
@@ -92,6 +105,8 @@ impl Default for Options {
             log_dir: None,
             log_max_bytes: 1 << 20,
             log_keep: 3,
+            cgroup: None,
+            credentials_dir: "/run/kiln/credentials".into(),
             shutdown_timeout: Duration::from_secs(60),
             console: Console::Quiet,
             exit_when_ended: false,
