@@ -28,6 +28,8 @@ pub(super) struct Plan {
     pub(super) tty: Option<CString>,
     /// Descriptors, and the numbers under which the child has them.
     pub(super) files: Vec<(RawFd, RawFd)>,
+    /// The table of descriptors is still ours: it needs one of its own, with those below this.
+    pub(super) descriptors_below: Option<u32>,
     /// What keeps them open.
     pub(super) kept: Vec<Arc<OwnedFd>>,
     pub(super) limits: Vec<(Resource, Rlimit)>,
@@ -69,6 +71,9 @@ fn at(step: SpawnStep) -> impl Fn(Errno) -> Failed {
 
 /// All steps up to the program.
 pub(super) fn prepare(plan: &mut Plan) -> Result<(), Failed> {
+    if let Some(below) = plan.descriptors_below {
+        sys::unshare_files(below).map_err(at(SpawnStep::Descriptors))?;
+    }
     rustix::process::setsid().map_err(at(SpawnStep::Session))?;
     limits(plan)?;
     files(plan)?;

@@ -51,11 +51,23 @@ pub(super) fn unprepared(subject: impl Into<String>, error: &std::io::Error) -> 
     failure(SpawnStep::Prepare, error.raw_os_error().unwrap_or(libc::EINVAL), subject)
 }
 
+/// What starting processes needs, again and again.
+pub(super) struct Room {
+    stack: sys::Stack,
+    slots: sys::Slots,
+}
+
+impl Room {
+    pub(super) fn new() -> Self {
+        Self { stack: sys::Stack::new(), slots: sys::Slots::new() }
+    }
+}
+
 /// Starts a service's process. Its number is in `pid` from its first moment on.
 pub(super) fn spawn(
     spec: &ServiceSpec,
     gifts: &Gifts,
-    stack: &mut sys::Stack,
+    room: &mut Room,
     pid: &AtomicI32,
 ) -> Result<(Pid, Option<OwnedFd>), SpawnError> {
     let mut plan = plan(spec, gifts)?;
@@ -68,7 +80,7 @@ pub(super) fn spawn(
         group = Some(made);
     }
     let directory = group.as_ref().map(|group| group.directory.as_fd());
-    let result = sys::spawn(&mut plan, stack, pid, directory);
+    let result = sys::spawn(&mut plan, &mut room.stack, &room.slots, pid, directory);
     let spawned = result.map_err(|(step, errno)| explain(spec, &plan, step, errno))?;
     if let Some(group) = &group
         && !spawned.in_cgroup

@@ -11,8 +11,7 @@ use std::time::Duration;
 use nix::libc;
 use rustix::event::EventfdFlags;
 
-use super::spawn::{self, Gifts};
-use super::sys::Stack;
+use super::spawn::{self, Gifts, Room};
 use crate::spec::ServiceSpec;
 use crate::vocabulary::{Errno, Pid, SpawnError, SpawnStep, Time};
 
@@ -88,9 +87,9 @@ impl<Key: Clone + Send + 'static> Spawner<Key> {
             pid: AtomicI32::new(0),
             abandoned: AtomicBool::new(false),
         });
-        let (theirs, wake) = (Arc::clone(&shared), Arc::clone(wake));
+        let (theirs, wake, room) = (Arc::clone(&shared), Arc::clone(wake), Room::new());
         let builder = std::thread::Builder::new().name("spawner".into()).stack_size(STACK);
-        builder.spawn(move || theirs.live(&wake))?;
+        builder.spawn(move || theirs.live(&wake, room))?;
         Ok(shared)
     }
 
@@ -219,13 +218,12 @@ impl<Key: Clone> Shared<Key> {
     }
 
     /// The thread's life.
-    fn live(&self, wake: &OwnedFd) {
+    fn live(&self, wake: &OwnedFd, mut room: Room) {
         // signals are the loop's affair
         let _ = nix::sys::signal::SigSet::all().thread_block();
-        let mut stack = Stack::new();
         while let Some(job) = self.next() {
             self.pid.store(0, Ordering::SeqCst);
-            let start = || spawn::spawn(&job.spec, &job.gifts, &mut stack, &self.pid);
+            let start = || spawn::spawn(&job.spec, &job.gifts, &mut room, &self.pid);
             let result = catch_unwind(AssertUnwindSafe(start)).unwrap_or_else(|_| {
                 let errno = Errno(libc::EINVAL);
                 Err(SpawnError { step: SpawnStep::Prepare, errno, subject: subject(&job.spec) })

@@ -25,6 +25,53 @@ impl Stack {
     }
 }
 
+/// Low numbers of descriptors that are kept for what new processes get: their table of descriptors
+/// then ends above these, and is not a copy of ours with one for each service.
+pub(super) struct Slots(Vec<OwnedFd>);
+
+impl Slots {
+    /// More than nearly all services get; one that gets more has a copy of the whole table.
+    const COUNT: usize = 8;
+    /// Where fewer descriptors may be open they are worth more than time.
+    const LEAST: u64 = 128;
+
+    /// To be called early, while low numbers are free. Without any, tables are copied.
+    pub(super) fn new() -> Self {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        if limit.is_some_and(|limit| limit < Self::LEAST) {
+            return Self(Vec::new());
+        }
+        let reserve = || rustix::fs::memfd_create("slot", rustix::fs::MemfdFlags::CLOEXEC);
+        Self((0..Self::COUNT).map_while(|_| reserve().ok()).collect())
+    }
+
+    /// Has a plan's descriptors here, if there is room.
+    fn fill(&self, plan: &mut Plan) -> rustix::io::Result<()> {
+        use std::os::fd::AsRawFd;
+        // one stays what it is, to empty the others with
+        let slots = self.0.iter().skip(1);
+        if plan.join.is_some() || plan.files.len() > slots.len() {
+            return Ok(());
+        }
+        for (slot, (from, _)) in slots.zip(&mut plan.files) {
+            duplicate(*from, slot.as_raw_fd(), libc::O_CLOEXEC)?;
+            *from = slot.as_raw_fd();
+        }
+        let above = self.0.iter().map(AsRawFd::as_raw_fd).max().and_then(|max| max.checked_add(1));
+        plan.descriptors_below = above.and_then(|above| u32::try_from(above).ok());
+        Ok(())
+    }
+
+    /// Holds nothing of others' open.
+    fn empty(&self, count: usize) {
+        use std::os::fd::AsRawFd;
+        let Some((spare, slots)) = self.0.split_first() else { return };
+        for slot in slots.iter().take(count) {
+            let _ = duplicate(spare.as_raw_fd(), slot.as_raw_fd(), libc::O_CLOEXEC);
+        }
+    }
+}
+
 /// What the new process and we share until it executes its program.
 struct Task<'a> {
     plan: &'a mut Plan,
@@ -69,18 +116,24 @@ const CLONE_INTO_CGROUP: u64 = 1 << 33;
 pub(super) fn spawn(
     plan: &mut Plan,
     stack: &mut Stack,
+    slots: &Slots,
     pid: &AtomicI32,
     cgroup: Option<BorrowedFd<'_>>,
 ) -> Result<Spawned, (SpawnStep, Errno)> {
+    let count = plan.files.len();
+    let filled = slots.fill(plan);
+    filled.map_err(|errno| (SpawnStep::Descriptors, Errno(errno.raw_os_error())))?;
     let pointers = |list: &[CString]| -> Vec<*const c_char> {
         list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
     };
     let (argv, envp) = (pointers(&plan.argv), pointers(&plan.envp));
     let namespaces = plan.namespaces;
+    let shared = if plan.descriptors_below.is_some() { libc::CLONE_FILES } else { 0 };
     let mut task = Task { plan, argv, envp, failure: None };
     let old = block_signals();
-    let spawned = clone(&mut task, stack, pid, cgroup, namespaces);
+    let spawned = clone(&mut task, stack, pid, cgroup, namespaces | shared);
     let _ = old.thread_set_mask();
+    slots.empty(count);
     let spawned = spawned.map_err(|errno| (SpawnStep::Fork, errno))?;
     match task.failure {
         Some((step, errno)) => {
@@ -108,10 +161,10 @@ fn clone(
     stack: &mut Stack,
     pid: &AtomicI32,
     cgroup: Option<BorrowedFd<'_>>,
-    namespaces: i32,
+    more: i32,
 ) -> Result<Spawned, Errno> {
     use std::os::fd::AsRawFd;
-    let both = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT_SETTID | namespaces;
+    let both = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT_SETTID | more;
     let argument: *mut c_void = std::ptr::from_mut(task).cast();
     let mut pidfd: RawFd = -1;
     if !NO_CLONE3.load(Ordering::Relaxed) && clone3::KNOWN {
@@ -146,7 +199,7 @@ fn clone(
             result = unsafe { clone3::call(&arguments, enter, argument) };
         }
         match i32::try_from(result.saturating_neg()) {
-            Ok(libc::ENOSYS | libc::EPERM) if namespaces == 0 => {
+            Ok(libc::ENOSYS | libc::EPERM) if more & !libc::CLONE_FILES == 0 => {
                 NO_CLONE3.store(true, Ordering::Relaxed);
             }
             Ok(errno @ 1..) => return Err(Errno(errno)),
@@ -328,9 +381,27 @@ pub(super) fn unshare_cgroup() -> rustix::io::Result<()> {
 
 /// Gives this process what is open as `from` as number `to` too, not closed on exec.
 pub(super) fn place(from: RawFd, to: RawFd) -> rustix::io::Result<()> {
+    duplicate(from, to, 0)
+}
+
+fn duplicate(from: RawFd, to: RawFd, flags: c_int) -> rustix::io::Result<()> {
     // SAFETY: dup3 takes any numbers and reports bad ones.
-    let result = unsafe { libc::dup3(from, to, 0) };
+    let result = unsafe { libc::dup3(from, to, flags) };
     checked(result).map(|_| ())
+}
+
+/// A table of descriptors of its own for this process, with those below a number only.
+pub(super) fn unshare_files(below: u32) -> rustix::io::Result<()> {
+    /// `CLOSE_RANGE_UNSHARE` of `include/uapi/linux/close_range.h`.
+    const UNSHARE: c_int = 1 << 1;
+    // SAFETY: the table is copied first, so nobody else's descriptors are closed.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, below, u32::MAX, UNSHARE) };
+    if result == 0 {
+        return Ok(());
+    }
+    // before Linux 5.9
+    // SAFETY: it only makes the table this process's own.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FILES) }
 }
 
 /// A copy of what is open as `from` under a number of at least `least`, closed on exec.
