@@ -75,12 +75,15 @@
 #![cfg_attr(not(feature = "unix"), forbid(unsafe_code))]
 
 mod backoff;
+#[cfg(feature = "control")]
+pub mod control;
 #[cfg(feature = "serde")]
 mod duration;
 mod graph;
 mod machine;
 #[cfg(feature = "pid1")]
 pub mod pid1;
+mod reload;
 mod snapshot;
 mod spec;
 mod state;
@@ -91,6 +94,7 @@ mod vocabulary;
 pub use backoff::{Backoff, BackoffPolicy};
 pub use graph::{Graph, MAX_SERVICES, Problem, Problems, ServiceId};
 pub use machine::{Status, Supervisor};
+pub use reload::Reload;
 pub use snapshot::{Snapshot, SnapshotError};
 #[cfg(feature = "toml")]
 pub use spec::specs_from_toml;

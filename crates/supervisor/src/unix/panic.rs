@@ -52,13 +52,19 @@ pub(super) enum FdKind {
     LogWrite,
     NotifyPipe,
     NotifySocket,
+    /// The control socket that is listened on.
+    ControlSocket,
+    /// A memfd with the services' times.
+    ControlTimes,
 }
 
-const KINDS: [(FdKind, &str); 4] = [
+const KINDS: [(FdKind, &str); 6] = [
     (FdKind::LogRead, "log-read"),
     (FdKind::LogWrite, "log-write"),
     (FdKind::NotifyPipe, "notify-pipe"),
     (FdKind::NotifySocket, "notify-socket"),
+    (FdKind::ControlSocket, "control-socket"),
+    (FdKind::ControlTimes, "control-times"),
 ];
 
 impl Legacy {
@@ -162,7 +168,7 @@ mod tests {
     #[test]
     fn what_is_handed_on_comes_back() {
         let text = "panics 2 61000\nfd nomad log-read 7\nfd nomad log-write 8\n\
-                    fd net notify-pipe 9\nkiln-supervisor 1\ntoken 12\n\
+                    fd net notify-pipe 9\nfd . control-socket 10\nfd . control-times 11\nkiln-supervisor 1\ntoken 12\n\
                     shutdown reboot 1000 2000 1\n\
                     service nomad 1 0 1 5012 3 1 up 212\n\
                     service net 1 1 0 5 0 0 unready 213 900\n\

@@ -1,5 +1,7 @@
 //! The loop: wait, tell the machine, perform what it asks for.
 
+#[cfg(feature = "control")]
+mod control;
 mod handover;
 
 use std::collections::BTreeMap;
@@ -78,6 +80,8 @@ enum Key {
     Notify(ServiceId),
     Log(ServiceId),
     Source(u32),
+    #[cfg(feature = "control")]
+    Control,
 }
 
 impl Key {
@@ -88,6 +92,8 @@ impl Key {
             Self::Notify(id) => (2, id.0),
             Self::Log(id) => (3, id.0),
             Self::Source(index) => (4, index),
+            #[cfg(feature = "control")]
+            Self::Control => (5, 0),
         };
         epoll::EventData::new_u64(kind << 32 | u64::from(value))
     }
@@ -101,6 +107,8 @@ impl Key {
             2 => Self::Notify(ServiceId(value)),
             3 => Self::Log(ServiceId(value)),
             4 => Self::Source(value),
+            #[cfg(feature = "control")]
+            5 => Self::Control,
             _ => return None,
         })
     }
@@ -128,13 +136,19 @@ struct Shell {
     buffer: Vec<u8>,
     /// When losses of logs are looked at next.
     losses_at: Time,
+    #[cfg(feature = "control")]
+    control: Option<super::control::Server>,
 }
 
 impl Shell {
     fn new(specs: Vec<ServiceSpec>, options: Options) -> Result<Self, Error> {
         let now = super::now();
         let mut lost = false;
-        let legacy = match Legacy::inherited() {
+        #[cfg_attr(
+            not(feature = "control"),
+            expect(unused_mut, reason = "nothing is taken out of it")
+        )]
+        let mut legacy = match Legacy::inherited() {
             Some(Ok(legacy)) => Some(legacy),
             Some(Err(())) if rustix::process::getpid().is_init() => {
                 // whatever runs is nobody's: a second instance beside it would be worse than none
@@ -226,6 +240,8 @@ impl Shell {
             logs: BTreeMap::new(),
             buffer: vec![0; 64 << 10],
             losses_at: Time::MAX,
+            #[cfg(feature = "control")]
+            control: None,
         };
         shell.watch(shell.signals.as_fd(), Key::Signal).map_err(Error::system("watch signals"))?;
         for (source, index) in shell.options.sources.iter().zip(0..) {
@@ -233,6 +249,8 @@ impl Shell {
                 .watch(source.fd(), Key::Source(index))
                 .map_err(Error::system("watch a source"))?;
         }
+        #[cfg(feature = "control")]
+        shell.open_control(legacy.as_mut())?;
         if let Some(legacy) = legacy {
             shell.inherit(legacy);
         }
@@ -249,6 +267,8 @@ impl Shell {
             for event in std::mem::take(&mut self.told) {
                 self.tell(&event, on_event);
             }
+            #[cfg(feature = "control")]
+            self.serve(on_event);
             if self.options.on_panic != OnPanic::Unwind {
                 self.committed = self.machine.snapshot();
             }
@@ -275,6 +295,8 @@ impl Shell {
                 return Ok(());
             }
         };
+        #[cfg(feature = "control")]
+        let due = due.min(self.control_due());
         let now = super::now();
         let wait = if self.more_to_reap { Time::ZERO } else { due.saturating_sub(now) };
         let timeout = (due != Time::MAX || self.more_to_reap).then(|| Timespec {
@@ -297,6 +319,8 @@ impl Shell {
                 Some(Key::Notify(id)) => self.on_notify(id, on_event),
                 Some(Key::Log(id)) => self.on_log(id),
                 Some(Key::Source(index)) => self.on_source(index, on_event),
+                #[cfg(feature = "control")]
+                Some(Key::Control) => self.on_control(),
                 None => {}
             }
         }
@@ -343,7 +367,7 @@ impl Shell {
         }
     }
 
-    fn tell(&self, event: &Event, on_event: &mut dyn FnMut(&Event)) {
+    fn tell(&mut self, event: &Event, on_event: &mut dyn FnMut(&Event)) {
         let shown = match self.options.console {
             Console::Quiet => false,
             Console::Problems => event.is_problem(),
@@ -351,6 +375,10 @@ impl Shell {
         };
         if shown {
             console::write(format!("supervisor: {event}\n").as_bytes());
+        }
+        #[cfg(feature = "control")]
+        if let Some(server) = &mut self.control {
+            server.hear(event, super::now());
         }
         on_event(event);
     }
@@ -431,16 +459,21 @@ impl Shell {
 
     fn sink(&self, spec: &ServiceSpec) -> Option<Sink> {
         match &spec.log {
-            Log::File(file) => Some(Sink::File(Rotating::new(file.clone()))),
             Log::Console => Some(Sink::Console(format!("{}: ", spec.name), Vec::new())),
-            Log::Auto => self.options.log_dir.as_ref().map(|dir| {
-                Sink::File(Rotating::new(LogFile {
-                    path: dir.join(format!("{}.log", spec.name)),
-                    max_bytes: self.options.log_max_bytes,
-                    keep: self.options.log_keep,
-                }))
+            _ => self.log_file(spec).map(|file| Sink::File(Rotating::new(file))),
+        }
+    }
+
+    /// The file that a service's output goes to, if it goes to one.
+    fn log_file(&self, spec: &ServiceSpec) -> Option<LogFile> {
+        match &spec.log {
+            Log::File(file) => Some(file.clone()),
+            Log::Auto => self.options.log_dir.as_ref().map(|dir| LogFile {
+                path: dir.join(format!("{}.log", spec.name)),
+                max_bytes: self.options.log_max_bytes,
+                keep: self.options.log_keep,
             }),
-            Log::Inherit | Log::Null => None,
+            Log::Console | Log::Inherit | Log::Null => None,
         }
     }
 
@@ -460,6 +493,8 @@ impl Shell {
                             file.reopen();
                         }
                     }
+                    #[cfg(feature = "control")]
+                    self.reopen_control(on_event);
                     continue;
                 }
                 Ok(NixSignal::SIGTERM | NixSignal::SIGINT) if self.init => Outcome::Reboot,

@@ -1,4 +1,4 @@
-//! Fork and exec: the only unsafe code of the crate.
+//! Fork and exec, and what else has no safe wrapper: the only unsafe code of the crate.
 #![expect(
     unsafe_code,
     reason = "fork, dup2 onto a chosen number, signal and execve have no safe wrapper"
@@ -254,4 +254,47 @@ pub(super) fn adopt_fd(number: RawFd) -> Option<OwnedFd> {
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
     rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC).ok()?;
     Some(fd)
+}
+
+/// Number, user and group of the process at the other end of a Unix socket, as it was when it
+/// connected (`SO_PEERCRED`, unix(7)). The number is 0 for a process that has none in our PID
+/// namespace, which is why this is not rustix's: its type has no 0.
+#[cfg(feature = "control")]
+pub(super) fn peer_credentials(fd: BorrowedFd<'_>) -> std::io::Result<(i32, u32, u32)> {
+    let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut length = libc::socklen_t::try_from(size_of::<libc::ucred>()).unwrap_or(0);
+    // SAFETY: the pointers are to a ucred and to its length, which the kernel does not exceed.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
+    };
+    check(result)?;
+    Ok((peer.pid, peer.uid, peer.gid))
+}
+
+/// The supplementary groups of the process at the other end (`SO_PEERGROUPS`, since Linux 4.13).
+/// Who is in more than 256 is in none for us.
+#[cfg(feature = "control")]
+pub(super) fn peer_groups(fd: BorrowedFd<'_>) -> std::io::Result<Vec<u32>> {
+    let mut groups = [0 as libc::gid_t; 256];
+    let mut length = libc::socklen_t::try_from(size_of_val(&groups)).unwrap_or(0);
+    // SAFETY: the pointers are to the array and to its length in bytes, which the kernel does not
+    // exceed.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERGROUPS,
+            groups.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    check(result)?;
+    let count = usize::try_from(length).unwrap_or(0) / size_of::<libc::gid_t>();
+    Ok(groups.iter().copied().take(count).collect())
 }

@@ -27,6 +27,8 @@ impl Shell {
             match kind {
                 FdKind::LogRead => pipes.entry(id).or_default().0 = Some(fd),
                 FdKind::LogWrite => pipes.entry(id).or_default().1 = Some(fd),
+                // of the shell itself, and taken out before if it is served here
+                FdKind::ControlSocket | FdKind::ControlTimes => {}
                 FdKind::NotifyPipe | FdKind::NotifySocket => {
                     let Some(token) = self.machine.run_token(id) else { continue };
                     let kind = match kind {
@@ -100,6 +102,8 @@ impl Shell {
             hand(*id, kind, channel.fd.as_fd());
             keep.push(channel.fd.as_fd());
         }
+        #[cfg(feature = "control")]
+        let _times = self.hand_control(&mut fds, &mut keep);
         let legacy = Legacy { snapshot, panics: self.panics, last_panic: now, fds };
         let error = legacy.reexec(&keep);
         format!("cannot execute /proc/self/exe again: {error}")
