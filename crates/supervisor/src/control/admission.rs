@@ -1,5 +1,7 @@
 //! Who may do what on the control socket, and who has to go when it is crowded.
 
+use std::cmp::Reverse;
+
 /// What the kernel says of the process at the other end, as it was when it connected
 /// (`SO_PEERCRED` and `SO_PEERGROUPS`, unix(7)).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,12 +59,14 @@ pub(crate) struct Seat {
     pub(crate) may_act: bool,
     /// Whether nothing is being done for it.
     pub(crate) idle: bool,
+    /// Whether it has not greeted, or has begun a request and not ended it.
+    pub(crate) half: bool,
     /// When it last did something; any unit.
     pub(crate) since: u128,
 }
 
-/// Whose connection makes place for a new one of `pid`: the one that has been idle for longest
-/// among those of the process that has the most. So a process that opens thousands takes its own
+/// Whose connection makes place for a new one: among those of the process that has the most, one
+/// that has said nothing whole yet, else the one that has been idle for longest. So a process that opens thousands takes its own
 /// places away and nobody else's. Where all are busy, a newcomer that may act displaces one that
 /// may not; otherwise there is no place.
 pub(crate) fn displaced(seats: &[Seat], newcomer_may_act: bool) -> Option<u32> {
@@ -71,7 +75,7 @@ pub(crate) fn displaced(seats: &[Seat], newcomer_may_act: bool) -> Option<u32> {
         seats
             .iter()
             .filter(|seat| wanted(seat))
-            .min_by_key(|seat| (std::cmp::Reverse(count(seat.pid)), seat.since))
+            .min_by_key(|seat| (Reverse(count(seat.pid)), !seat.half, seat.since))
             .map(|seat| seat.key)
     };
     oldest(&|seat| seat.idle)
@@ -83,7 +87,7 @@ mod tests {
     use super::*;
 
     fn seat(key: u32, pid: i32, idle: bool, since: u128) -> Seat {
-        Seat { key, pid, may_act: false, idle, since }
+        Seat { key, pid, may_act: false, idle, half: false, since }
     }
 
     #[test]
@@ -91,6 +95,8 @@ mod tests {
         let mut seats = vec![seat(0, 10, true, 1)];
         seats.extend((1..9).map(|n| seat(n, 20, true, u128::from(n) + 5)));
         assert_eq!(displaced(&seats, true), Some(1));
+        seats[5].half = true;
+        assert_eq!(displaced(&seats, true), Some(5));
         // alone, the oldest goes
         assert_eq!(displaced(&[seat(3, 1, true, 9), seat(4, 2, true, 8)], false), Some(4));
     }

@@ -127,7 +127,7 @@ mod tests {
         ];
         assert_eq!(
             table(&list),
-            "SERVICE      STATE    PID     FOR  RESTARTS\n\
+            "SERVICE      STATE    PID    FOR  RESTARTS\n\
              web          up       712  1d01h         2  before: exit code 1\n\
              a-long-name  backoff    -      -        13  exit  [2Jcode 1; starts in 1.6s\n"
         );

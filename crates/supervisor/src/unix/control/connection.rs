@@ -191,6 +191,11 @@ impl Connection {
         matches!(self.job, Job::Idle)
     }
 
+    /// Whether it has not greeted, or has begun a request and not ended it.
+    pub(super) fn is_half(&self) -> bool {
+        !self.greeted || self.decoder.pending() > 0
+    }
+
     fn takes_requests(&self) -> bool {
         self.is_idle() && !self.closing && !self.dead && self.unsent() < HIGH
     }
@@ -421,7 +426,7 @@ impl Connection {
         let patience = match &self.job {
             _ if self.unsent() > 0 => SLOW_TIMEOUT,
             Job::Wait(wait) => return wait.until,
-            Job::Idle if !self.greeted || self.decoder.pending() > 0 => HALF_TIMEOUT,
+            Job::Idle if self.is_half() => HALF_TIMEOUT,
             Job::Idle => IDLE_TIMEOUT,
             Job::List(_) | Job::Log(_) | Job::Events { .. } => return Time::MAX,
         };

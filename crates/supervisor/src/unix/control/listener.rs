@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::control::ControlOptions;
@@ -95,10 +96,19 @@ impl Listener {
                 Ok(fd) => return Accepted::Connection(fd),
                 Err(rustix::io::Errno::AGAIN) => return Accepted::Nobody,
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => {}
-                Err(_) => return Accepted::NoPlace,
+                // which the kernel also says when nobody is there
+                Err(_) if self.is_awaited() => return Accepted::NoPlace,
+                Err(_) => return Accepted::Nobody,
             }
         }
         Accepted::Nobody
+    }
+
+    /// Whether somebody waits to be accepted.
+    fn is_awaited(&self) -> bool {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        matches!(rustix::event::poll(&mut fds, Some(&at_once)), Ok(1..))
     }
 
     /// Sets a descriptor aside, if there is none and one is to be had.

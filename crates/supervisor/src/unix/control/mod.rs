@@ -200,6 +200,7 @@ impl Server {
             pid: connection.peer.pid,
             may_act: connection.may_act,
             idle: connection.is_idle(),
+            half: connection.is_half(),
             since: connection.since.as_nanos(),
         };
         self.connections.iter().map(seat).collect()
