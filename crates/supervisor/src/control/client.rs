@@ -260,28 +260,28 @@ impl Client {
         }
     }
 
-    /// Hands on what happens from now on until `take` breaks. `ready` is called once events are
-    /// certain to be heard.
+    /// Has the supervisor tell what happens from now on, to be taken with
+    /// [`next_event`](Self::next_event); `orphans` includes those that are reaped. The connection is
+    /// for nothing else then.
     ///
     /// # Errors
-    /// No answer, a refusal, or the connection has ended.
-    pub fn events(
-        &mut self,
-        orphans: bool,
-        take: &mut dyn FnMut(EventLine) -> ControlFlow<()>,
-    ) -> Result<(), ClientError> {
-        self.send(&Request::Events { orphans })?;
-        loop {
-            match self.receive(None)? {
-                Received::Answer(Answer::Event(event)) => {
-                    if take(event).is_break() {
-                        return Ok(());
-                    }
-                }
-                Received::Answer(Answer::Refused(refusal)) => return Err(refusal.into()),
-                Received::Answer(other) => return Err(unexpected(&other)),
-                Received::Data(_) => return Err(ClientError::Message("data".to_owned())),
-            }
+    /// No answer, or a refusal.
+    pub fn subscribe(&mut self, orphans: bool) -> Result<(), ClientError> {
+        match self.ask(&Request::Events { orphans })? {
+            Answer::Listening {} => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Waits for the next event, `patience` long if it is given.
+    ///
+    /// # Errors
+    /// None came in time, or the connection has ended.
+    pub fn next_event(&mut self, patience: Option<Duration>) -> Result<EventLine, ClientError> {
+        match self.receive(patience)? {
+            Received::Answer(Answer::Event(event)) => Ok(event),
+            Received::Answer(other) => Err(unexpected(&other)),
+            Received::Data(_) => Err(ClientError::Message("data".to_owned())),
         }
     }
 

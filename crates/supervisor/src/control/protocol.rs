@@ -95,7 +95,8 @@ pub enum Request {
         #[serde(default)]
         follow: bool,
     },
-    /// Everything that happens from now on. Answers: [`Answer::Event`] without end.
+    /// Everything that happens from now on. Answers: [`Answer::Listening`], then [`Answer::Event`]
+    /// without end. A client that takes too little is cut off.
     Events {
         /// Also orphans that are reaped.
         #[serde(default)]
@@ -158,6 +159,8 @@ pub enum Answer {
     Tree(Vec<TreeNode>),
     /// Some services' times.
     Times(Times),
+    /// From now on events are told.
+    Listening {},
     /// Something has happened.
     Event(EventLine),
     /// The client took output more slowly than it was rotated away: some may be missing here.

@@ -126,6 +126,7 @@ pub(crate) fn slow_test(dir: &Path) {
     }
     let mut subscriber = Raw::greeted(dir);
     subscriber.say(r#"{"events":{}}"#).unwrap();
+    assert_eq!(subscriber.hear(), Some(Answer::Listening {}));
     let mut events = 0;
     let (worst, count) = ask_until(&mut client, || {
         for _ in 0..20 {
@@ -273,6 +274,7 @@ pub(crate) fn orphans_test(dir: &Path) {
     until("all are there", || (state(&mut client) == "up").then_some(()));
     let mut events = Raw::greeted(dir);
     events.say(r#"{"events":{"orphans":true}}"#).unwrap();
+    assert_eq!(events.hear(), Some(Answer::Listening {}));
     // its writers are gone with it: all orphans see the end of the pipe at once
     client.stop("maker", PATIENCE).unwrap();
     let began = Instant::now();

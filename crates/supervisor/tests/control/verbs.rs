@@ -1,12 +1,14 @@
 //! Each verb of `svc` against real services.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use kiln_supervisor::control::{Effect, ServiceStatus, Times};
+use kiln_supervisor::control::{Effect, EventLine, ServiceStatus, Times};
 use kiln_supervisor::{Kind, Log, Readiness, Reload, Restart, ServiceSpec, Signal};
 
-use crate::harness::{Supervisor, options, sh, supervise, svc, svc_out, until};
+use crate::harness::{Supervisor, options, sh, socket, supervise, svc, svc_out, until};
 
 fn services() -> Vec<ServiceSpec> {
     let mut base = sh("base", "exit 0");
@@ -101,6 +103,22 @@ pub(crate) fn test(dir: &Path) {
     assert!(of("web").ready_us <= Some(of("shop").started_us), "{times:?}");
     let (_, plot) = svc_out(dir, &["plot"]);
     assert!(plot.starts_with("<svg ") && plot.contains(">shop</text>"), "{plot}");
+
+    // events, as they come
+    let mut program = Command::new(env!("CARGO_BIN_EXE_svc"));
+    program.arg("--socket").arg(socket(dir)).args(["events", "--json"]);
+    let mut program = program.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(program.stdout.take().unwrap()).lines();
+    // until it listens, there is something to hear
+    let reader = std::thread::spawn(move || lines.next().unwrap().unwrap());
+    until("an event is told", || {
+        client.start("broken", Duration::from_secs(60)).unwrap();
+        reader.is_finished().then_some(())
+    });
+    let told: EventLine = serde_json::from_str(&reader.join().unwrap()).unwrap();
+    assert!(told.problem && told.service.as_deref() == Some("broken"), "{told:?}");
+    program.kill().unwrap();
+    program.wait().unwrap();
 
     // a wrong command line, and no supervisor
     assert_eq!(svc(dir, &["start"]).status.code(), Some(2));

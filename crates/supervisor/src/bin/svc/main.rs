@@ -189,11 +189,14 @@ fn run(arguments: &Arguments) -> Result<u8, ClientError> {
             logs(&mut client, &Request::Logs { service, lines, bytes: *bytes, follow: *follow })
         }
         Verb::Events { orphans } => {
-            client.events(*orphans, &mut |event| {
+            client.subscribe(*orphans)?;
+            loop {
+                let event = client.next_event(None)?;
                 let line = if json { show::json(&event) } else { show::event(&event) };
-                put(line.as_bytes())
-            })?;
-            Ok(0)
+                if put(line.as_bytes()).is_break() {
+                    return Ok(0);
+                }
+            }
         }
         Verb::Shutdown { goal, force, timeout } => {
             let timeout_ms =

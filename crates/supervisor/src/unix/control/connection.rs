@@ -15,8 +15,9 @@ use crate::control::{Peer, protocol::decode_request};
 use crate::graph::ServiceId;
 use crate::vocabulary::{Event, Pid, Time};
 
-/// Answers are made while less than this waits to be sent.
-const HIGH: usize = 64 << 10;
+/// Answers are made while less than this waits to be sent: what all clients together can have made
+/// in one turn of the loop is a few milliseconds' work.
+const HIGH: usize = 16 << 10;
 /// A subscriber to events for whom more than this waits is too slow.
 const EVENTS_HIGH: usize = 256 << 10;
 /// Before the greeting nobody needs more.

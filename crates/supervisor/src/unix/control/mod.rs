@@ -32,7 +32,7 @@ use crate::vocabulary::{Event, ExitStatus, Name, Pid, Time};
 /// So many are accepted before those that are there are looked after.
 const ACCEPT_BATCH: usize = 16;
 /// So many requests of one client are done before others have their turn.
-const REQUEST_BATCH: usize = 16;
+const REQUEST_BATCH: usize = 4;
 /// How long nobody is accepted when there are no descriptors.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long a reload command may run if nobody says otherwise.
@@ -278,6 +278,7 @@ impl Server {
 
     pub(super) fn subscribe(&mut self, client: Client, orphans: bool) {
         if let Some(connection) = self.connections.get_mut(&client) {
+            connection.say(&Answer::Listening {});
             connection.job = Job::Events { orphans };
         }
     }

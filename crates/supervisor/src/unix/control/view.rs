@@ -3,7 +3,7 @@
 use super::connection::{List, ListKind};
 use crate::control::protocol::{Answer, ServiceStatus, Times, TreeNode};
 use crate::control::timeline::{Timeline, micros};
-use crate::graph::ServiceId;
+use crate::graph::{ServiceId, list};
 use crate::machine::Supervisor;
 use crate::spec::{Kind, ServiceSpec};
 use crate::state::State;
@@ -125,14 +125,12 @@ pub(in crate::unix) fn status(
 
 /// What a waiting service waits for, as far as it is not up.
 fn waits_for(machine: &Supervisor, id: ServiceId) -> Option<String> {
-    let spec = machine.spec(id)?;
-    let names = spec.requires.iter().chain(&spec.wants).chain(&spec.after);
-    let missing: Vec<&str> = names
-        .filter(|name| {
-            let state = machine.id(name).and_then(|id| machine.state(id));
-            !matches!(state, Some(State::Up { .. } | State::Done))
-        })
-        .map(String::as_str)
+    let graph = &machine.graph;
+    let missing: Vec<&str> = [&graph.requires, &graph.wants, &graph.after]
+        .into_iter()
+        .flat_map(|edges| list(edges, id))
+        .filter(|other| !matches!(machine.state(**other), Some(State::Up { .. } | State::Done)))
+        .filter_map(|other| machine.names.get(other.index()).map(Name::as_str))
         .take(5)
         .collect();
     (!missing.is_empty()).then(|| format!("waits for {}", missing.join(", ")))
