@@ -108,7 +108,8 @@ pub fn svg(times: &Times, title: &str) -> String {
         let y = TOP.saturating_add(ROW.saturating_mul(place));
         let label = y.saturating_add(14);
         text(&mut out, LEFT as f64 - 8.0, label, "", "text-anchor=\"end\"", name);
-        for run in runs.iter() {
+        let edge = times.began_us.saturating_add(span);
+        for run in runs.iter().filter(|run| run.started_us <= edge) {
             bars(&mut out, run, times, y, &x);
         }
         if let Some(run) = runs.first() {
