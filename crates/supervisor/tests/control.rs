@@ -39,6 +39,7 @@ const CASES: &[Case] = &[
     ("logs_are_followed_through_restarts_and_rotations", logs::run, logs::test),
     ("a_panic_keeps_the_socket_and_the_times", survival::panic_run, survival::panic_test),
     ("nobody_connected_means_no_wakeups", survival::idle_run, survival::idle_test),
+    ("a_first_process_goes_on_without_its_socket", survival::late_run, survival::late_test),
     ("a_lost_socket_is_made_anew_and_a_live_one_kept", survival::lost_run, survival::lost_test),
 ];
 

@@ -95,10 +95,29 @@ pub(crate) fn idle_test(dir: &Path) {
         count() - before
     };
     until("it has gone to sleep", || (during(1) == 0).then_some(()));
-    assert_eq!(during(3), 0, "with a silent client");
+    assert_eq!(during(2), 0, "with a silent client");
     drop(client);
     until("it has gone to sleep", || (during(1) == 0).then_some(()));
-    assert_eq!(during(5), 0, "with nobody");
+    assert_eq!(during(3), 0, "with nobody");
+    supervisor.end();
+}
+
+pub(crate) fn late_run(dir: &Path) {
+    let mut options = options(dir);
+    options.role = unix::Role::Init;
+    supervise(vec![sh("a", "exec sleep 1000")], options);
+}
+
+/// A machine's first process goes on without its socket, and makes it when it can.
+pub(crate) fn late_test(dir: &Path) {
+    std::fs::write(dir.join("run"), "in the way of the directory").unwrap();
+    let supervisor = Supervisor::start("a_first_process_goes_on_without_its_socket", dir);
+    until("it tells of it", || supervisor.out().contains("no control socket at").then_some(()));
+    until("it goes on", || supervisor.out().contains("a: up").then_some(()));
+    std::fs::remove_file(dir.join("run")).unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(supervisor.pid()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    supervisor.client();
     supervisor.end();
 }
 

@@ -425,6 +425,8 @@ impl Connection {
     /// When patience with it ends.
     pub(super) fn deadline(&self) -> Time {
         let patience = match &self.job {
+            // somebody reads it with a pager, perhaps; it costs a place and no more
+            Job::Log(_) if self.unsent() > 0 => IDLE_TIMEOUT,
             _ if self.unsent() > 0 => SLOW_TIMEOUT,
             Job::Wait(wait) => return wait.until,
             Job::Idle if self.is_half() => HALF_TIMEOUT,

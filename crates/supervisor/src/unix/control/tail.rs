@@ -45,6 +45,8 @@ pub(super) struct Tail {
     /// What is still to be read, oldest first; the last is the current one.
     parts: VecDeque<Part>,
     follow: Option<OwnedFd>,
+    /// When the file that was read last and then lost was last written to.
+    read_last: Option<(i64, i64)>,
     /// Whether inotify has said something since the end was reached.
     grown: bool,
 }
@@ -54,6 +56,8 @@ struct Part {
     file: File,
     /// Device and inode.
     identity: (u64, u64),
+    /// When it was last written to, as of its opening.
+    modified: (i64, i64),
     at: u64,
     /// Where to stop when not following.
     end: u64,
@@ -63,7 +67,7 @@ impl Tail {
     /// Finds where the wanted part begins.
     pub(super) fn open(log: LogFile, amount: Amount, follow: bool) -> std::io::Result<Self> {
         let follow = if follow { Some(watch(&log.path)?) } else { None };
-        let mut tail = Self { log, parts: VecDeque::new(), follow, grown: true };
+        let mut tail = Self { log, parts: VecDeque::new(), follow, read_last: None, grown: true };
         let (mut lines, mut bytes) = match amount {
             Amount::Lines(lines) => (Some(lines), LOOK_BACK),
             Amount::Bytes(bytes) => (None, bytes),
@@ -121,14 +125,15 @@ impl Tail {
         for _ in 0..=self.log.keep.saturating_add(2) {
             let last = self.follow.is_some() && self.parts.len() == 1;
             let Some(part) = self.parts.front_mut() else {
-                match (self.follow.is_some(), Part::open(&self.log.path)?) {
-                    (false, _) => return Ok(Piece::End),
-                    (true, None) => {
-                        self.grown = false;
-                        return Ok(Piece::Later);
-                    }
-                    (true, Some(part)) => self.parts.push_back(part),
+                if self.follow.is_none() {
+                    return Ok(Piece::End);
                 }
+                // what was there was read or lost, so all that is there now is new
+                let Some(part) = self.oldest()? else {
+                    self.grown = false;
+                    return Ok(Piece::Later);
+                };
+                self.parts.push_back(part);
                 self.watch_file();
                 continue;
             };
@@ -171,6 +176,18 @@ impl Tail {
         Ok(Piece::Later)
     }
 
+    /// The oldest file that is not older than what was read before.
+    fn oldest(&self) -> std::io::Result<Option<Part>> {
+        for number in (0..=self.log.keep).rev() {
+            if let Some(part) = Part::open(&numbered(&self.log.path, number))?
+                && self.read_last.is_none_or(|last| part.modified >= last)
+            {
+                return Ok(Some(part));
+            }
+        }
+        Ok(None)
+    }
+
     /// What follows the file that was read to its end.
     fn successor(&mut self) -> std::io::Result<Successor> {
         let Some(part) = self.parts.front_mut() else { return Ok(Successor::None) };
@@ -186,11 +203,9 @@ impl Tail {
             }
             newer = Some(found);
         }
-        // rotated away, or removed; where nothing is there yet, there will be
-        Ok(match (newer, part.file.metadata()?.nlink()) {
-            (None, 1..) => Successor::None,
-            (newer, _) => Successor::Lost(newer),
-        })
+        // rotated away or removed
+        self.read_last = Some(modified(&part.file.metadata()?));
+        Ok(Successor::Lost(self.oldest()?))
     }
 
     fn watch_file(&self) {
@@ -223,7 +238,8 @@ impl Part {
             return Err(Error::new(ErrorKind::InvalidInput, "the log is no regular file"));
         }
         let identity = (metadata.dev(), metadata.ino());
-        Ok(Some(Self { file, identity, at: 0, end: metadata.len() }))
+        let modified = modified(&metadata);
+        Ok(Some(Self { file, identity, modified, at: 0, end: metadata.len() }))
     }
 
     /// Where so many lines from the end begin, but not before `earliest`; takes them off `lines`.
@@ -257,6 +273,10 @@ impl Part {
         }
         Ok(earliest)
     }
+}
+
+fn modified(metadata: &std::fs::Metadata) -> (i64, i64) {
+    (metadata.mtime(), metadata.mtime_nsec())
 }
 
 fn numbered(path: &Path, number: u32) -> PathBuf {
@@ -332,6 +352,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_rotated_before_it_was_seen_is_not_missed() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = log(dir.path(), 3);
+        let mut tail = Tail::open(log.clone(), Amount::Lines(0), true).unwrap();
+        assert_eq!(all(&mut tail), "");
+        write(&numbered(&log.path, 2), "1\n");
+        write(&numbered(&log.path, 1), "2\n");
+        write(&log.path, "3\n");
+        tail.notice();
+        assert_eq!(all(&mut tail), "1\n2\n3\n");
+    }
+
+    #[test]
     fn following_goes_through_rotations_and_tells_of_gaps() {
         let dir = tempfile::tempdir().unwrap();
         let log = log(dir.path(), 2);
@@ -354,8 +387,14 @@ mod tests {
         write(&path, "5\n");
         // what was read last fell off the end, so nobody can say whether more did
         assert_eq!(all(&mut tail), "<gap>3\n4\n5\n");
+        // the current one is removed: what is older is not told again
+        for number in 1..=2 {
+            let older = std::fs::File::options().write(true).open(numbered(&path, number)).unwrap();
+            older.set_modified(std::time::UNIX_EPOCH).unwrap();
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(all(&mut tail), "<gap>");
         std::fs::write(&path, "").unwrap();
-        assert_eq!(all(&mut tail), "");
         write(&path, "6\n");
         assert_eq!(all(&mut tail), "6\n");
     }

@@ -58,8 +58,12 @@ impl Shell {
         Ok(())
     }
 
-    /// `SIGHUP`: the socket is made anew if its file is gone.
+    /// `SIGHUP`: the socket is made anew if its file is gone, or was never there.
     pub(super) fn reopen_control(&mut self, on_event: &mut dyn FnMut(&Event)) {
+        if self.control.is_none() {
+            // what goes wrong was told, or is by the next turn
+            let _ = self.open_control(None);
+        }
         if let Some(Err(error)) = self.control.as_mut().map(Server::reopen) {
             let what = format!("the control socket cannot be made anew: {error}");
             self.tell(&Event::Warning { what }, on_event);
