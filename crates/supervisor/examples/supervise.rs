@@ -1,4 +1,4 @@
-//! `supervise CONFIG.toml [--log-dir DIR] [--check]`: runs the services of a file.
+//! `supervise CONFIG.toml [--log-dir DIR] [--control PATH] [--check]`: runs the services of a file.
 //!
 //! ```toml
 //! [[service]]
@@ -14,7 +14,7 @@
 //! backoff = { initial = "200ms", max = "10s" }
 //! ```
 //!
-//! It leaves when nothing is left to run, or on `SIGTERM` or `SIGINT` after an orderly stop.
+//! It leaves when nothing is left to run (with `--control`: not by itself), or on `SIGTERM` or `SIGINT` after an orderly stop.
 //! Exit codes: 0 all well, 1 a service has failed for good, 2 the file is unsound or unreadable,
 //! 3 supervision itself failed.
 
@@ -32,6 +32,10 @@ struct Arguments {
     /// Where their output goes (default: to ours).
     #[arg(long)]
     log_dir: Option<PathBuf>,
+    /// Serve the control socket here (feature `control`), for `svc --socket PATH`.
+    #[cfg(feature = "control")]
+    #[arg(long)]
+    control: Option<PathBuf>,
     /// Only say whether the file is sound, and in which order services would start.
     #[arg(long)]
     check: bool,
@@ -67,6 +71,12 @@ fn main() -> ExitCode {
     let mut options = Options::default();
     options.log_dir = arguments.log_dir;
     options.exit_when_ended = true;
+    #[cfg(feature = "control")]
+    if let Some(path) = arguments.control {
+        options.control = Some(kiln_supervisor::control::ControlOptions::new(path));
+        // what has ended may be started again by request
+        options.exit_when_ended = false;
+    }
     options.reap_orphans = Some(arguments.subreaper);
     let mut failed = false;
     let result = unix::run(specs, options, &mut |event| {

@@ -188,6 +188,8 @@ impl fmt::Display for ExitStatus {
 
 /// What the machine is to do when all services have stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum Outcome {
     /// Switch the machine off.
     PowerOff,

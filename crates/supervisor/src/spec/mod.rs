@@ -23,6 +23,7 @@ pub use signal::Signal;
 pub use socket::Socket;
 
 use crate::backoff::BackoffPolicy;
+use crate::reload::Reload;
 
 /// One service: what to run, when, and what to do when it ends.
 ///
@@ -115,6 +116,8 @@ pub struct ServiceSpec {
     /// How long it may take to stop (default 10 s) before `SIGKILL`.
     #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub stop_timeout: Duration,
+    /// How it is told to read its own configuration again (default: not at all).
+    pub reload: Option<Reload>,
     /// Whom signals go to.
     pub kill: Kill,
     /// Where its output goes.
@@ -155,6 +158,7 @@ impl Default for ServiceSpec {
             run_timeout: None,
             stop_signal: Signal::TERM,
             stop_timeout: Duration::from_secs(10),
+            reload: None,
             kill: Kill::ControlGroup,
             log: Log::Auto,
         }

@@ -9,7 +9,7 @@
 //! | `SIGINT` | reboot: ctrl-alt-del, once [`crate::pid1`] has told the kernel to send it |
 //! | `SIGUSR1` | halt |
 //! | `SIGUSR2`, `SIGPWR` | power off |
-//! | `SIGHUP` | open the log files anew |
+//! | `SIGHUP` | open the log files anew, and make the control socket anew if its file is gone |
 //!
 //! As any other process: `SIGTERM` and `SIGINT` stop everything in order and leave; `SIGHUP` as
 //! above. A second request while the first is carried out kills what is left at once.
@@ -19,6 +19,8 @@ mod cgroup;
 mod child;
 mod conditions;
 pub(crate) mod console;
+#[cfg(feature = "control")]
+mod control;
 mod credentials;
 mod log;
 mod notify;
@@ -95,7 +97,10 @@ pub struct Options {
     pub reap_orphans: Option<bool>,
     /// What a panic does (default: it unwinds out of [`run`]).
     pub on_panic: OnPanic,
-    /// More to wait for: the power button, a control socket.
+    /// The control socket (default: none).
+    #[cfg(feature = "control")]
+    pub control: Option<crate::control::ControlOptions>,
+    /// More to wait for: the power button.
     pub sources: Vec<Box<dyn Source>>,
 }
 
@@ -113,6 +118,8 @@ impl Default for Options {
             role: Role::Auto,
             reap_orphans: None,
             on_panic: OnPanic::Unwind,
+            #[cfg(feature = "control")]
+            control: None,
             sources: Vec::new(),
         }
     }

@@ -66,15 +66,21 @@ pub(super) enum FdKind {
     NotifySocket,
     Socket,
     Stored,
+    /// The control socket that is listened on.
+    ControlSocket,
+    /// A memfd with the services' times.
+    ControlTimes,
 }
 
-const KINDS: [(FdKind, &str); 6] = [
+const KINDS: [(FdKind, &str); 8] = [
     (FdKind::Socket, "socket"),
     (FdKind::Stored, "stored"),
     (FdKind::LogRead, "log-read"),
     (FdKind::LogWrite, "log-write"),
     (FdKind::NotifyPipe, "notify-pipe"),
     (FdKind::NotifySocket, "notify-socket"),
+    (FdKind::ControlSocket, "control-socket"),
+    (FdKind::ControlTimes, "control-times"),
 ];
 
 impl Legacy {
@@ -184,7 +190,8 @@ mod tests {
     #[test]
     fn what_is_handed_on_comes_back() {
         let text = "panics 2 61000\ntime-set\nfd nomad log-read 7 \nfd nomad log-write 8 \n\
-                    fd web socket 10 two words\nfd net notify-pipe 9 \nkiln-supervisor 2\ntoken 12\n\
+                    fd web socket 10 two words\nfd net notify-pipe 9 \n\
+                    fd . control-socket 10 \nfd . control-times 11 \nkiln-supervisor 2\ntoken 12\n\
                     shutdown reboot 1000 2000 1\n\
                     service nomad 1 0 1 0 5012 3 1 up 212\n\
                     service net 1 1 0 0 5 0 0 unready 213 900\n\

@@ -443,3 +443,46 @@ pub(super) fn clock_is_synchronised() -> bool {
     let state = unsafe { libc::adjtimex(&raw mut status) };
     state >= 0 && status.status & libc::STA_UNSYNC == 0
 }
+
+/// Number, user and group of the process at the other end of a Unix socket, as it was when it
+/// connected (`SO_PEERCRED`, unix(7)). The number is 0 for a process that has none in our PID
+/// namespace, which is why this is not rustix's: its type has no 0.
+#[cfg(feature = "control")]
+pub(super) fn peer_credentials(fd: BorrowedFd<'_>) -> std::io::Result<(i32, u32, u32)> {
+    let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut length = libc::socklen_t::try_from(size_of::<libc::ucred>()).unwrap_or(0);
+    // SAFETY: the pointers are to a ucred and to its length, which the kernel does not exceed.
+    let result = unsafe {
+        libc::getsockopt(
+            std::os::fd::AsRawFd::as_raw_fd(&fd),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
+    };
+    checked(result)?;
+    Ok((peer.pid, peer.uid, peer.gid))
+}
+
+/// The supplementary groups of the process at the other end (`SO_PEERGROUPS`, since Linux 4.13).
+/// Who is in more than 256 is in none for us.
+#[cfg(feature = "control")]
+pub(super) fn peer_groups(fd: BorrowedFd<'_>) -> std::io::Result<Vec<u32>> {
+    let mut groups = [0 as libc::gid_t; 256];
+    let mut length = libc::socklen_t::try_from(size_of_val(&groups)).unwrap_or(0);
+    // SAFETY: the pointers are to the array and to its length in bytes, which the kernel does not
+    // exceed.
+    let result = unsafe {
+        libc::getsockopt(
+            std::os::fd::AsRawFd::as_raw_fd(&fd),
+            libc::SOL_SOCKET,
+            libc::SO_PEERGROUPS,
+            groups.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    checked(result)?;
+    let count = usize::try_from(length).unwrap_or(0) / size_of::<libc::gid_t>();
+    Ok(groups.iter().copied().take(count).collect())
+}

@@ -38,6 +38,8 @@ impl Shell {
                 }
                 FdKind::LogRead => pipes.entry(id).or_default().0 = Some(fd),
                 FdKind::LogWrite => pipes.entry(id).or_default().1 = Some(fd),
+                // of the shell itself, and taken out before if it is served here
+                FdKind::ControlSocket | FdKind::ControlTimes => {}
                 FdKind::NotifyPipe | FdKind::NotifySocket => {
                     let Some(token) = self.machine.run_token(id) else { continue };
                     let stays = self.specs.get(id.index()).is_some_and(|spec| spec.fd_store > 0);
@@ -121,8 +123,14 @@ impl Shell {
                 fds.push(Inherited { service, kind: *kind, number: fd.as_raw_fd(), name });
             }
         }
-        let keep: Vec<BorrowedFd<'_>> = keep.into_iter().map(|(_, _, fd, _)| fd).collect();
+        #[cfg_attr(
+            not(feature = "control"),
+            expect(unused_mut, reason = "nothing more is handed on")
+        )]
+        let mut keep: Vec<BorrowedFd<'_>> = keep.into_iter().map(|(_, _, fd, _)| fd).collect();
         let time_set = self.conditions.was_set();
+        #[cfg(feature = "control")]
+        let _times = self.hand_control(&mut fds, &mut keep);
         let legacy = Legacy { snapshot, panics: self.panics, last_panic: now, time_set, fds };
         let error = legacy.reexec(&keep);
         format!("cannot execute /proc/self/exe again: {error}")

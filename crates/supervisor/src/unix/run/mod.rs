@@ -1,6 +1,8 @@
 //! The loop: wait, tell the machine, perform what it asks for.
 
 mod ask;
+#[cfg(feature = "control")]
+mod control;
 mod demand;
 mod handover;
 mod start;
@@ -87,6 +89,8 @@ enum Key {
     /// Somebody turns to a service that listens.
     Socket(ServiceId),
     Conditions,
+    #[cfg(feature = "control")]
+    Control,
 }
 
 impl Key {
@@ -101,6 +105,8 @@ impl Key {
             Self::Asked(id) => (6, id.0),
             Self::Socket(id) => (7, id.0),
             Self::Conditions => (8, 0),
+            #[cfg(feature = "control")]
+            Self::Control => (9, 0),
         };
         epoll::EventData::new_u64(kind << 32 | u64::from(value))
     }
@@ -118,6 +124,8 @@ impl Key {
             6 => Self::Asked(ServiceId(value)),
             7 => Self::Socket(ServiceId(value)),
             8 => Self::Conditions,
+            #[cfg(feature = "control")]
+            9 => Self::Control,
             _ => return None,
         })
     }
@@ -128,6 +136,9 @@ impl Key {
 enum Purpose {
     Service(ServiceId, Token),
     Probe(ServiceId, Token),
+    /// A reload that a client has asked for and waits for so long.
+    #[cfg(feature = "control")]
+    Reload(super::control::Client, ServiceId, Time),
 }
 
 struct Shell {
@@ -162,13 +173,19 @@ struct Shell {
     buffer: Vec<u8>,
     /// When losses of logs are looked at next.
     losses_at: Time,
+    #[cfg(feature = "control")]
+    control: Option<super::control::Server>,
 }
 
 impl Shell {
     fn new(specs: Vec<ServiceSpec>, options: Options) -> Result<Self, Error> {
         let now = super::now();
         let mut lost = false;
-        let legacy = match Legacy::inherited() {
+        #[cfg_attr(
+            not(feature = "control"),
+            expect(unused_mut, reason = "nothing is taken out of it")
+        )]
+        let mut legacy = match Legacy::inherited() {
             Some(Ok(legacy)) => Some(legacy),
             Some(Err(())) if rustix::process::getpid().is_init() => {
                 // whatever runs is nobody's: a second instance beside it would be worse than none
@@ -287,6 +304,8 @@ impl Shell {
             logs: BTreeMap::new(),
             buffer: vec![0; 64 << 10],
             losses_at: Time::MAX,
+            #[cfg(feature = "control")]
+            control: None,
         };
         shell.watch(shell.signals.as_fd(), Key::Signal).map_err(Error::system("watch signals"))?;
         let spawned = shell.watch(shell.spawner.fd(), Key::Spawned);
@@ -300,6 +319,8 @@ impl Shell {
                 .watch(source.fd(), Key::Source(index))
                 .map_err(Error::system("watch a source"))?;
         }
+        #[cfg(feature = "control")]
+        shell.open_control(legacy.as_mut())?;
         if let Some(legacy) = legacy {
             shell.inherit(legacy);
         }
@@ -320,6 +341,8 @@ impl Shell {
             for event in std::mem::take(&mut self.told) {
                 self.tell(&event, on_event);
             }
+            #[cfg(feature = "control")]
+            self.serve(on_event);
             if self.options.on_panic != OnPanic::Unwind {
                 self.committed = self.machine.snapshot();
             }
@@ -349,6 +372,8 @@ impl Shell {
                 return Ok(());
             }
         };
+        #[cfg(feature = "control")]
+        let due = due.min(self.control_due());
         let now = super::now();
         let wait = if self.more_to_reap { Time::ZERO } else { due.saturating_sub(now) };
         let timeout = (due != Time::MAX || self.more_to_reap).then(|| Timespec {
@@ -375,6 +400,8 @@ impl Shell {
                 Some(Key::Asked(id)) => self.on_asked(id, on_event),
                 Some(Key::Socket(id)) => self.on_demand(id, on_event),
                 Some(Key::Conditions) => self.on_conditions(on_event),
+                #[cfg(feature = "control")]
+                Some(Key::Control) => self.on_control(),
                 None => {}
             }
         }
@@ -433,7 +460,7 @@ impl Shell {
         }
     }
 
-    fn tell(&self, event: &Event, on_event: &mut dyn FnMut(&Event)) {
+    fn tell(&mut self, event: &Event, on_event: &mut dyn FnMut(&Event)) {
         let shown = match self.options.console {
             Console::Quiet => false,
             Console::Problems => event.is_problem(),
@@ -441,6 +468,10 @@ impl Shell {
         };
         if shown {
             console::write(format!("supervisor: {event}\n").as_bytes());
+        }
+        #[cfg(feature = "control")]
+        if let Some(server) = &mut self.control {
+            server.hear(event, super::now());
         }
         on_event(event);
     }
@@ -465,6 +496,8 @@ impl Shell {
                             file.reopen();
                         }
                     }
+                    #[cfg(feature = "control")]
+                    self.reopen_control(on_event);
                     continue;
                 }
                 Ok(NixSignal::SIGTERM | NixSignal::SIGINT) if self.init => Outcome::Reboot,

@@ -108,6 +108,11 @@ impl Shell {
                     self.clear_away(id);
                     Input::SpawnFailed { token, error }
                 }
+                #[cfg(feature = "control")]
+                (Purpose::Reload(client, id, wait), result) => {
+                    self.reload_started(client, id, wait, result);
+                    continue;
+                }
                 (Purpose::Probe(id, token), result) => {
                     match self.probe_started(id, token, result) {
                         Some(input) => input,
@@ -144,16 +149,21 @@ impl Shell {
 
     pub(super) fn sink(&self, spec: &ServiceSpec) -> Option<Sink> {
         match &spec.log {
-            Log::File(file) => Some(Sink::File(Rotating::new(file.clone()))),
             Log::Console => Some(Sink::Console(format!("{}: ", spec.name), Vec::new())),
-            Log::Auto => self.options.log_dir.as_ref().map(|dir| {
-                Sink::File(Rotating::new(LogFile {
-                    path: dir.join(format!("{}.log", spec.name)),
-                    max_bytes: self.options.log_max_bytes,
-                    keep: self.options.log_keep,
-                }))
+            _ => self.log_file(spec).map(|file| Sink::File(Rotating::new(file))),
+        }
+    }
+
+    /// The file that a service's output goes to, if it goes to one.
+    pub(super) fn log_file(&self, spec: &ServiceSpec) -> Option<LogFile> {
+        match &spec.log {
+            Log::File(file) => Some(file.clone()),
+            Log::Auto => self.options.log_dir.as_ref().map(|dir| LogFile {
+                path: dir.join(format!("{}.log", spec.name)),
+                max_bytes: self.options.log_max_bytes,
+                keep: self.options.log_keep,
             }),
-            Log::Inherit | Log::Null => None,
+            Log::Console | Log::Inherit | Log::Null => None,
         }
     }
 
