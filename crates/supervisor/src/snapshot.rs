@@ -168,6 +168,7 @@ impl fmt::Display for Snapshot {
                 Outcome::PowerOff => "poweroff",
                 Outcome::Reboot => "reboot",
                 Outcome::Halt => "halt",
+                Outcome::Kexec => "kexec",
                 Outcome::Exit => "exit",
             };
             let (kill_at, end_at) = (millis(kill_at), millis(end_at));
@@ -236,6 +237,7 @@ impl Snapshot {
                     "poweroff" => Outcome::PowerOff,
                     "reboot" => Outcome::Reboot,
                     "halt" => Outcome::Halt,
+                    "kexec" => Outcome::Kexec,
                     "exit" => Outcome::Exit,
                     _ => return None,
                 };

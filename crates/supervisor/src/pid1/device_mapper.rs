@@ -120,6 +120,14 @@ pub fn open(name: &str, line: &str) -> Result<PathBuf, String> {
     done
 }
 
+/// Takes a device away that nobody uses.
+pub(super) fn remove(name: &str) -> Result<(), String> {
+    let control = OpenOptions::new().read(true).write(true).open(CONTROL);
+    let control = control.map_err(|error| format!("{CONTROL}: {error}"))?;
+    sys::ask(&control, Command::Remove, &mut request(name, 0)?)
+        .map_err(|error| format!("remove the device {name}: {error}"))
+}
+
 /// Waits until a node can be read from, at its beginning.
 fn appeared(node: &Path) -> Result<PathBuf, String> {
     let deadline = Instant::now() + PATIENCE;
