@@ -220,7 +220,7 @@ impl FromStr for Snapshot {
             return Err(SnapshotError(1));
         }
         for (number, line) in lines {
-            snapshot.line(line).ok_or(SnapshotError(number + 1))?;
+            snapshot.line(line).ok_or_else(|| SnapshotError(number.saturating_add(1)))?;
         }
         Ok(snapshot)
     }

@@ -122,7 +122,7 @@ impl Idle {
     fn new(tty: PathBuf, patience: Duration) -> std::io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        let interval = (patience / 4).max(Duration::from_millis(100));
+        let interval = patience.checked_div(4).unwrap_or_default().max(Duration::from_millis(100));
         let interval = Timespec::try_from(interval).unwrap_or(Timespec { tv_sec: 60, tv_nsec: 0 });
         let times = Itimerspec { it_interval: interval, it_value: interval };
         rustix::time::timerfd_settime(&timer, TimerfdTimerFlags::empty(), &times)?;

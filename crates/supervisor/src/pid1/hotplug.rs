@@ -12,9 +12,9 @@ use rustix::event::{PollFd, PollFlags};
 use super::modules::{Loader, Report};
 use super::uevent::{Announcement, Uevents};
 
-/// Where firmware is looked for after `/lib/firmware/updates`, with the kernel's release and without
+/// Where the kernel itself looks for firmware, with its release below and without
 /// (`Documentation/driver-api/firmware/fw_search_path.rst`).
-const FIRMWARE: [&str; 2] = ["lib/firmware/updates", "lib/firmware"];
+const FIRMWARE: [&str; 2] = ["/lib/firmware/updates", "/lib/firmware"];
 /// Larger firmware is refused.
 const LARGEST: u64 = 256 << 20;
 
@@ -40,7 +40,11 @@ impl std::fmt::Display for Done {
 
 /// Listens to what the kernel announces.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct HotPlug {
+    /// Where firmware is looked for, in order (default: where the kernel does, which may not have found
+    /// it because it was not there yet).
+    pub firmware: Vec<PathBuf>,
     uevents: Uevents,
     loader: Loader,
 }
@@ -51,7 +55,15 @@ impl HotPlug {
     /// # Errors
     /// The kernel gives no socket.
     pub fn listen(loader: Loader) -> io::Result<Self> {
-        Ok(Self { uevents: Uevents::listen()?, loader })
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        let places = FIRMWARE.map(Path::new);
+        let firmware = places.iter().flat_map(|place| [place.join(&release), place.to_path_buf()]);
+        Ok(Self { firmware: firmware.collect(), uevents: Uevents::listen()?, loader })
+    }
+
+    /// Loads what the devices that are there already ask for ([`Loader::cold_plug`]).
+    pub fn cold_plug(&mut self, max_rounds: u32) -> Report {
+        self.loader.cold_plug(max_rounds)
     }
 
     /// Waits for news, and does what it asks for. Devices without a module give no word.
@@ -81,7 +93,7 @@ impl HotPlug {
         });
         // A driver waits for it.
         for (name, device) in wanted {
-            let given = give(Path::new("/"), &name, &device);
+            let given = give(&self.firmware, &name, &device);
             tell(&Done::Firmware(name, given));
         }
         if !aliases.is_empty() || taken.is_err() {
@@ -105,14 +117,13 @@ fn text(news: &Announcement<'_>, key: &str) -> Option<String> {
 
 /// Gives the firmware that a request in sysfs waits for, or tells it that there is none: a driver
 /// would wait a minute for an answer.
-fn give(root: &Path, name: &str, request: &Path) -> Result<(), String> {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+fn give(places: &[PathBuf], name: &str, request: &Path) -> Result<(), String> {
     let loading = |word: &str| {
         let file = OpenOptions::new().write(true).open(request.join("loading"));
         file.and_then(|mut file| file.write_all(word.as_bytes()))
             .map_err(|error| format!("answer the request: {error}"))
     };
-    let done = find(root, name, &release).and_then(|mut file| {
+    let done = find(places, name).and_then(|mut file| {
         loading("1")?;
         let data = OpenOptions::new().write(true).open(request.join("data"));
         data.and_then(|mut data| io::copy(&mut file, &mut data).map(|_| ()))
@@ -127,12 +138,10 @@ fn give(root: &Path, name: &str, request: &Path) -> Result<(), String> {
 }
 
 /// The file of a firmware's name, which must not lead elsewhere.
-fn find(root: &Path, name: &str, release: &str) -> Result<File, String> {
+fn find(places: &[PathBuf], name: &str) -> Result<File, String> {
     if !Path::new(name).components().all(|part| matches!(part, Component::Normal(_))) {
         return Err("it is no name of firmware".into());
     }
-    let places =
-        FIRMWARE.iter().flat_map(|place| [root.join(place).join(release), root.join(place)]);
     for place in places {
         if let Ok(file) = File::open(place.join(name)) {
             let fits = file.metadata().is_ok_and(|data| data.is_file() && data.len() <= LARGEST);
@@ -149,19 +158,20 @@ mod tests {
     #[test]
     fn firmware_is_given_or_refused_at_once() {
         let dir = tempfile::tempdir().unwrap();
-        let (root, request) = (dir.path(), dir.path().join("request"));
-        std::fs::create_dir_all(root.join("lib/firmware/vendor")).unwrap();
+        let request = dir.path().join("request");
+        let places = ["none", "firmware"].map(|name| dir.path().join(name));
+        std::fs::create_dir_all(places[1].join("vendor")).unwrap();
         std::fs::create_dir_all(&request).unwrap();
-        std::fs::write(root.join("lib/firmware/vendor/a.bin"), "bytes").unwrap();
+        std::fs::write(places[1].join("vendor/a.bin"), "bytes").unwrap();
         for name in ["loading", "data"] {
             std::fs::write(request.join(name), "").unwrap();
         }
         let read = |name: &str| std::fs::read_to_string(request.join(name)).unwrap();
-        give(root, "vendor/a.bin", &request).unwrap();
+        give(&places, "vendor/a.bin", &request).unwrap();
         // Over a plain file the last word stands in place of the first.
         assert_eq!((read("loading").as_str(), read("data").as_str()), ("0", "bytes"));
         for name in ["b.bin", "../../etc/shadow", "/etc/shadow", "vendor"] {
-            assert!(give(root, name, &request).is_err(), "{name}");
+            assert!(give(&places, name, &request).is_err(), "{name}");
             assert_eq!(read("loading"), "-1");
             std::fs::write(request.join("loading"), "").unwrap();
         }

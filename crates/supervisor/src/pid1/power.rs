@@ -125,7 +125,7 @@ impl Source for PowerButton {
 
 /// What an event asks for: the press of a key (value 1), not its release or repeat.
 fn pressed(event: &[u8]) -> Option<Request> {
-    let half = |at: usize| match event.get(at..at + 2) {
+    let half = |at: usize| match event.get(at..at.saturating_add(2)) {
         Some(&[a, b]) => Some(u16::from_ne_bytes([a, b])),
         _ => None,
     };

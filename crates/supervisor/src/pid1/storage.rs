@@ -50,7 +50,7 @@ impl Budget {
     /// A share for the next step: half of what is left, so that one that hangs leaves some for others.
     fn share(&self) -> Duration {
         let left = self.1.saturating_sub(self.0.elapsed());
-        (left / 2).max(LEAST.min(left))
+        left.checked_div(2).unwrap_or_default().max(LEAST.min(left))
     }
 }
 

@@ -167,7 +167,8 @@ impl Watchdog {
             Err(error) => return Err(error),
         };
         let taken = set(&file, self.settings.timeout)?;
-        let interval = Timespec::try_from(taken / 3).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+        let interval = taken.checked_div(3).and_then(|interval| Timespec::try_from(interval).ok());
+        let interval = interval.unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
         let times = Itimerspec { it_interval: interval, it_value: interval };
         rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &times)?;
         *self.device.file() = Some(file);
