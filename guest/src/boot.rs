@@ -41,7 +41,7 @@ pub(crate) fn boot(system: &System, boot: &mut Boot) -> Result<Outcome, BoxError
     boot.emergency(system.emergency.clone().or_shell(asked, &command, Some(PATIENCE)));
     let watchdog = watchdog(system, boot.argument("kiln.watchdog"));
     let watchdog = watchdog.and_then(|settings| boot.watchdog(settings));
-    keep_seed(system, boot);
+    keep_for_next_boot(system, boot);
 
     let mut own = services::own(system);
     own.extend(shell.map(|shell| terminal::shell(&shell.command)));
@@ -83,15 +83,16 @@ fn watchdog(system: &System, argument: Option<&str>) -> Option<Settings> {
     settings
 }
 
-/// Has another random seed kept at the end, where a disk keeps one.
-fn keep_seed(system: &System, boot: &mut Boot) {
+/// Has another random seed and the time kept at the end, where there is a disk for them.
+fn keep_for_next_boot(system: &System, boot: &mut Boot) {
     let Some(directory) = system.data.as_ref().map(|data| data.directory.clone()) else { return };
-    boot.ending().at_end("keep a random seed", move || {
+    boot.ending().at_end("keep seed and time", move || {
         let kept = directory.join(first_boot::KEPT);
         if !data::is_kept(&directory) || !kept.is_dir() {
             return Ok(());
         }
-        random_seed::save(&kept.join(first_boot::SEED)).map_err(|error| error.to_string())
+        random_seed::save(&kept.join(first_boot::SEED)).map_err(|error| error.to_string())?;
+        clock::keep(&kept.join(first_boot::CLOCK))
     });
 }
 

@@ -12,12 +12,14 @@ use kiln_supervisor::pid1::{machine_id, random_seed};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::console::tell;
-use crate::{SETTINGS, System, data, disks, files};
+use crate::{SETTINGS, System, clock, data, disks, files};
 
 /// Where the data disk keeps what is the machine's and not the system's.
 pub(crate) const KEPT: &str = ".kiln";
 /// The random seed there.
 pub(crate) const SEED: &str = "random-seed";
+/// The time of the last power off there.
+pub(crate) const CLOCK: &str = "clock";
 /// How long the kernel's generator may take to have a seed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -138,6 +140,11 @@ pub(crate) fn run(system: &System) -> ExitCode {
         && let Err(error) = make_private(kept)
     {
         say(format_args!("{}: {error}", kept.display()));
+    }
+    if let Some(kept) = &kept
+        && let Err(problem) = clock::not_before(&kept.join(CLOCK))
+    {
+        say(problem);
     }
     match &kept {
         Some(kept) => seed(&kept.join(SEED)),

@@ -13,6 +13,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -156,7 +157,7 @@ impl Watchdog {
         if self.device.is_armed() {
             return Ok(None);
         }
-        let file = match OpenOptions::new().write(true).open(&self.settings.device) {
+        let mut file = match OpenOptions::new().write(true).open(&self.settings.device) {
             Ok(file) => file,
             Err(error)
                 if error.kind() == io::ErrorKind::NotFound
@@ -166,7 +167,16 @@ impl Watchdog {
             }
             Err(error) => return Err(error),
         };
-        let taken = set(&file, self.settings.timeout)?;
+        let taken = match set(&file, self.settings.timeout) {
+            Ok(taken) => taken,
+            Err(error) => {
+                // It is armed since it was opened, and nobody will feed it.
+                if file.metadata()?.file_type().is_char_device() {
+                    let _ = file.write_all(DISARM);
+                }
+                return Err(error);
+            }
+        };
         let interval = taken.checked_div(3).and_then(|interval| Timespec::try_from(interval).ok());
         let interval = interval.unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
         let times = Itimerspec { it_interval: interval, it_value: interval };
@@ -194,25 +204,22 @@ impl Source for Watchdog {
     }
 
     fn take(&mut self) -> io::Result<Vec<Request>> {
-        let mut times = [0_u8; 8];
-        match rustix::io::read(&self.timer, &mut times) {
-            Ok(_) => self.device.feed()?,
+        let mut told = Vec::new();
+        let name = self.settings.device.display().to_string();
+        match rustix::io::read(&self.timer, &mut [0_u8; 8]) {
+            // Tried again next time: to give up would reset the machine.
+            Ok(_) => told.extend(self.device.feed().err().map(|error| format!("{name}: {error}"))),
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        if !self.announced() {
-            return Ok(Vec::new());
-        }
-        Ok(match self.arm() {
-            Ok(None) => Vec::new(),
-            Ok(Some(taken)) => vec![Request::Warn(format!(
-                "{} is armed with {taken:?}",
-                self.settings.device.display()
-            ))],
-            Err(error) => {
-                vec![Request::Warn(format!("{}: {error}", self.settings.device.display()))]
+        if self.announced() {
+            match self.arm() {
+                Ok(None) => {}
+                Ok(Some(taken)) => told.push(format!("{name} is armed with {taken:?}")),
+                Err(error) => told.push(format!("{name}: {error}")),
             }
-        })
+        }
+        Ok(told.into_iter().map(Request::Warn).collect())
     }
 }
 
@@ -223,4 +230,25 @@ pub fn identity() -> Option<String> {
     let file = File::open("/sys/class/watchdog/watchdog0/identity").ok()?;
     file.take(256).read_to_string(&mut text).ok()?;
     Some(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_is_not_there_is_waited_for_and_what_is_no_watchdog_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings { device: dir.path().join("watchdog"), ..Settings::default() };
+        let mut watchdog = Watchdog::open(settings.clone()).unwrap();
+        let device = watchdog.device();
+        assert!(!device.is_armed());
+        assert_eq!(watchdog.take().unwrap(), []);
+        device.feed().unwrap();
+        assert!(!device.disarm().unwrap());
+        assert_eq!(device.last_time(), None);
+        std::fs::write(&settings.device, "a file\n").unwrap();
+        assert!(Watchdog::open(settings.clone()).is_err());
+        assert_eq!(std::fs::read_to_string(&settings.device).unwrap(), "a file\n");
+    }
 }
