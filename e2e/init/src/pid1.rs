@@ -97,7 +97,7 @@ fn boot(boot: &mut Boot) -> Result<Outcome> {
     boot.emergency(Emergency::Off.or_shell(true, &busybox, Some(Duration::from_secs(600))));
     let mut options = Options::default();
     options.on_panic = OnPanic::Reexec { limit: 5 };
-    options.shutdown_timeout = Duration::from_secs(8);
+    options.shutdown_timeout = Duration::from_secs(5);
     options.sources.push(Box::new(PowerButton::open()?));
     let mut services = Vec::new();
     match stage {
