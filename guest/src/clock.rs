@@ -49,6 +49,13 @@ pub(crate) fn not_before(epoch: &Path) -> Result<(), String> {
     if now().as_secs() < least { set(Duration::from_secs(least)) } else { Ok(()) }
 }
 
+/// Writes the time down as [`not_before`] reads it, for the next boot of a machine whose clock does not
+/// go on without power.
+pub(crate) fn keep(path: &Path) -> Result<(), String> {
+    files::replace(path, format!("{}\n", now().as_secs()).as_bytes(), 0o644, true)
+        .map_err(|error| format!("{}: {error}", path.display()))
+}
+
 /// A time for people (RFC 3339): `2026-11-21T17:00:00Z`.
 pub(crate) fn shown(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -95,6 +102,9 @@ mod tests {
         std::fs::write(&path, "1700000000\n").unwrap();
         assert_eq!(least(&path), 1_700_000_000);
         // The clock of this machine is after that, so that nothing is set.
+        assert_eq!(not_before(&path), Ok(()));
+        keep(&path).unwrap();
+        assert!(least(&path) > 1_700_000_000);
         assert_eq!(not_before(&path), Ok(()));
         std::fs::write(&path, "yesterday\n").unwrap();
         assert!(not_before(&path).is_err());

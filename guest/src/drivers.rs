@@ -1,20 +1,42 @@
-//! Kernel modules: those of the devices that are there, and those that the kernel asks for.
+//! Kernel modules: those of the devices that are there or come, and those that the kernel asks for.
 
 use std::process::ExitCode;
 
 use kiln_supervisor::pid1::Loader;
+use kiln_supervisor::pid1::hotplug::HotPlug;
 
 use crate::System;
 use crate::console::say;
 
-/// Loads the drivers of the devices that are there.
+/// Loads the drivers of the devices that are there, is ready, and goes on with those that come.
 pub(crate) fn load(system: &System) -> ExitCode {
-    match Loader::loadable_of_running_kernel().map(|mut loader| loader.cold_plug(16)) {
-        Ok(report) => say(&system.name, &report),
-        // A kernel may have all that it needs built in.
-        Err(error) => say(&system.name, format_args!("no modules: {error}")),
+    let plug = Loader::loadable_of_running_kernel().and_then(|loader| {
+        HotPlug::listen(loader).map_err(|error| format!("late devices: {error}"))
+    });
+    let mut plug = match plug {
+        Ok(plug) => plug,
+        Err(error) => {
+            // A kernel may have all that it needs built in.
+            say(&system.name, format_args!("no modules: {error}"));
+            ready();
+            loop {
+                std::thread::park();
+            }
+        }
+    };
+    say(&system.name, plug.cold_plug(16));
+    ready();
+    loop {
+        if let Err(error) = plug.turn(&mut |done| say(&system.name, done)) {
+            say(&system.name, format_args!("late devices: {error}"));
+            return ExitCode::FAILURE;
+        }
     }
-    ExitCode::SUCCESS
+}
+
+/// Nobody may listen.
+fn ready() {
+    let _ = std::fs::write("/proc/self/fd/3", "\n");
 }
 
 /// What the kernel wants: words that are no options are names and aliases. With `-q`, as the kernel

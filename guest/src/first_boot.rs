@@ -8,16 +8,18 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use kiln_diskimg::{Guid, Limits, SECTOR, fat, gpt};
+use kiln_supervisor::pid1::{machine_id, random_seed};
 use rustix::rand::{GetRandomFlags, getrandom};
-use sha2::{Digest as _, Sha256};
 
 use crate::console::tell;
-use crate::sys::{SEED_LEN, credit};
-use crate::{SETTINGS, System, data, disks, files};
+use crate::{SETTINGS, System, clock, data, disks, files};
 
-const MACHINE_ID: &str = "/etc/machine-id";
 /// Where the data disk keeps what is the machine's and not the system's.
-const KEPT: &str = ".kiln";
+pub(crate) const KEPT: &str = ".kiln";
+/// The random seed there.
+pub(crate) const SEED: &str = "random-seed";
+/// The time of the last power off there.
+pub(crate) const CLOCK: &str = "clock";
 /// How long the kernel's generator may take to have a seed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -139,13 +141,21 @@ pub(crate) fn run(system: &System) -> ExitCode {
     {
         say(format_args!("{}: {error}", kept.display()));
     }
+    if let Some(kept) = &kept
+        && let Err(problem) = clock::not_before(&kept.join(CLOCK))
+    {
+        say(problem);
+    }
     match &kept {
-        Some(kept) => seed(&kept.join("random-seed")),
+        Some(kept) => seed(&kept.join(SEED)),
         None => say(format_args!("no disk keeps a random seed: {}", random_sources())),
     }
     let kept = kept.map(|kept| kept.join("machine-id"));
-    match machine_id(Path::new(MACHINE_ID), kept.as_deref()) {
-        Ok(id) => {
+    let line = files::command_line();
+    let words = line.split_whitespace().rev();
+    let argument = words.filter_map(|word| word.strip_prefix("systemd.machine_id=")).next();
+    match machine_id::set(argument, kept.as_deref()) {
+        Ok((id, _)) => {
             say(format_args!("machine-id {id}"));
             ExitCode::SUCCESS
         }
@@ -163,51 +173,12 @@ fn make_private(directory: &Path) -> std::io::Result<()> {
     }
 }
 
-/// The machine's identifier (machine-id(5)): the one in the image if there is one, else the kept one,
-/// else a new one, which is kept where something keeps it.
-fn machine_id(path: &Path, kept: Option<&Path>) -> Result<String, String> {
-    let read = |path: &Path| {
-        let text = files::read(path).ok().flatten()?;
-        let id = text.trim().to_owned();
-        let valid = id.len() == 32
-            && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-            && id.bytes().any(|byte| byte != b'0');
-        valid.then_some(id)
-    };
-    if let Some(id) = read(path) {
-        return Ok(id);
-    }
-    let id = match kept.and_then(read) {
-        Some(id) => id,
-        None => {
-            let id = hex(&version_4(random()));
-            if let Some(kept) = kept
-                && let Err(error) = files::replace(kept, format!("{id}\n").as_bytes(), 0o444, true)
-            {
-                say(format_args!("{}: {error}", kept.display()));
-            }
-            id
-        }
-    };
-    files::replace(path, format!("{id}\n").as_bytes(), 0o444, false)
-        .map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(id)
-}
-
-/// RFC 9562 section 5.4, which sd-id128(3) asks for.
+/// RFC 9562 section 5.4.
 fn version_4(mut bytes: [u8; 16]) -> [u8; 16] {
     let [.., version, _, variant, _, _, _, _, _, _, _] = &mut bytes;
     *version = *version & 0x0f | 0x40;
     *variant = *variant & 0x3f | 0x80;
     bytes
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Random bytes: waits for a seeded generator, but not for ever.
@@ -229,40 +200,17 @@ fn random<const N: usize>() -> [u8; N] {
     }
 }
 
-/// Credits the seed that an earlier boot left, after a new one is on the disk: no seed is credited
-/// twice, whenever the machine stops.
+/// Gives the kernel the seed that an earlier boot left.
 fn seed(path: &Path) {
-    let old = fs::read(path).ok().and_then(|bytes| <[u8; SEED_LEN]>::try_from(bytes).ok());
-    let Some(old) = old else {
-        // What is written now is used from the next boot on.
-        let written = files::replace(path, &random::<SEED_LEN>(), 0o600, true);
-        say(match written {
-            Ok(()) => format!("the first random seed is kept; until now: {}", random_sources()),
-            Err(error) => format!("{}: {error}", path.display()),
-        });
-        return;
-    };
-    // Of the generator as it is, seeded or not: together with the old seed it is no worse than that.
-    let mut fresh = [0; SEED_LEN];
-    let _ = getrandom(&mut fresh, GetRandomFlags::INSECURE);
-    let derive = |purpose: &str| -> [u8; SEED_LEN] {
-        Sha256::new().chain_update(purpose).chain_update(old).chain_update(fresh).finalize().into()
-    };
-    if let Err(error) = files::replace(path, &derive("next"), 0o600, true) {
-        return say(format_args!("{}: {error}: the seed is not used", path.display()));
-    }
-    let credited = OpenOptions::new()
-        .write(true)
-        .open("/dev/urandom")
-        .and_then(|random| credit(&random, &derive("now")));
-    match credited {
-        Ok(()) => {
-            // Now that the generator is seeded, a better one for the next time.
-            let _ = files::replace(path, &random::<SEED_LEN>(), 0o600, true);
-            say("the kernel's random generator has the seed of the boot before");
+    say(match random_seed::load(path, PATIENCE) {
+        Ok(random_seed::Loaded::Credited) => {
+            "the kernel's random generator has the seed of the boot before".to_owned()
         }
-        Err(error) => say(format_args!("credit the random seed: {error}")),
-    }
+        Ok(random_seed::Loaded::First) => {
+            format!("the first random seed is kept; until now: {}", random_sources())
+        }
+        Err(error) => format!("{}: {error}", path.display()),
+    });
 }
 
 /// Where the kernel's randomness comes from otherwise.
@@ -300,34 +248,5 @@ mod tests {
         assert_eq!((read.image_disk.as_deref(), read.randomize.len()), (Some("x"), 1));
         fs::write(&path, "[first-boot]\nrandomize = [\"dusk\"]\n").unwrap();
         assert!(Settings::read(&path).unwrap_err().contains(":2:14: unknown variant"));
-    }
-
-    #[test]
-    fn an_identifier_is_made_once_and_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let (etc, kept) = (dir.path().join("etc"), dir.path().join("kept"));
-        let first = machine_id(&etc, Some(&kept)).unwrap();
-        assert_eq!(fs::read_to_string(&etc).unwrap(), format!("{first}\n"));
-        assert_eq!((first.len(), first.as_bytes()[12]), (32, b'4'));
-        assert!(matches!(first.as_bytes()[16], b'8' | b'9' | b'a' | b'b'));
-        // The next boot of an image without one.
-        fs::remove_file(&etc).unwrap();
-        assert_eq!(machine_id(&etc, Some(&kept)).unwrap(), first);
-        // Without a disk it is another one.
-        fs::remove_file(&etc).unwrap();
-        assert_ne!(machine_id(&etc, None).unwrap(), first);
-        // What is no identifier is replaced; one of the image stays.
-        fs::remove_file(&etc).unwrap();
-        fs::write(&etc, "uninitialized\n").unwrap();
-        assert_eq!(machine_id(&etc, Some(&kept)).unwrap(), first);
-    }
-
-    #[test]
-    fn a_damaged_kept_identifier_is_made_anew() {
-        let dir = tempfile::tempdir().unwrap();
-        let (etc, kept) = (dir.path().join("etc"), dir.path().join("kept"));
-        fs::write(&kept, "0".repeat(32)).unwrap();
-        let id = machine_id(&etc, Some(&kept)).unwrap();
-        assert_eq!(fs::read_to_string(&kept).unwrap().trim(), id);
     }
 }

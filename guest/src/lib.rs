@@ -33,7 +33,7 @@
 //!
 //! | name | kind | ready | needs |
 //! |---|---|---|---|
-//! | `modules` | one-shot | drivers of the devices are loaded | |
+//! | `modules` | daemon | drivers of the devices are loaded; those of late ones follow | |
 //! | `data` | one-shot | the data disk is mounted, or a tmpfs | `modules` |
 //! | `first-boot` | one-shot | the machine has its identifier, the kernel its seed | wants `data` |
 //! | `network` | daemon | every required interface is configured; else the first one | |
@@ -55,14 +55,13 @@ mod grow;
 mod network;
 mod root;
 mod services;
-mod sys;
 mod time;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use kiln_supervisor::ServiceSpec;
-use kiln_supervisor::pid1::{self, switch_root};
+use kiln_supervisor::pid1::{self, Emergency, switch_root, watchdog};
 
 /// Where the image's own settings are.
 pub const SETTINGS: &str = "/etc/kiln";
@@ -86,6 +85,12 @@ pub struct System {
     pub services: Vec<ServiceSpec>,
     /// Where services' logs go. Default: `/var/log`.
     pub log_dir: Option<PathBuf>,
+    /// A hardware watchdog that resets the machine when process 1 hangs. Default: none; the word
+    /// `kiln.watchdog=SECONDS` of the command line asks for one, 0 for none.
+    pub watchdog: Option<watchdog::Settings>,
+    /// Whether there is a shell when process 1 cannot do its work. Default: no; the word
+    /// `kiln.emergency` asks for [`Shell`]'s command, or `/bin/sh`.
+    pub emergency: Emergency,
 }
 
 /// A disk that keeps what a system writes.
@@ -136,6 +141,8 @@ impl System {
             shell: None,
             services: Vec::new(),
             log_dir: Some("/var/log".into()),
+            watchdog: None,
+            emergency: Emergency::Off,
         }
     }
 

@@ -12,7 +12,10 @@ use crate::{System, files};
 pub(crate) fn own(system: &System) -> Vec<ServiceSpec> {
     // Drivers are loaded, network cards first, while the network waits for an interface and then for
     // an answer.
-    let mut modules = ServiceSpec::one_shot("modules", ["/init", "modules"]);
+    let mut modules = ServiceSpec::daemon("modules", ["/init", "modules"]);
+    modules.readiness = Readiness::NotifyFd(3);
+    // A driver takes as long as its device does.
+    modules.ready_timeout = Duration::MAX;
     modules.log = Log::Inherit;
     let mut first_boot = ServiceSpec::one_shot("first-boot", ["/init", "first-boot"]);
     first_boot.log = Log::Inherit;

@@ -11,14 +11,27 @@
 //! Words on the kernel's command line: `demo.panic` (let the supervisor panic once, after 2 s),
 //! `demo.copy` (leave rootfs by copying), `demo.off` (power off after 4 s by a service that sends
 //! SIGUSR2), `demo.shell` (a shell on the console).
+//!
+//! Anywhere, without rights: `cargo run -p kiln-supervisor --features pid1 --example pid1_demo --
+//! rehearse` says what its boot would do here.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use kiln_supervisor::pid1::{self, PowerButton, console, mounts, switch_root};
+use kiln_supervisor::pid1::{self, Boot, PowerButton, console, mounts, switch_root};
 use kiln_supervisor::unix::{self, Console, OnPanic, Options, Request, Source};
 use kiln_supervisor::{Readiness, ServiceSpec};
 
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some("rehearse") {
+        let mut boot = Boot::rehearsal();
+        boot.mounts(mounts::STANDARD).console().hostname("demo").loopback().sysctl();
+        boot.modules(&["virtio_net", "button", "evdev"], 8).machine_id(None);
+        boot.switch_root(switch_root::Method::Bind);
+        for step in boot.steps() {
+            println!("{step}");
+        }
+        return;
+    }
     pid1::start(|boot| {
         boot.mounts(mounts::STANDARD).console().hostname("demo").loopback();
         let copy = boot.argument("demo.copy").is_some();

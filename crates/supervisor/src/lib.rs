@@ -75,6 +75,8 @@
 //! and then `SIGKILL`; shortly before the deadline all that is left is killed regardless of order;
 //! at the deadline the machine is finished and names what the kernel does not let go.
 #![cfg_attr(not(feature = "unix"), forbid(unsafe_code))]
+// what panics in process 1 takes a machine down
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
 mod backoff;
 #[cfg(feature = "control")]

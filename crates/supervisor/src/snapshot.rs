@@ -176,6 +176,7 @@ impl fmt::Display for Snapshot {
                 Outcome::PowerOff => "poweroff",
                 Outcome::Reboot => "reboot",
                 Outcome::Halt => "halt",
+                Outcome::Kexec => "kexec",
                 Outcome::Exit => "exit",
             };
             let (kill_at, end_at) = (millis(kill_at), millis(end_at));
@@ -229,7 +230,7 @@ impl FromStr for Snapshot {
             return Err(SnapshotError(1));
         }
         for (number, line) in lines {
-            snapshot.line(line).ok_or(SnapshotError(number + 1))?;
+            snapshot.line(line).ok_or_else(|| SnapshotError(number.saturating_add(1)))?;
         }
         Ok(snapshot)
     }
@@ -246,6 +247,7 @@ impl Snapshot {
                     "poweroff" => Outcome::PowerOff,
                     "reboot" => Outcome::Reboot,
                     "halt" => Outcome::Halt,
+                    "kexec" => Outcome::Kexec,
                     "exit" => Outcome::Exit,
                     _ => return None,
                 };

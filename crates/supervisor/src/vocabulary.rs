@@ -197,6 +197,8 @@ pub enum Outcome {
     Reboot,
     /// Stop it, power left on.
     Halt,
+    /// Start the kernel that is loaded (kexec) in place of this one; without one, as `Reboot`.
+    Kexec,
     /// Leave the supervisor's process.
     Exit,
 }
@@ -207,6 +209,7 @@ impl fmt::Display for Outcome {
             Self::PowerOff => "power off",
             Self::Reboot => "reboot",
             Self::Halt => "halt",
+            Self::Kexec => "kexec",
             Self::Exit => "exit",
         })
     }

@@ -142,7 +142,7 @@ fn bars(out: &mut String, run: &Run, times: &Times, y: u64, x: &dyn Fn(u64) -> f
         // what lies beyond the edge has no width; what is short is still seen
         let (left, right) = (x(from), x(to));
         let wide = (right - left).max(if class == starting { 1.5 } else { 0.0 });
-        let top = y.saturating_add((ROW - thick) / 2);
+        let top = y.saturating_add(ROW.saturating_sub(thick) / 2);
         let _ = writeln!(
             out,
             "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{top}\" width=\"{wide:.1}\" height=\"{thick}\"/>"
@@ -160,8 +160,8 @@ fn legend(out: &mut String, y: u64, later: usize) {
             "<rect class=\"{class}\" x=\"{left}\" y=\"{}\" width=\"14\" height=\"12\"/>",
             y.saturating_sub(10)
         );
-        text(out, (left + 20) as f64, y, "dim", "", what);
-        left += 110;
+        text(out, left.saturating_add(20) as f64, y, "dim", "", what);
+        left = left.saturating_add(110);
     }
     if later > 0 {
         let what = format!("{later} more were first started later");
@@ -190,7 +190,8 @@ fn grid_step(span: u64) -> u64 {
     loop {
         for factor in [1, 2, 5] {
             let candidate = step.saturating_mul(factor);
-            if candidate == u64::MAX || span / candidate <= 10 {
+            if candidate == u64::MAX || span.checked_div(candidate).is_some_and(|lines| lines <= 10)
+            {
                 return candidate;
             }
         }

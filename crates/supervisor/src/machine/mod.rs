@@ -376,7 +376,7 @@ impl Supervisor {
             }
             return;
         }
-        let reserve = (timeout / 4).min(KILL_RESERVE);
+        let reserve = timeout.checked_div(4).unwrap_or_default().min(KILL_RESERVE);
         let end_at = now.saturating_add(timeout);
         self.shutdown = Some(Shutdown {
             outcome,

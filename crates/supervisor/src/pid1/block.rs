@@ -57,7 +57,9 @@ pub fn look_at(device: &Path) -> Option<Found> {
 
 /// Type and label of the file system that begins with these bytes.
 fn superblock(head: &[u8]) -> Option<(&'static str, &[u8])> {
-    let at = |offset: usize, len: usize| head.get(offset..offset + len).unwrap_or_default();
+    let at = |offset: usize, len: usize| {
+        head.get(offset..offset.saturating_add(len)).unwrap_or_default()
+    };
     if at(1024 + 0x38, 2) == [0x53, 0xef] {
         return Some(("ext4", until_nul(at(1024 + 0x78, 16))));
     }

@@ -19,6 +19,8 @@ const NAME_LEN: usize = 128;
 const HEADER: usize = sys::HEADER as usize;
 /// Its bytes.
 const TARGET: usize = 40;
+/// Where its parameters begin.
+const PARAMETERS: usize = HEADER + TARGET;
 /// How long a device's node may take to appear.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -65,21 +67,22 @@ fn request(name: &str, flags: u32) -> Result<Request, String> {
 fn table(name: &str, target: &Target<'_>) -> Result<Request, String> {
     let Target { sectors, kind, parameters } = target;
     let mut request = request(name, READ_ONLY)?;
-    let end = HEADER + TARGET + parameters.len() + 1;
+    let end = PARAMETERS.saturating_add(parameters.len()).saturating_add(1);
     if end > LEN || kind.len() >= 16 || parameters.contains('\0') {
         return Err("the parameters are too long".into());
     }
     put(&mut request, 20, &1_u32.to_ne_bytes());
     put(&mut request, HEADER + 8, &sectors.to_ne_bytes());
-    let next = u32::try_from((end - HEADER).next_multiple_of(8)).unwrap_or_default();
+    let next = end.saturating_sub(HEADER).checked_next_multiple_of(8);
+    let next = next.and_then(|next| u32::try_from(next).ok()).unwrap_or_default();
     put(&mut request, HEADER + 20, &next.to_ne_bytes());
     put(&mut request, HEADER + 24, kind.as_bytes());
-    put(&mut request, HEADER + TARGET, parameters.as_bytes());
+    put(&mut request, PARAMETERS, parameters.as_bytes());
     Ok(request)
 }
 
 fn put(request: &mut Request, at: usize, bytes: &[u8]) {
-    if let Some(place) = request.0.get_mut(at..at + bytes.len()) {
+    if let Some(place) = request.0.get_mut(at..at.saturating_add(bytes.len())) {
         place.copy_from_slice(bytes);
     }
 }
@@ -120,14 +123,22 @@ pub fn open(name: &str, line: &str) -> Result<PathBuf, String> {
     done
 }
 
+/// Takes a device away that nobody uses.
+pub(super) fn remove(name: &str) -> Result<(), String> {
+    let control = OpenOptions::new().read(true).write(true).open(CONTROL);
+    let control = control.map_err(|error| format!("{CONTROL}: {error}"))?;
+    sys::ask(&control, Command::Remove, &mut request(name, 0)?)
+        .map_err(|error| format!("remove the device {name}: {error}"))
+}
+
 /// Waits until a node can be read from, at its beginning.
 fn appeared(node: &Path) -> Result<PathBuf, String> {
-    let deadline = Instant::now() + PATIENCE;
+    let began = Instant::now();
     loop {
         let read = File::open(node).and_then(|mut file| file.read_exact(&mut [0; 512]));
         match read {
             Ok(()) => return Ok(node.to_path_buf()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && Instant::now() < deadline => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && began.elapsed() < PATIENCE => {
                 std::thread::sleep(Duration::from_millis(5));
             }
             Err(error) => return Err(format!("{}: {error}", node.display())),

@@ -72,7 +72,8 @@ pub fn file_system(mounted: &Path) -> Result<Option<Grown>, String> {
     let len = device_len(Path::new("/sys/dev/block"), major, minor)
         .map_err(|error| fail("its device's length", &error))?;
     // The kernel takes a length that it has already for done, and refuses a smaller one.
-    sys::resize_ext4(&place, len / block).map_err(|error| fail("resize", &error))?;
+    sys::resize_ext4(&place, len.checked_div(block).unwrap_or(0))
+        .map_err(|error| fail("resize", &error))?;
     let after = look()?;
     let grown = after.f_blocks > before.f_blocks;
     Ok(grown.then(|| Grown {

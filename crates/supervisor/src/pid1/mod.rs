@@ -43,23 +43,36 @@
 pub mod block;
 pub mod console;
 pub mod device_mapper;
+mod emergency;
+mod ending;
+mod file;
 pub mod grow;
 pub mod host;
+pub mod hotplug;
+pub mod kexec;
+pub mod machine_id;
 pub mod modules;
 pub mod mounts;
 pub mod power;
+pub mod random_seed;
+mod storage;
 pub mod switch_root;
 mod sys;
+pub mod sysctl;
 mod uevent;
+pub mod watchdog;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
 
+pub use emergency::Emergency;
+pub use ending::{Ending, finish};
 pub use modules::Loader;
 pub use mounts::Mount;
-pub use power::{PowerButton, finish};
+pub use power::PowerButton;
+pub use watchdog::Watchdog;
 
 use crate::unix;
 use crate::vocabulary::Outcome;
@@ -75,20 +88,29 @@ pub struct Step {
     pub took: Duration,
     /// Why it failed, if it did.
     pub error: Option<String>,
+    /// Whether it was only said, as of a [`Boot::rehearsal`].
+    pub planned: bool,
 }
 
 impl Step {
     pub(crate) fn done(what: &dyn fmt::Display, took: Duration) -> Self {
-        Self { what: what.to_string(), took, error: None }
+        Self { what: what.to_string(), took, error: None, planned: false }
+    }
+
+    fn planned(what: &dyn fmt::Display) -> Self {
+        Self { planned: true, ..Self::done(what, Duration::ZERO) }
     }
 
     pub(crate) fn failed(what: &dyn fmt::Display, took: Duration, error: String) -> Self {
-        Self { what: what.to_string(), took, error: Some(error) }
+        Self { what: what.to_string(), took, error: Some(error), planned: false }
     }
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.planned {
+            return write!(f, "would {}", self.what);
+        }
         write!(f, "{} ({:.1?})", self.what, self.took)?;
         match &self.error {
             Some(error) => write!(f, ": FAILED: {error}"),
@@ -104,6 +126,8 @@ pub struct Boot {
     steps: Vec<Step>,
     resumed: bool,
     arguments: String,
+    rehearsed: bool,
+    ending: Ending,
 }
 
 impl Boot {
@@ -114,6 +138,22 @@ impl Boot {
         let _ = std::env::set_current_dir("/");
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         Self { resumed: unix::resumed(), ..Self::default() }
+    }
+
+    /// A boot of which nothing is done: every step is noted as it would be, for people to read. Needs
+    /// no rights.
+    ///
+    /// ```
+    /// use kiln_supervisor::pid1::{Boot, mounts};
+    /// let mut boot = Boot::rehearsal();
+    /// boot.mounts(mounts::STANDARD).hostname("nomados").sysctl();
+    /// assert!(boot.steps().iter().all(|step| step.planned));
+    /// assert!(boot.steps()[0].to_string().starts_with("would mount -t proc"));
+    /// ```
+    #[must_use]
+    pub fn rehearsal() -> Self {
+        let arguments = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+        Self { rehearsed: true, arguments, ..Self::default() }
     }
 
     /// Whether this is a new process image that goes on after a panic of another: everything
@@ -150,6 +190,10 @@ impl Boot {
         what: impl fmt::Display,
         work: impl FnOnce() -> Result<(), String>,
     ) -> &mut Self {
+        if self.rehearsed {
+            self.steps.push(Step::planned(&what));
+            return self;
+        }
         let (result, took) = timed(work);
         self.steps.push(match result {
             Ok(()) => Step::done(&what, took),
@@ -161,6 +205,10 @@ impl Boot {
     /// Mounts a table, usually [`mounts::STANDARD`], and lets the cgroups below the root have all
     /// controllers.
     pub fn mounts(&mut self, table: &[Mount]) -> &mut Self {
+        if self.rehearsed {
+            self.steps.extend(table.iter().map(|mount| Step::planned(&mount.describe())));
+            return self;
+        }
         self.steps.extend(mounts::perform(table));
         self.arguments = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
         let _ = host::never_kill_for_memory();
@@ -197,6 +245,12 @@ impl Boot {
     /// Loads modules by name, and those that the devices ask for in at most `rounds` rounds. A
     /// kernel without modules is no problem.
     pub fn modules<S: AsRef<str>>(&mut self, names: &[S], rounds: u32) -> &mut Self {
+        if self.rehearsed {
+            let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+            let what = format!("load modules {}, then those of devices", names.join(" "));
+            self.steps.push(Step::planned(&what));
+            return self;
+        }
         if self.resumed || !Path::new("/proc/modules").exists() {
             return self;
         }
@@ -225,6 +279,74 @@ impl Boot {
         self
     }
 
+    /// Sets kernel parameters as sysctl.d(5) says: the files of [`sysctl::DIRECTORIES`] and
+    /// [`sysctl::FILE`]. What cannot be set is told, all else is set.
+    pub fn sysctl(&mut self) -> &mut Self {
+        if self.resumed {
+            return self;
+        }
+        let files = sysctl::files(&sysctl::DIRECTORIES.map(Path::new), Path::new(sysctl::FILE));
+        if files.is_empty() && !self.rehearsed {
+            return self;
+        }
+        let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+        self.step(format_args!("sysctl {}", names.join(" ")), || {
+            let complaints = sysctl::apply(&files, Path::new("/proc/sys"));
+            if complaints.is_empty() { Ok(()) } else { Err(complaints.join("; ")) }
+        })
+    }
+
+    /// Gives the machine its identifier ([`machine_id::set`]), which `kept` keeps between boots where
+    /// the image has none.
+    pub fn machine_id(&mut self, kept: Option<&Path>) -> &mut Self {
+        let argument = self.argument("systemd.machine_id").map(str::to_owned);
+        self.step("machine-id", || machine_id::set(argument.as_deref(), kept).map(|_| ()))
+    }
+
+    /// Gives the kernel the random seed that the last boot left in a file ([`random_seed::load`]), and
+    /// has another one kept when the machine ends.
+    pub fn random_seed(&mut self, path: impl Into<std::path::PathBuf>) -> &mut Self {
+        let path = path.into();
+        if !self.resumed {
+            self.step("random seed", || match random_seed::load(&path, Duration::ZERO) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(format!("{}: {error}", path.display())),
+            });
+        }
+        self.ending.at_end("keep a random seed", move || {
+            random_seed::save(&path).map_err(|error| format!("{}: {error}", path.display()))
+        });
+        self
+    }
+
+    /// Arms a watchdog, or waits for its driver. The answer goes to
+    /// [`Options::sources`](crate::unix::Options::sources), so that the loop feeds it.
+    pub fn watchdog(&mut self, settings: watchdog::Settings) -> Option<Box<Watchdog>> {
+        let mut opened = None;
+        let what = format!("watchdog {} {:?}", settings.device.display(), settings.timeout);
+        self.step(what, || {
+            opened = Some(Watchdog::open(settings).map_err(|error| error.to_string())?);
+            Ok(())
+        });
+        let watchdog = opened?;
+        self.ending.watchdog = Some(watchdog.device());
+        emergency::set_watchdog(watchdog.device());
+        Some(Box::new(watchdog))
+    }
+
+    /// Says whether people get a shell when nothing else goes any more. Default: no.
+    pub fn emergency(&mut self, emergency: Emergency) -> &mut Self {
+        if !self.rehearsed {
+            emergency::set(emergency);
+        }
+        self
+    }
+
+    /// How the machine ends when the closure of [`start`] gives an outcome.
+    pub fn ending(&mut self) -> &mut Ending {
+        &mut self.ending
+    }
+
     /// Leaves rootfs, so that containers can pivot_root(2).
     pub fn switch_root(&mut self, method: switch_root::Method) -> &mut Self {
         if self.resumed {
@@ -244,7 +366,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub fn start(init: impl FnOnce(&mut Boot) -> Result<Outcome, BoxError>) -> ! {
     let mut boot = Boot::begin();
     let why = match catch_unwind(AssertUnwindSafe(|| init(&mut boot))) {
-        Ok(Ok(outcome)) => finish(outcome),
+        Ok(Ok(outcome)) => boot.ending.finish(outcome),
         Ok(Err(error)) => format!("init: {error}"),
         Err(_) => "init panicked".to_owned(),
     };

@@ -55,11 +55,11 @@ impl fmt::Display for Report {
 }
 
 impl Report {
-    fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, other: Self) {
         self.loaded.extend(other.loaded);
         self.failed.extend(other.failed);
         self.unknown.extend(other.unknown);
-        self.rounds += other.rounds;
+        self.rounds = self.rounds.saturating_add(other.rounds);
     }
 }
 
@@ -173,6 +173,13 @@ impl Loader {
         report
     }
 
+    /// Loads what devices ask for that have appeared. Devices without a module are the rule.
+    pub(super) fn load_for(&mut self, aliases: impl IntoIterator<Item = String>) -> Report {
+        let mut report = Report::default();
+        self.take_in(aliases.into_iter().collect(), &mut report);
+        report
+    }
+
     /// Loads for these devices, and then for those that appear and are `wanted`, until no new one
     /// does.
     fn rounds(
@@ -185,7 +192,7 @@ impl Loader {
         let mut report = Report::default();
         let mut next = first;
         while report.rounds < max {
-            report.rounds += 1;
+            report.rounds = report.rounds.saturating_add(1);
             self.take_in(next, &mut report);
             next = news.take();
             next.retain(|alias| wanted(alias) && !self.seen.contains(alias));

@@ -98,6 +98,36 @@ impl fmt::Display for Mount {
 }
 
 impl Mount {
+    /// What [`Mount::perform`] would do now, as a line: the command of mount(8), and why it would
+    /// not be needed. Changes nothing.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let named = [
+            (MountFlags::RDONLY, "ro"),
+            (MountFlags::NOSUID, "nosuid"),
+            (MountFlags::NODEV, "nodev"),
+            (MountFlags::NOEXEC, "noexec"),
+        ];
+        let set =
+            named.iter().filter(|(flag, _)| self.flags.contains(*flag)).map(|(_, name)| *name);
+        let options: Vec<&str> =
+            set.chain([self.data].into_iter().filter(|data| !data.is_empty())).collect();
+        let with =
+            if options.is_empty() { String::new() } else { format!("-o {} ", options.join(",")) };
+        let reason = match self.condition {
+            Condition::IfFilesystemSupported if !supported(self.fstype) => {
+                ": no, the kernel does not know it"
+            }
+            Condition::IfDirExists if !Path::new(self.target).is_dir() => {
+                ": no, there is no such directory"
+            }
+            _ if mounted(self.target) => ": mounted already",
+            Condition::Optional => ": if it can be",
+            _ => "",
+        };
+        format!("mount -t {} {with}{} {}{reason}", self.fstype, self.source, self.target)
+    }
+
     /// Mounts it, unless its condition says no or it is mounted already. Returns whether it now is.
     ///
     /// # Errors
@@ -208,20 +238,19 @@ fn parse(line: &str) -> Option<Entry> {
 }
 
 /// `\040` and its like.
-fn unescape(text: &str) -> String {
+pub(super) fn unescape(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
-    let bytes = text.as_bytes();
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        let octal = bytes.get(at + 1..at + 4).and_then(|digits| std::str::from_utf8(digits).ok());
+    let mut rest = text.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        let octal = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
         match (byte, octal.and_then(|digits| u8::from_str_radix(digits, 8).ok())) {
             (b'\\', Some(value)) => {
                 out.push(value);
-                at += 4;
+                rest = after.get(3..).unwrap_or_default();
             }
             _ => {
                 out.push(*byte);
-                at += 1;
+                rest = after;
             }
         }
     }
@@ -248,6 +277,21 @@ mod tests {
         assert_eq!((entry.target.as_str(), entry.fstype.as_str()), ("/mnt 2", "ext3"));
         assert_eq!(parse("nonsense"), None);
         assert_eq!(unescape("a\\1"), "a\\1");
+    }
+
+    #[test]
+    fn a_mount_is_described_as_mount_8_takes_it() {
+        let pts = Mount { target: "/nowhere/pts", condition: Condition::Always, ..STANDARD[3] };
+        let line =
+            "mount -t devpts -o nosuid,noexec,mode=0620,gid=5,ptmxmode=0666 devpts /nowhere/pts";
+        assert_eq!(pts.describe(), line);
+        let here = Mount { target: "/", data: "", flags: MountFlags::empty(), ..pts };
+        assert_eq!(here.describe(), "mount -t devpts devpts /: mounted already");
+        let strange =
+            Mount { fstype: "strangefs", condition: Condition::IfFilesystemSupported, ..here };
+        assert!(strange.describe().ends_with(": no, the kernel does not know it"));
+        let unset = Mount { condition: Condition::IfDirExists, ..pts };
+        assert!(unset.describe().ends_with(": no, there is no such directory"));
     }
 
     #[test]

@@ -1,16 +1,13 @@
-//! The power button, and the last steps of a machine's life.
+//! The power button. What happens when it was pressed is in [`ending`](super::ending).
 
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
-use rustix::system::RebootCommand;
 
-use super::mounts;
+pub use super::ending::finish;
 use super::uevent::Uevents;
 use crate::unix::{Request, Source};
 use crate::vocabulary::Outcome;
@@ -128,7 +125,7 @@ impl Source for PowerButton {
 
 /// What an event asks for: the press of a key (value 1), not its release or repeat.
 fn pressed(event: &[u8]) -> Option<Request> {
-    let half = |at: usize| match event.get(at..at + 2) {
+    let half = |at: usize| match event.get(at..at.saturating_add(2)) {
         Some(&[a, b]) => Some(u16::from_ne_bytes([a, b])),
         _ => None,
     };
@@ -151,113 +148,12 @@ fn has_key(bitmap: &str, key: u16) -> bool {
         .is_some_and(|word| word >> (key % 64) & 1 == 1)
 }
 
-/// How long processes that are left have between `SIGTERM` and `SIGKILL`, and after it.
-const LAST_WAIT: Duration = Duration::from_secs(3);
-/// How long writing back and unmounting may take.
-const DISK_WAIT: Duration = Duration::from_secs(20);
-
-/// Ends the machine: `SIGTERM` to all that is left, a bounded wait, `SIGKILL`, write back, unmount
-/// or remount read-only (bounded), and reboot(2). Never returns. If this is not PID 1, only the
-/// process is left.
-pub fn finish(outcome: Outcome) -> ! {
-    if !rustix::process::getpid().is_init() {
-        leave(0);
-    }
-    everyone_goes();
-    let (done, wait) = mpsc::channel();
-    let worker = std::thread::Builder::new().spawn(move || {
-        rustix::fs::sync();
-        unmount_all();
-        let _ = done.send(());
-    });
-    if worker.is_ok() && wait.recv_timeout(DISK_WAIT).is_err() {
-        say("disks do not answer; going anyway");
-    }
-    let command = match outcome {
-        Outcome::PowerOff | Outcome::Exit => RebootCommand::PowerOff,
-        Outcome::Reboot => RebootCommand::Restart,
-        Outcome::Halt => RebootCommand::Halt,
-    };
-    let result = rustix::system::reboot(command);
-    // a kernel without a way to power off returns
-    crate::unix::emergency(&format_args!("cannot {outcome}: {result:?}"))
-}
-
 #[expect(
     clippy::exit,
     reason = "finish never returns; without PID 1's powers this is what is left"
 )]
 pub(super) fn leave(code: i32) -> ! {
     std::process::exit(code)
-}
-
-fn say(text: &str) {
-    crate::unix::console::write(format!("supervisor: {text}\n").as_bytes());
-}
-
-fn everyone_goes() {
-    use nix::sys::signal::{Signal, kill};
-    let all = nix::unistd::Pid::from_raw(-1);
-    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        // ESRCH: nobody is left
-        if kill(all, signal).is_err() {
-            return;
-        }
-        if signal == Signal::SIGTERM {
-            // a stopped process does not see it otherwise
-            let _ = kill(all, Signal::SIGCONT);
-        }
-        let deadline = Instant::now() + LAST_WAIT;
-        while Instant::now() < deadline {
-            match rustix::process::wait(rustix::process::WaitOptions::NOHANG) {
-                Ok(Some(_)) => {}
-                Ok(None) => std::thread::sleep(Duration::from_millis(10)),
-                // no child at all; every process is a descendant of PID 1
-                Err(_) => return,
-            }
-        }
-    }
-}
-
-/// The kernel's own file systems: nothing of them is on a disk.
-const VIRTUAL: [&str; 18] = [
-    "proc",
-    "sysfs",
-    "devtmpfs",
-    "devpts",
-    "tmpfs",
-    "ramfs",
-    "rootfs",
-    "cgroup2",
-    "cgroup",
-    "mqueue",
-    "securityfs",
-    "debugfs",
-    "tracefs",
-    "configfs",
-    "bpf",
-    "hugetlbfs",
-    "binfmt_misc",
-    "pstore",
-];
-
-fn unmount_all() {
-    // what was mounted last goes first
-    for entry in mounts::table().into_iter().rev() {
-        if VIRTUAL.contains(&entry.fstype.as_str()) {
-            continue;
-        }
-        let target = entry.target.as_str();
-        let flags = rustix::mount::UnmountFlags::NOFOLLOW;
-        if target != "/" && rustix::mount::unmount(target, flags).is_ok() {
-            continue;
-        }
-        let read_only = rustix::mount::MountFlags::RDONLY;
-        if let Err(error) = rustix::mount::mount_remount(target, read_only, c"") {
-            say(&format!("{target} stays as it is: {error}"));
-        }
-    }
-    rustix::fs::sync();
 }
 
 #[cfg(test)]

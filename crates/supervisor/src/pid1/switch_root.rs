@@ -121,7 +121,7 @@ fn empty(directory: &File, depth: usize) {
             Ok(below) => {
                 let same = below.metadata().is_ok_and(|metadata| metadata.dev() == device);
                 if same && depth < MAX_DEPTH {
-                    empty(&below, depth + 1);
+                    empty(&below, depth.saturating_add(1));
                     let _ = rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR);
                 }
             }
@@ -177,7 +177,7 @@ fn move_tree(
         if metadata.is_dir() {
             std::fs::create_dir_all(&target).map_err(|error| fail(&source, &error))?;
             if metadata.dev() == device {
-                move_tree(&source, &target, device, depth + 1, links)?;
+                move_tree(&source, &target, device, depth.saturating_add(1), links)?;
                 dress(&target, &metadata).map_err(|error| fail(&source, &error))?;
                 // not empty if something is mounted further down
                 let _ = std::fs::remove_dir(&source);
@@ -240,8 +240,8 @@ fn move_content(source: &Path, target: &Path, metadata: &std::fs::Metadata) -> i
     let mut buffer = vec![0_u8; usize::try_from(PIECE).unwrap_or(1 << 20)];
     let mut end = metadata.len();
     while end > 0 {
-        let start = end.saturating_sub(1) / PIECE * PIECE;
-        let length = usize::try_from(end - start).unwrap_or(0);
+        let start = (end.saturating_sub(1) / PIECE).saturating_mul(PIECE);
+        let length = usize::try_from(end.saturating_sub(start)).unwrap_or(0);
         let piece = buffer.get_mut(..length).unwrap_or_default();
         from.read_exact_at(piece, start)?;
         to.write_all_at(piece, start)?;

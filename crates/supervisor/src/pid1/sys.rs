@@ -1,11 +1,13 @@
-//! The requests of this shell without a safe wrapper: device-mapper's, and those by which disks and
-//! file systems grow. All `unsafe` of pid1 is here.
-#![expect(unsafe_code, reason = "these ioctls have no safe API")]
+//! The requests of this shell without a safe wrapper: device-mapper's, those by which disks and file
+//! systems grow, the watchdog's, the random generator's, kexec. All `unsafe` of pid1 is here.
+#![expect(unsafe_code, reason = "these ioctls and system calls have no safe API")]
 
+use std::ffi::CStr;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use rustix::ioctl::{Opcode, Setter, Updater, ioctl, opcode};
+use nix::libc;
+use rustix::ioctl::{Getter, NoArg, Opcode, Setter, Updater, ioctl, opcode};
 
 /// Bytes of a request with what follows its header.
 pub(super) const LEN: usize = 4096;
@@ -105,4 +107,98 @@ pub(super) fn resize_partition(
     let request = unsafe { Setter::<BLKPG, BlkpgArgument>::new(argument) };
     // SAFETY: the kernel only reads them, during the call; what is no disk refuses the code.
     unsafe { ioctl(disk, request) }.map_err(io::Error::from)
+}
+
+/// `struct rand_pool_info` of linux/random.h with its buffer.
+#[repr(C)]
+struct PoolInfo {
+    /// In bits.
+    entropy_count: i32,
+    /// In bytes.
+    buf_size: i32,
+    buf: [u8; 32],
+}
+
+/// `RNDADDENTROPY` of linux/random.h, `_IOW('R', 0x03, int [2])`.
+const ADD_ENTROPY: Opcode = opcode::write::<[i32; 2]>(b'R', 3);
+
+/// Mixes a secret into the kernel's random generator, and credits all of its bits.
+pub(super) fn add_entropy(random: impl AsFd, seed: &[u8; 32]) -> io::Result<()> {
+    let info = PoolInfo { entropy_count: 256, buf_size: 32, buf: *seed };
+    // SAFETY: the request reads a `rand_pool_info` whose buffer is `buf_size` bytes long, which
+    // `PoolInfo` is (drivers/char/random.c, random_ioctl()).
+    let request = unsafe { Setter::<ADD_ENTROPY, PoolInfo>::new(info) };
+    // SAFETY: the kernel only reads what the request points to, during the call.
+    unsafe { ioctl(random, request) }.map_err(io::Error::from)
+}
+
+/// `WDIOC_SETTIMEOUT` of linux/watchdog.h, `_IOWR('W', 6, int)`.
+const SET_TIMEOUT: Opcode = opcode::read_write::<i32>(b'W', 6);
+/// `WDIOC_GETTIMEOUT`, `_IOR('W', 7, int)`.
+const GET_TIMEOUT: Opcode = opcode::read::<i32>(b'W', 7);
+
+/// Asks a watchdog for a timeout in seconds, and gives the one that it took.
+pub(super) fn set_watchdog_timeout(device: impl AsFd, mut seconds: i32) -> io::Result<i32> {
+    // SAFETY: the request reads and writes an `int` (drivers/watchdog/watchdog_dev.c).
+    let request = unsafe { Updater::<SET_TIMEOUT, i32>::new(&mut seconds) };
+    // SAFETY: the kernel touches the number during the call only.
+    unsafe { ioctl(device, request) }?;
+    Ok(seconds)
+}
+
+/// The timeout of a watchdog in seconds.
+pub(super) fn watchdog_timeout(device: impl AsFd) -> io::Result<i32> {
+    // SAFETY: the request writes an `int` (drivers/watchdog/watchdog_dev.c).
+    let request = unsafe { Getter::<GET_TIMEOUT, i32>::new() };
+    // SAFETY: the kernel writes the number during the call only.
+    unsafe { ioctl(device, request) }.map_err(io::Error::from)
+}
+
+/// `LOOP_CLR_FD` of linux/loop.h.
+const LOOP_CLEAR: Opcode = 0x4c01;
+
+/// Takes the file away from a loop device.
+pub(super) fn detach_loop(device: impl AsFd) -> io::Result<()> {
+    // SAFETY: the request takes no argument (drivers/block/loop.c, lo_ioctl()).
+    let request = unsafe { NoArg::<LOOP_CLEAR>::new() };
+    // SAFETY: as above; what is no loop device refuses the code.
+    unsafe { ioctl(device, request) }.map_err(io::Error::from)
+}
+
+/// Stops swapping to a file or device (swapoff(2)).
+pub(super) fn stop_swapping(path: &CStr) -> io::Result<()> {
+    // SAFETY: the path ends in NUL and outlives the call.
+    match unsafe { libc::swapoff(path.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// `KEXEC_FILE_NO_INITRAMFS` of linux/kexec.h.
+const NO_INITRAMFS: libc::c_ulong = 4;
+
+/// Loads a kernel to be started in place of this one (kexec_file_load(2)).
+pub(super) fn load_kernel(
+    kernel: BorrowedFd<'_>,
+    initramfs: Option<BorrowedFd<'_>>,
+    command_line: &CStr,
+) -> io::Result<()> {
+    let line = command_line.to_bytes_with_nul();
+    let (second, flags) = match &initramfs {
+        Some(fd) => (fd.as_raw_fd(), 0),
+        None => (-1, NO_INITRAMFS),
+    };
+    // SAFETY: both descriptors are open for the length of the call, the command line is as long as is
+    // said and ends in NUL, and the kernel only reads them.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_kexec_file_load,
+            kernel.as_raw_fd(),
+            second,
+            line.len(),
+            line.as_ptr(),
+            flags,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

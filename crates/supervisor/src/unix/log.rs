@@ -148,7 +148,7 @@ impl Rotating {
             return;
         }
         for n in (1..self.spec.keep).rev() {
-            let _ = std::fs::rename(numbered(n), numbered(n + 1));
+            let _ = std::fs::rename(numbered(n), numbered(n.saturating_add(1)));
         }
         let _ = std::fs::rename(&self.spec.path, numbered(1));
     }
@@ -162,7 +162,7 @@ fn cut(data: &[u8], room: usize, empty: bool) -> usize {
     }
     let fits = data.get(..room).unwrap_or_default();
     match fits.iter().rposition(|byte| *byte == b'\n') {
-        Some(at) => at + 1,
+        Some(at) => at.saturating_add(1),
         None if empty => room,
         None => 0,
     }
@@ -179,11 +179,11 @@ fn open(path: &Path) -> std::io::Result<File> {
 fn console(prefix: &str, partial: &mut Vec<u8>, chunk: &[u8]) -> Result<(), Lost> {
     partial.extend_from_slice(chunk);
     let end = match partial.iter().rposition(|byte| *byte == b'\n') {
-        Some(at) => at + 1,
+        Some(at) => at.saturating_add(1),
         None if partial.len() >= 4096 => partial.len(),
         None => return Ok(()),
     };
-    let mut text = Vec::with_capacity(end + 64);
+    let mut text = Vec::with_capacity(end.saturating_add(64));
     for line in partial.get(..end).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
         text.extend_from_slice(prefix.as_bytes());
         text.extend_from_slice(line);

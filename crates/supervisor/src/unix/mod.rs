@@ -39,6 +39,8 @@ use std::time::Duration;
 
 pub use console::console_line;
 pub(crate) use panic::emergency;
+#[cfg(feature = "pid1")]
+pub(crate) use panic::on_emergency;
 pub use panic::{install_hook, resumed};
 pub use run::run;
 

@@ -3,7 +3,8 @@
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Once, OnceLock};
 
 use super::spawn::STATE_VARIABLE;
 use super::{reap, sys};
@@ -126,6 +127,11 @@ impl Legacy {
     /// The state that the process image before this one has left, if there was one; `Err` if it
     /// cannot be understood.
     pub(super) fn inherited() -> Option<Result<Self, ()>> {
+        // once: the number may be of another file by the next time
+        static TAKEN: AtomicBool = AtomicBool::new(false);
+        if TAKEN.swap(true, Ordering::Relaxed) {
+            return None;
+        }
         let number = std::env::var(STATE_VARIABLE).ok()?;
         Some(Self::read(&number).ok_or(()))
     }
@@ -169,13 +175,26 @@ impl Legacy {
     }
 }
 
+/// What is tried before the last resort, once.
+static ON_EMERGENCY: OnceLock<fn()> = OnceLock::new();
+
+/// Has something done before the last resort. The first call counts.
+#[cfg(feature = "pid1")]
+pub(crate) fn on_emergency(work: fn()) {
+    let _ = ON_EMERGENCY.set(work);
+}
+
 /// The last resort of a PID 1: stay alive and reap, so that the kernel does not panic and what
 /// runs goes on. Never returns.
 pub(crate) fn emergency(why: &dyn std::fmt::Display) -> ! {
-    super::console::write(
-        format!("supervisor: {why}\nsupervisor: nothing is supervised any more; reaping only\n")
-            .as_bytes(),
-    );
+    static ENTERED: AtomicBool = AtomicBool::new(false);
+    super::console::write(format!("supervisor: {why}\n").as_bytes());
+    if let Some(work) = ON_EMERGENCY.get()
+        && !ENTERED.swap(true, Ordering::Relaxed)
+    {
+        let _ = std::panic::catch_unwind(work);
+    }
+    super::console::write(b"supervisor: nothing is supervised any more; reaping only\n");
     loop {
         // blocking; with no child at all it would return at once, hence the pause
         while !matches!(reap::reap_any(), reap::Ended::Nobody) {}

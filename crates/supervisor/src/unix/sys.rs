@@ -19,9 +19,10 @@ pub(super) struct Stack(Vec<u128>);
 impl Stack {
     /// Far more than the few system calls of `child` take.
     const BYTES: usize = 64 << 10;
+    const WORDS: usize = Self::BYTES / size_of::<u128>();
 
     pub(super) fn new() -> Self {
-        Self(vec![0; Self::BYTES / size_of::<u128>()])
+        Self(vec![0; Self::WORDS])
     }
 }
 
@@ -190,7 +191,9 @@ fn clone(
         // the child has left our memory, so the child has `task` for itself.
         let mut result = unsafe { clone3::call(&arguments, enter, argument) };
         if cgroup.is_some()
-            && [libc::E2BIG, libc::EINVAL].iter().any(|errno| result == -i64::from(*errno))
+            && [libc::E2BIG, libc::EINVAL]
+                .iter()
+                .any(|errno| result.saturating_neg() == i64::from(*errno))
         {
             // before Linux 5.7
             arguments.flags &= !CLONE_INTO_CGROUP;
@@ -483,6 +486,7 @@ pub(super) fn peer_groups(fd: BorrowedFd<'_>) -> std::io::Result<Vec<u32>> {
         )
     };
     checked(result)?;
-    let count = usize::try_from(length).unwrap_or(0) / size_of::<libc::gid_t>();
-    Ok(groups.iter().copied().take(count).collect())
+    let size = size_of::<libc::gid_t>();
+    let count = usize::try_from(length).ok().and_then(|length| length.checked_div(size));
+    Ok(groups.iter().copied().take(count.unwrap_or(0)).collect())
 }
