@@ -29,6 +29,9 @@ const INSTRUMENTATION: [&str; 5] = [
 /// What makes it tell libFuzzer about comparisons too.
 const COMPARISONS: &str = "-Cllvm-args=-sanitizer-coverage-trace-compares";
 
+/// The longest turn of a program, in seconds.
+const TURN: u64 = 180;
+
 /// The two programs of a target. Comparisons tell libFuzzer which bytes would lead further, and
 /// take more than half of the time; what they found is then varied without them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,16 +218,20 @@ fn fuzz(places: &Places, target: &str, arguments: &Arguments) -> Result<Row> {
         std::fs::remove_file(old?.path())?;
     }
     let end = Instant::now() + Duration::from_secs(arguments.minutes * 60);
-    for kind in Kind::ALL {
+    // In short turns, each of which is kept: who is interrupted loses little.
+    let mut kinds = Kind::ALL.iter().chain(std::iter::repeat(&Kind::Fast));
+    while row.crash.is_none() {
+        let kind = *kinds.next().unwrap_or(&Kind::Fast);
         let runs = kind.share(arguments.runs.saturating_sub(row.done.executions));
-        let time = kind.share(end.saturating_duration_since(Instant::now()).as_secs());
-        if runs > 0 && time > 0 && row.crash.is_none() {
-            row.done.add(&explore(places, kind, target, runs, time)?);
-            row.crash = first(&crashes)?;
+        let left = end.saturating_duration_since(Instant::now()).as_secs();
+        if runs == 0 || left == 0 {
+            break;
         }
-    }
-    if row.crash.is_none() {
-        row.done.keep(places, target, program)?;
+        row.done.add(&explore(places, kind, target, runs, kind.share(left).min(TURN))?);
+        row.crash = first(&crashes)?;
+        if row.crash.is_none() {
+            row.done.keep(places, target, program)?;
+        }
     }
     println!("{row}");
     Ok(row)
