@@ -15,6 +15,7 @@
 //! above. A second request while the first is carried out kills what is left at once.
 
 pub(crate) mod console;
+pub mod init;
 mod log;
 mod notify;
 mod panic;
