@@ -11,15 +11,15 @@ use crate::notes::{self, Notes};
 /// How long one line may wait before the service counts as blocked.
 const PATIENCE: i64 = 5;
 
-fn line(number: u64) -> Vec<u8> {
-    format!("{number:012} {:0<113}\n", "a line of 127 characters and its end ").into_bytes()
+fn line(number: u64, length: usize) -> Vec<u8> {
+    format!("{number:012} {:x<1$}\n", "what a service says ", length - 14).into_bytes()
 }
 
 /// Notes when it began and when all was taken.
 pub(crate) fn write(file: &str, mebibytes: u64) -> Result<ExitCode, Error> {
     let notes = Notes::open(file)?;
     // Services write through buffers of some kilobytes.
-    let piece: Vec<u8> = (0..32).flat_map(line).collect();
+    let piece: Vec<u8> = (0..32).flat_map(|number| line(number, 128)).collect();
     let pieces = (mebibytes << 20) / piece.len() as u64;
     notes.add("begun", notes::now())?;
     for _ in 0..pieces {
@@ -35,8 +35,8 @@ pub(crate) fn write(file: &str, mebibytes: u64) -> Result<ExitCode, Error> {
     }
 }
 
-/// Notes the median, the 99th percentile and the most of what a line took, in nanoseconds, and how
-/// many lines were taken.
+/// Some megabytes in all, so that a small disk is full soon. Notes the median, the 99th percentile and
+/// the most of what a line took, in nanoseconds, and how many lines were taken.
 pub(crate) fn lag(file: &str, milliseconds: u64) -> Result<ExitCode, Error> {
     let notes = Notes::open(file)?;
     let end = Instant::now() + Duration::from_millis(milliseconds);
@@ -48,7 +48,7 @@ pub(crate) fn lag(file: &str, milliseconds: u64) -> Result<ExitCode, Error> {
         let patience = Timespec { tv_sec: PATIENCE, tv_nsec: 0 };
         let taken = rustix::event::poll(&mut fds, Some(&patience))? > 0;
         if taken {
-            rustix::io::write(stdout, &line(took.len() as u64))?;
+            rustix::io::write(stdout, &line(took.len() as u64, 1024))?;
         }
         took.push(notes::now() - before);
         if !taken {

@@ -322,7 +322,7 @@ fn logs(report: &mut Report, programs: &Programs, arguments: &Arguments) -> Resu
             for (supervisor, lag) in &samples {
                 let what = format!("what a line costs the service, disk {room}: {name}");
                 report.add(&what, supervisor.who(), Unit::Milliseconds, vec![figure(lag)]);
-                report.note(format!("{} lines", lag.lines));
+                report.note(format!("{} lines, {:.1} MiB resident", lag.lines, lag.rss));
             }
         }
     }

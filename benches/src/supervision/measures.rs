@@ -212,6 +212,8 @@ pub struct Lag {
     pub most: f64,
     /// How many lines were taken.
     pub lines: u64,
+    /// What the supervisor and whatever helps it hold then, resident, in MiB.
+    pub rss: f64,
 }
 
 /// Writes lines at a steady pace to a log on a file system of this size.
@@ -227,7 +229,7 @@ pub fn log_lag(
     let service = Service {
         name: "writer".into(),
         argument: format!("lag:/work/notes:{}", duration.as_millis()),
-        output: Output::Files(1 << 30),
+        output: Output::Files(1 << 27),
     };
     let mut site = Site::new(programs)?;
     site.disk = Some(disk.into());
@@ -235,11 +237,14 @@ pub fn log_lag(
     world.wait_for_notes(5, duration + PATIENCE)?;
     let notes = world.notes();
     let figure = |word: &str| first(&notes, word).map(seconds);
+    let own = supervisors(&world);
+    let rss: u64 = own.iter().map(|process| kilobytes(process, "status", "VmRSS")).sum();
     Ok(Lag {
         p50: figure("p50")?,
         p99: figure("p99")?,
         most: figure("most")?,
         lines: first(&notes, "lines")?,
+        rss: rss as f64 / 1024.0,
     })
 }
 
