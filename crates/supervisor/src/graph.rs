@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::spec::{Kind, Log, Readiness, ServiceSpec};
+use crate::spec::{Address, Condition, Isolation, Kind, Log, Readiness, ServiceSpec};
 
 /// A service's place in the list that the supervisor was made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,9 +79,9 @@ pub enum Problem {
         /// The names along the ring.
         path: Vec<String>,
     },
-    /// A readiness protocol that cannot work.
+    /// Settings that cannot work, or not together.
     #[error("service {name}: {what}")]
-    BadReadiness {
+    Senseless {
         /// The service.
         name: String,
         /// Why.
@@ -108,7 +108,7 @@ impl Problem {
             | Self::BadText { name, .. }
             | Self::SelfDependency { name, .. }
             | Self::UnknownDependency { name, .. }
-            | Self::BadReadiness { name, .. } => vec![name],
+            | Self::Senseless { name, .. } => vec![name],
             Self::Cycle { path } => path.iter().map(String::as_str).collect(),
             Self::TooMany { .. } => Vec::new(),
         }
@@ -149,6 +149,8 @@ pub struct Graph {
 
 /// More is refused: a bound on memory, far above use.
 pub const MAX_SERVICES: usize = 16_384;
+/// Sockets and stored descriptors of a service.
+const MAX_DESCRIPTORS: usize = 512;
 
 impl Graph {
     /// Resolves and checks `specs`.
@@ -317,6 +319,18 @@ fn check_texts(spec: &ServiceSpec, problems: &mut Vec<Problem>) {
     if spec.directory.as_deref().is_some_and(nul) {
         bad("directory");
     }
+    let Isolation { read_only, hidden, credentials, .. } = &spec.isolation;
+    let mut paths = spec.env_files.iter().chain(&spec.only_if).chain(read_only).chain(hidden);
+    if paths.any(|path| nul(path)) {
+        bad("a path");
+    }
+    if credentials.iter().any(|(name, path)| !is_name(name) || nul(path)) {
+        bad("a credential");
+    }
+    let mut names = spec.sockets.iter().map(|socket| &socket.name);
+    if names.any(|name| name.is_empty() || name.contains([':', '\0', '\n'])) {
+        bad("a socket's name");
+    }
     if spec.tty.as_deref().is_some_and(nul) {
         bad("tty");
     }
@@ -326,15 +340,53 @@ fn check_texts(spec: &ServiceSpec, problems: &mut Vec<Problem>) {
     if spec.command.first().is_none_or(String::is_empty) {
         problems.push(Problem::NoCommand { name: spec.name.clone() });
     }
-    let mut refuse = |what| problems.push(Problem::BadReadiness { name: spec.name.clone(), what });
-    match spec.readiness {
-        Readiness::NotifyFd(fd) if !(3..1024).contains(&fd) => {
+    check_sense(spec, problems);
+}
+
+/// What cannot work, whatever the machine.
+fn check_sense(spec: &ServiceSpec, problems: &mut Vec<Problem>) {
+    let mut refuse = |what| problems.push(Problem::Senseless { name: spec.name.clone(), what });
+    match &spec.readiness {
+        Readiness::NotifyFd(fd) if !(3..1024).contains(fd) => {
             refuse("a notification descriptor must be 3 to 1023");
         }
-        Readiness::NotifyFd(_) | Readiness::SdNotify if spec.kind == Kind::OneShot => {
+        Readiness::NotifyFd(fd)
+            if usize::try_from(*fd).is_ok_and(|fd| fd < spec.sockets.len().saturating_add(3)) =>
+        {
+            refuse("the notification descriptor is one of those that the sockets take, from 3 on");
+        }
+        Readiness::Connect(Address::Udp(_)) => {
+            refuse("nothing connects by datagrams: readiness by connect is for tcp and unix");
+        }
+        Readiness::Probe(probe)
+            if probe.command.first().is_none_or(String::is_empty)
+                || probe.command.iter().any(|text| text.contains('\0')) =>
+        {
+            refuse("a probe needs a command");
+        }
+        Readiness::None => {}
+        _ if spec.kind == Kind::OneShot => {
             refuse("a one-shot is ready when it has exited with 0, it takes no readiness protocol");
         }
         _ => {}
+    }
+    if spec.timer.is_some() && spec.kind == Kind::Daemon {
+        refuse("a timer is for one-shots; a daemon runs all the time");
+    }
+    if spec.timer.is_some_and(|timer| timer.every.is_zero()) {
+        refuse("a timer of no time would run without end");
+    }
+    if spec.on_demand && spec.sockets.is_empty() {
+        refuse("it is started on demand and has no socket on which there could be any");
+    }
+    if spec.on_demand && spec.kind == Kind::OneShot {
+        refuse("a one-shot is not started on demand: what it is asked would never be answered");
+    }
+    if spec.sockets.len().saturating_add(spec.fd_store as usize) > MAX_DESCRIPTORS {
+        refuse("more sockets and stored descriptors than a service may have (512)");
+    }
+    if spec.waits_for.iter().any(|c| matches!(c, Condition::Path(path) if !path.is_absolute())) {
+        refuse("a path that is waited for must be absolute");
     }
 }
 

@@ -1,11 +1,13 @@
 //! PID 1 and services: a supervision machine without I/O, and its Unix shell.
 //!
-//! Three layers, each usable without the next:
+//! The layers, each usable without the next:
 //!
 //! * the **machine** ([`Supervisor`]): services, their order, readiness, restarts and shutdown as a
 //!   function of inputs and time. It starts no process and reads no clock;
 //! * the **shell** ([`unix`], feature `unix`): one process with one epoll set that performs what
 //!   the machine asks for: children, signals, readiness, logs;
+//! * the **control socket** ([`control`], feature `control`): what asks and commands a running
+//!   supervisor, its protocol and a client; `svc` (feature `cli`) is the program for people;
 //! * **PID 1** ([`pid1`], feature `pid1`): what a machine's first process does besides: mounts,
 //!   console, kernel modules, the power button, leaving rootfs, power off, and staying alive.
 //!
@@ -75,12 +77,15 @@
 #![cfg_attr(not(feature = "unix"), forbid(unsafe_code))]
 
 mod backoff;
+#[cfg(feature = "control")]
+pub mod control;
 #[cfg(feature = "serde")]
 mod duration;
 mod graph;
 mod machine;
 #[cfg(feature = "pid1")]
 pub mod pid1;
+mod reload;
 mod snapshot;
 mod spec;
 mod state;
@@ -91,10 +96,15 @@ mod vocabulary;
 pub use backoff::{Backoff, BackoffPolicy};
 pub use graph::{Graph, MAX_SERVICES, Problem, Problems, ServiceId};
 pub use machine::{Status, Supervisor};
+pub use reload::Reload;
 pub use snapshot::{Snapshot, SnapshotError};
 #[cfg(feature = "toml")]
 pub use spec::specs_from_toml;
-pub use spec::{Kill, Kind, Log, LogFile, Readiness, Restart, ServiceSpec, Signal};
+pub use spec::{
+    Account, Address, Bytes, Capability, Cgroup, Condition, Isolation, Kill, Kind, Limits, Log,
+    LogFile, Namespace, Probe, Readiness, Resource, ResourceLimit, Restart, ServiceSpec, Signal,
+    Socket, Timer,
+};
 pub use state::{State, StopReason};
 pub use vocabulary::{
     Action, Errno, Event, ExitStatus, Failure, Ignored, Input, Name, Outcome, Output, Pid,

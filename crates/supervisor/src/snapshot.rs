@@ -1,13 +1,13 @@
 //! A supervisor's state as a few lines of text, so that another process image can go on with it.
 //!
 //! ```text
-//! kiln-supervisor 1
+//! kiln-supervisor 2
 //! token 17
 //! shutdown reboot 61200 64200 0
-//! service nomad 1 0 1 5012 0 0 up 212
+//! service nomad 1 0 1 0 5012 0 0 up 212
 //! ```
 //! Times are milliseconds on the clock of `now`; a service has its name, wanted, again, settled,
-//! started, restarts, failures in a row, and its state.
+//! succeeded, started, restarts, failures in a row, and its state.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::graph::Problems;
 use crate::machine::{Shutdown, Supervisor};
 use crate::spec::ServiceSpec;
-use crate::state::{State, StopReason};
+use crate::state::{Probing, State, StopReason};
 use crate::vocabulary::{Failure, Outcome, Pid, Time, Token};
 
 /// What [`Supervisor::snapshot`] takes and [`Supervisor::resume`] goes on with.
@@ -34,6 +34,7 @@ pub(crate) struct Record {
     pub(crate) wanted: bool,
     pub(crate) again: bool,
     pub(crate) settled: bool,
+    pub(crate) succeeded: bool,
     pub(crate) started: Time,
     pub(crate) restarts: u32,
     pub(crate) failures: u32,
@@ -71,6 +72,7 @@ impl Supervisor {
             wanted: service.wanted,
             again: service.again,
             settled: service.settled,
+            succeeded: service.succeeded,
             started: service.started,
             restarts: service.restarts,
             failures: service.backoff.failures(),
@@ -106,6 +108,7 @@ impl Supervisor {
             let enabled = spec.enabled;
             let one_shot = spec.kind == crate::Kind::OneShot;
             let unready = one_shot || spec.readiness != crate::Readiness::None;
+            let asked = !one_shot && spec.readiness.is_asked();
             let token = Token(supervisor.next_token);
             let Some(service) = supervisor.services.get_mut(id.index()) else { continue };
             let Some(record) = record else {
@@ -118,14 +121,19 @@ impl Supervisor {
             service.wanted = record.wanted;
             service.again = record.again;
             service.settled = record.settled;
+            service.succeeded = record.succeeded;
             service.started = record.started;
             service.restarts = record.restarts;
             service.backoff.failures = record.failures;
             service.state = match &record.state {
-                State::Starting => State::Waiting,
+                // Who listens is asked to once more, which finds the sockets open or opens them.
+                State::Starting | State::Listening => State::Waiting,
                 State::Unready { pid, .. } if !unready => State::Up { pid: *pid },
                 state => state.clone(),
             };
+            if matches!(service.state, State::Unready { .. }) && asked {
+                service.probe = Some(Probing { attempt: 0, at: now, under_way: None });
+            }
             if let Some(pid) = service.state.pid() {
                 service.run = Some(token);
                 supervisor.next_token = supervisor.next_token.wrapping_add(1);
@@ -161,7 +169,7 @@ impl fmt::Display for Deadline {
 
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "kiln-supervisor 1\ntoken {}", self.next_token)?;
+        writeln!(f, "kiln-supervisor 2\ntoken {}", self.next_token)?;
         if let Some(Shutdown { outcome, kill_at, end_at, forced, finished: false }) = self.shutdown
         {
             let outcome = match outcome {
@@ -174,14 +182,12 @@ impl fmt::Display for Snapshot {
             writeln!(f, "shutdown {outcome} {kill_at} {end_at} {}", u8::from(forced))?;
         }
         for record in &self.services {
-            let Record { name, wanted, again, settled, started, restarts, failures, state } =
-                record;
-            let [wanted, again, settled] = [*wanted, *again, *settled].map(u8::from);
-            let (started, word) = (millis(*started), state.name());
-            write!(
-                f,
-                "service {name} {wanted} {again} {settled} {started} {restarts} {failures} {word}"
-            )?;
+            let Record { name, restarts, failures, state, .. } = record;
+            let flags = [record.wanted, record.again, record.settled, record.succeeded];
+            let [wanted, again, settled, succeeded] = flags.map(u8::from);
+            let (started, word) = (millis(record.started), state.name());
+            write!(f, "service {name} {wanted} {again} {settled} {succeeded} ")?;
+            write!(f, "{started} {restarts} {failures} {word}")?;
             match state {
                 State::Up { pid } => writeln!(f, " {pid}")?,
                 State::Unready { pid, deadline } => writeln!(f, " {pid} {}", Deadline(*deadline))?,
@@ -193,11 +199,15 @@ impl fmt::Display for Snapshot {
                     };
                     writeln!(f, " {pid} {} {} {why}", Deadline(*deadline), u8::from(*killed))?;
                 }
-                State::Backoff { until } => writeln!(f, " {}", millis(*until))?,
+                State::Backoff { until } | State::Scheduled { until } => {
+                    writeln!(f, " {}", millis(*until))?
+                }
                 State::Failed(failure) => {
                     writeln!(f, " {}", failure.to_string().replace(char::is_control, " "))?;
                 }
-                State::Down | State::Waiting | State::Starting | State::Done => writeln!(f)?,
+                State::Down | State::Waiting | State::Starting | State::Listening | State::Done => {
+                    writeln!(f)?
+                }
             }
         }
         Ok(())
@@ -215,7 +225,7 @@ impl FromStr for Snapshot {
     fn from_str(text: &str) -> Result<Self, SnapshotError> {
         let mut snapshot = Self::default();
         let mut lines = text.lines().enumerate();
-        if lines.next().map(|(_, line)| line) != Some("kiln-supervisor 1") {
+        if lines.next().map(|(_, line)| line) != Some("kiln-supervisor 2") {
             return Err(SnapshotError(1));
         }
         for (number, line) in lines {
@@ -227,7 +237,7 @@ impl FromStr for Snapshot {
 
 impl Snapshot {
     fn line(&mut self, line: &str) -> Option<()> {
-        let mut words = line.splitn(8, ' ');
+        let mut words = line.splitn(9, ' ');
         let mut word = || words.next();
         match word()? {
             "token" => self.next_token = word()?.parse().ok()?,
@@ -246,7 +256,8 @@ impl Snapshot {
             }
             "service" => {
                 let name = word()?.to_owned();
-                let (wanted, again, settled) = (flag(word()?)?, flag(word()?)?, flag(word()?)?);
+                let (wanted, again) = (flag(word()?)?, flag(word()?)?);
+                let (settled, succeeded) = (flag(word()?)?, flag(word()?)?);
                 let (started, restarts) = (time(word()?)?, word()?.parse().ok()?);
                 let rest = word()?;
                 let (failures, state) = rest.split_once(' ')?;
@@ -257,6 +268,7 @@ impl Snapshot {
                     wanted,
                     again,
                     settled,
+                    succeeded,
                     started,
                     restarts,
                     failures,
@@ -279,6 +291,8 @@ fn parse_state(text: &str) -> Option<State> {
         "starting" => State::Starting,
         "done" => State::Done,
         "failed" => State::Failed(Failure::Recorded(rest.to_owned())),
+        "scheduled" => State::Scheduled { until: time(word()?)? },
+        "listening" => State::Listening,
         "backoff" => State::Backoff { until: time(word()?)? },
         "up" => State::Up { pid: pid(word()?)? },
         "unready" => State::Unready { pid: pid(word()?)?, deadline: deadline(word()?)? },

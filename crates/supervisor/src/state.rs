@@ -9,11 +9,18 @@
 //! Up          .          Stopping   Stopping .          .           .      Done|B|F   .
 //! Stopping    .          .          Stopping .          .           .      Down|W|B|F Stopping
 //! Backoff     .          Down       Down     .          .           .      .          Waiting
+//! Scheduled   .          Down       Down     .          .           .      .          Waiting
+//! Listening   .          Down       Down     .          .           .      .          .
 //! Done        Starting   Down       Down     .          .           .      .          .
 //! Failed      Starting   Down       Down     .          .           .      .          .
 //! ```
 //! `.`: nothing happens. B, F, W: `Backoff`, `Failed`, `Waiting`. A `Stop` while `Starting` is
 //! remembered by `wanted` and carried out once there is a process.
+//!
+//! A service with a timer is `Scheduled` where another one would be `Done` or `Failed`, and before
+//! its first run. One that is started on demand is `Waiting` instead, goes from there by
+//! `Starting` (its sockets are being opened) and `Opened` to `Listening`, and by `Demand` to
+//! `Waiting` again, from where it is really started. A start that is `Skipped` is `Done`.
 
 use std::time::Duration;
 
@@ -62,6 +69,13 @@ pub enum State {
         /// When.
         until: Time,
     },
+    /// It runs again by its timer.
+    Scheduled {
+        /// When.
+        until: Time,
+    },
+    /// Its sockets are open, and it is started when somebody turns to one of them.
+    Listening,
     /// It has ended as it should.
     Done,
     /// It has failed and is not restarted.
@@ -106,6 +120,8 @@ impl State {
             Self::Up { .. } => "up",
             Self::Stopping { .. } => "stopping",
             Self::Backoff { .. } => "backoff",
+            Self::Scheduled { .. } => "scheduled",
+            Self::Listening => "listening",
             Self::Done => "done",
             Self::Failed(_) => "failed",
         }
@@ -114,7 +130,7 @@ impl State {
     pub(crate) fn deadline(&self) -> Option<Time> {
         match *self {
             Self::Unready { deadline, .. } | Self::Stopping { deadline, .. } => deadline,
-            Self::Backoff { until } => Some(until),
+            Self::Backoff { until } | Self::Scheduled { until } => Some(until),
             _ => None,
         }
     }
@@ -124,6 +140,11 @@ impl State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stimulus {
     Start(Token),
+    /// The sockets are to be opened, not more.
+    Listen(Token),
+    Opened,
+    Demand,
+    Skipped,
     Stop,
     Kill,
     Spawned(Pid),
@@ -137,9 +158,13 @@ pub(crate) enum Stimulus {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
     Spawn(Token),
+    Listen(Token),
+    Listening,
+    Skipped,
+    Scheduled(Time),
     /// To the process, or also to its group, as the spec says.
     Signal(Pid, Signal),
-    /// To what is left of the group of a process that has ended.
+    /// To what is left of the groups of a process that has ended.
     Sweep(Pid),
     Started(Pid),
     SpawnFailed(SpawnError),
@@ -169,6 +194,24 @@ pub(crate) struct Service {
     pub(crate) backoff: Backoff,
     /// Whether it has had its chance since it was last wanted: it came up, or failed once.
     pub(crate) settled: bool,
+    /// Whether it is to run, rather than to listen only.
+    pub(crate) demanded: bool,
+    /// Whether a run has ended well since it was last wanted: what a timer's service gives to those
+    /// that require it.
+    pub(crate) succeeded: bool,
+    /// The next question whether it is ready.
+    pub(crate) probe: Option<Probing>,
+}
+
+/// Where the questions stand whether a service is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Probing {
+    /// Attempts before this one.
+    pub(crate) attempt: u32,
+    /// When this one begins, or began.
+    pub(crate) at: Time,
+    /// What it is known by once it has begun.
+    pub(crate) under_way: Option<Token>,
 }
 
 impl Service {
@@ -182,6 +225,9 @@ impl Service {
             restarts: 0,
             backoff: Backoff::default(),
             settled: false,
+            demanded: false,
+            succeeded: false,
+            probe: None,
         }
     }
 
@@ -201,18 +247,44 @@ impl Service {
                 self.state = S::Starting;
                 effects.push(Effect::Spawn(token));
             }
+            (S::Down | S::Waiting | S::Done | S::Failed(_), Stimulus::Listen(token)) => {
+                self.run = Some(token);
+                self.started = now;
+                self.state = S::Starting;
+                effects.push(Effect::Listen(token));
+            }
             (
-                S::Waiting | S::Backoff { .. } | S::Done | S::Failed(_),
+                S::Waiting
+                | S::Backoff { .. }
+                | S::Scheduled { .. }
+                | S::Listening
+                | S::Done
+                | S::Failed(_),
                 Stimulus::Stop | Stimulus::Kill,
             ) => {
                 self.backoff.reset();
+                self.demanded = false;
                 self.state = S::Down;
                 effects.push(Effect::Stopped);
+            }
+            (S::Starting, Stimulus::Opened) => {
+                self.settled = true;
+                self.state = S::Listening;
+                effects.push(Effect::Listening);
+            }
+            (S::Listening, Stimulus::Demand) => {
+                self.demanded = true;
+                self.state = S::Waiting;
+            }
+            (S::Starting, Stimulus::Skipped) => {
+                effects.push(Effect::Skipped);
+                self.settled = true;
+                self.over(spec, None, now, effects);
             }
             (S::Starting, Stimulus::Spawned(pid)) => {
                 effects.push(Effect::Started(pid));
                 self.started = now;
-                let patience = match (spec.kind, spec.readiness) {
+                let patience = match (spec.kind, &spec.readiness) {
                     (Kind::OneShot, _) => spec.run_timeout,
                     (Kind::Daemon, Readiness::None) => {
                         self.settled = true;
@@ -224,6 +296,9 @@ impl Service {
                 };
                 let deadline = patience.map(|patience| now.saturating_add(patience));
                 self.state = S::Unready { pid, deadline };
+                if spec.kind == Kind::Daemon && spec.readiness.is_asked() {
+                    self.probe = Some(Probing { attempt: 0, at: now, under_way: None });
+                }
             }
             (S::Starting, Stimulus::SpawnFailed(error)) => {
                 effects.push(Effect::SpawnFailed(error.clone()));
@@ -280,8 +355,16 @@ impl Service {
                 self.restarts = self.restarts.saturating_add(1);
                 self.state = S::Waiting;
             }
-            (
-                S::Down | S::Waiting | S::Starting | S::Up { .. } | S::Done | S::Failed(_),
+            (S::Scheduled { .. }, Stimulus::Deadline) => self.state = S::Waiting,
+            (_, Stimulus::Opened | Stimulus::Demand | Stimulus::Skipped)
+            | (
+                S::Down
+                | S::Waiting
+                | S::Starting
+                | S::Up { .. }
+                | S::Listening
+                | S::Done
+                | S::Failed(_),
                 Stimulus::Deadline,
             )
             | (S::Down | S::Starting | S::Stopping { .. }, Stimulus::Stop | Stimulus::Kill)
@@ -290,8 +373,10 @@ impl Service {
                 | S::Unready { .. }
                 | S::Up { .. }
                 | S::Stopping { .. }
-                | S::Backoff { .. },
-                Stimulus::Start(_),
+                | S::Backoff { .. }
+                | S::Scheduled { .. }
+                | S::Listening,
+                Stimulus::Start(_) | Stimulus::Listen(_),
             )
             | (
                 S::Down
@@ -300,6 +385,8 @@ impl Service {
                 | S::Up { .. }
                 | S::Stopping { .. }
                 | S::Backoff { .. }
+                | S::Scheduled { .. }
+                | S::Listening
                 | S::Done
                 | S::Failed(_),
                 Stimulus::Spawned(_) | Stimulus::SpawnFailed(_),
@@ -311,12 +398,21 @@ impl Service {
                 | S::Up { .. }
                 | S::Stopping { .. }
                 | S::Backoff { .. }
+                | S::Scheduled { .. }
+                | S::Listening
                 | S::Done
                 | S::Failed(_),
                 Stimulus::Ready,
             )
             | (
-                S::Down | S::Waiting | S::Starting | S::Backoff { .. } | S::Done | S::Failed(_),
+                S::Down
+                | S::Waiting
+                | S::Starting
+                | S::Backoff { .. }
+                | S::Scheduled { .. }
+                | S::Listening
+                | S::Done
+                | S::Failed(_),
                 Stimulus::Exited(_),
             ) => return false,
         }
@@ -346,7 +442,7 @@ impl Service {
 
     fn gone(&self, spec: &ServiceSpec, pid: Pid, status: ExitStatus, effects: &mut Vec<Effect>) {
         effects.push(Effect::Exited(pid, status));
-        if spec.kill == Kill::ProcessGroup {
+        if spec.kill != Kill::Process {
             effects.push(Effect::Sweep(pid));
         }
     }
@@ -375,17 +471,40 @@ impl Service {
             effects.push(Effect::Restarting(until));
             return;
         }
-        self.state = match failure {
-            None if !again => {
-                effects.push(Effect::Done);
-                State::Done
-            }
+        let failure = match failure {
+            None if !again => None,
             failure => {
                 let last = failure.unwrap_or(Failure::Exited(ExitStatus::Code(0)));
-                let failure = if again { Failure::TooManyRestarts(Box::new(last)) } else { last };
-                effects.push(Effect::Failed(failure.clone()));
-                State::Failed(failure)
+                Some(if again { Failure::TooManyRestarts(Box::new(last)) } else { last })
             }
+        };
+        self.over(spec, failure, now, effects);
+    }
+
+    /// No restart follows by itself: it has ended well or failed, until its timer or somebody's
+    /// demand.
+    fn over(
+        &mut self,
+        spec: &ServiceSpec,
+        failure: Option<Failure>,
+        now: Time,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.demanded = false;
+        self.succeeded |= failure.is_none();
+        effects.push(match &failure {
+            Some(failure) => Effect::Failed(failure.clone()),
+            None => Effect::Done,
+        });
+        self.state = match (failure, &spec.timer) {
+            (_, Some(timer)) => {
+                let until = self.started.saturating_add(timer.every).max(now);
+                effects.push(Effect::Scheduled(until));
+                State::Scheduled { until }
+            }
+            (Some(failure), None) => State::Failed(failure),
+            (None, None) if spec.on_demand => State::Waiting,
+            (None, None) => State::Done,
         };
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::graph::ServiceId;
-use crate::spec::{Kill, Signal};
+use crate::spec::{Condition, Kill, Signal};
 
 /// A point on a clock that never goes back (`CLOCK_MONOTONIC` in the shell): time since its zero.
 pub type Time = Duration;
@@ -92,7 +92,7 @@ impl fmt::Display for Errno {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SpawnStep {
-    /// Pipes, log files: before there was a process.
+    /// Pipes, log files, accounts, control groups, sockets: before there was a process.
     Prepare,
     /// The fork itself.
     Fork,
@@ -104,7 +104,11 @@ pub enum SpawnStep {
     Descriptors,
     /// Entering the working directory.
     Directory,
-    /// Groups, group and user.
+    /// Limits, niceness and the like.
+    Limits,
+    /// Mounts of a namespace of its own.
+    Isolation,
+    /// Groups, group and user, and capabilities.
     Credentials,
     /// Executing the program.
     Exec,
@@ -141,6 +145,8 @@ impl fmt::Display for SpawnError {
             SpawnStep::Fork => write!(f, "cannot fork: {errno}"),
             SpawnStep::Session => write!(f, "cannot make a session: {errno}"),
             SpawnStep::Descriptors => write!(f, "cannot place descriptors: {errno}"),
+            SpawnStep::Limits => write!(f, "cannot set limits: {errno}"),
+            SpawnStep::Isolation => write!(f, "cannot isolate {subject}: {errno}"),
             SpawnStep::Credentials => write!(f, "cannot set user and groups: {errno}"),
             SpawnStep::Prepare => write!(f, "cannot prepare {subject}: {errno}"),
             SpawnStep::Confirm => write!(f, "no word from the new process for {subject}: {errno}"),
@@ -182,6 +188,8 @@ impl fmt::Display for ExitStatus {
 
 /// What the machine is to do when all services have stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum Outcome {
     /// Switch the machine off.
     PowerOff,
@@ -221,6 +229,33 @@ pub enum Input {
         token: Token,
         /// Why.
         error: SpawnError,
+    },
+    /// A [`Action::Spawn`] was left out: a path of
+    /// [`ServiceSpec::only_if`](crate::ServiceSpec::only_if) is not there.
+    Skipped {
+        /// The action's.
+        token: Token,
+    },
+    /// A [`Action::Listen`] was carried out; if it failed, [`Input::SpawnFailed`] says so.
+    Listening {
+        /// The action's.
+        token: Token,
+    },
+    /// Somebody has turned to a socket of a service that listens.
+    Demand(ServiceId),
+    /// A condition holds, or holds no longer. None does until it is told.
+    Condition {
+        /// Which.
+        condition: Condition,
+        /// Whether.
+        holds: bool,
+    },
+    /// The answer to a [`Action::Probe`].
+    Probed {
+        /// The action's.
+        token: Token,
+        /// Whether the service is ready.
+        ready: bool,
     },
     /// An [`Action::Signal`] was carried out. `error` is the kernel's complaint, if any; `ESRCH`
     /// is none, since the exit will be told on its own.
@@ -273,6 +308,29 @@ pub enum Action {
         token: Token,
         /// Which service.
         service: ServiceId,
+    },
+    /// Open a service's sockets, and tell [`Input::Demand`] when somebody turns to one; answer with
+    /// [`Input::Listening`] or [`Input::SpawnFailed`]. Sockets that are open stay so.
+    Listen {
+        /// For the answer.
+        token: Token,
+        /// Which service.
+        service: ServiceId,
+    },
+    /// Find out whether a service is ready, as its [`Readiness`](crate::Readiness) says, and answer
+    /// with [`Input::Probed`] within the time given.
+    Probe {
+        /// For the answer.
+        token: Token,
+        /// Which service.
+        service: ServiceId,
+        /// After this it is not ready.
+        timeout: Duration,
+    },
+    /// Nobody wants the answer to a [`Action::Probe`] any more; there is none.
+    EndProbe {
+        /// The probe's.
+        token: Token,
     },
     /// Send a signal; answer with [`Input::Signalled`].
     Signal {
@@ -348,6 +406,12 @@ pub enum Event {
     SpawnFailed { service: Name, error: SpawnError },
     /// It is up: those that require it may start. `after` counts from its start.
     Ready { service: Name, after: Duration },
+    /// Its sockets are open; it is started on demand.
+    Listening { service: Name },
+    /// It was not started, since a path that it is for is not there.
+    Skipped { service: Name },
+    /// Its timer starts it again.
+    Scheduled { service: Name, after: Duration },
     /// A one-shot has succeeded, or a daemon that is not restarted has ended with 0.
     Done { service: Name },
     /// A process has ended after `ran`.
@@ -414,6 +478,9 @@ impl fmt::Display for Event {
             Self::Started { service, pid } => write!(f, "{service}: started as {pid}"),
             Self::SpawnFailed { service, error } => write!(f, "{service}: {error}"),
             Self::Ready { service, after } => write!(f, "{service}: up after {after:.1?}"),
+            Self::Listening { service } => write!(f, "{service}: listening"),
+            Self::Skipped { service } => write!(f, "{service}: skipped, it has nothing to do here"),
+            Self::Scheduled { service, after } => write!(f, "{service}: again in {after:.1?}"),
             Self::Done { service } => write!(f, "{service}: done"),
             Self::Exited { service, pid, status, ran } => {
                 write!(f, "{service}: process {pid} ended after {ran:.1?}: {status}")

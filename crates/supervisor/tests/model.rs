@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kiln_supervisor::{
-    Action, Errno, Event, ExitStatus, Input, Kill, Kind, Outcome, Output, Pid, Problem, Readiness,
-    Restart, ServiceId, ServiceSpec, Signal, Snapshot, SpawnError, SpawnStep, State, Supervisor,
-    Token,
+    Action, Condition, Errno, Event, ExitStatus, Input, Kill, Kind, Outcome, Output, Pid, Probe,
+    Problem, Readiness, Restart, ServiceId, ServiceSpec, Signal, Snapshot, Socket, SpawnError,
+    SpawnStep, State, Supervisor, Timer, Token,
 };
 use proptest::prelude::*;
 
@@ -27,6 +27,10 @@ struct Script {
     immortal: bool,
     /// Starting takes so many ms; `None` never answers.
     spawn_takes: Option<u64>,
+    /// Every start is left out.
+    skipped: bool,
+    /// When it listens, somebody turns to it after so many ms.
+    demand: Option<u64>,
 }
 
 const GOOD: Script = Script {
@@ -36,12 +40,15 @@ const GOOD: Script = Script {
     stops: Some(5),
     immortal: false,
     spawn_takes: Some(1),
+    skipped: false,
+    demand: None,
 };
 
 enum Pending {
     Input(Input),
     Spawn(Token, ServiceId),
     Die(Pid, ExitStatus),
+    Answer(Token, ServiceId),
 }
 
 struct World {
@@ -55,6 +62,12 @@ struct World {
     spawns: Vec<Vec<Duration>>,
     failed_spawns: Vec<u32>,
     log: Vec<(Duration, Event)>,
+    /// When a service began to run, for the answers to questions.
+    began: BTreeMap<ServiceId, Duration>,
+    /// How often somebody has turned to one that listened.
+    demands: u128,
+    /// Questions under way; a second one about the same service would be wrong.
+    asked: BTreeMap<Token, ServiceId>,
 }
 
 fn ms(value: u64) -> Duration {
@@ -75,6 +88,9 @@ impl World {
             spawns: vec![Vec::new(); count],
             failed_spawns: vec![0; count],
             log: Vec::new(),
+            began: BTreeMap::new(),
+            demands: 0,
+            asked: BTreeMap::new(),
         };
         world.drain();
         world
@@ -114,6 +130,20 @@ impl World {
                     let error = (!self.alive.contains_key(&pid)).then_some(Errno(3));
                     self.at(Duration::ZERO, Pending::Input(Input::Signalled { token, error }));
                 }
+                Output::Action(Action::Listen { token, service }) => {
+                    self.at(ms(1), Pending::Input(Input::Listening { token }));
+                    if let Some(after) = self.scripts[service.index()].demand {
+                        self.at(ms(1 + after), Pending::Input(Input::Demand(service)));
+                    }
+                }
+                Output::Action(Action::Probe { token, service, .. }) => {
+                    assert!(!self.asked.values().any(|other| *other == service), "asked twice");
+                    self.asked.insert(token, service);
+                    self.at(ms(3), Pending::Answer(token, service));
+                }
+                Output::Action(Action::EndProbe { token }) => {
+                    assert!(self.asked.remove(&token).is_some(), "an end of no question");
+                }
                 Output::Action(other) => panic!("unknown action {other:?}"),
             }
         }
@@ -121,6 +151,9 @@ impl World {
 
     fn spawn(&mut self, token: Token, id: ServiceId) {
         let script = self.scripts[id.index()];
+        if script.skipped {
+            return self.input(Input::Skipped { token });
+        }
         if self.failed_spawns[id.index()] < script.spawn_failures {
             self.failed_spawns[id.index()] += 1;
             let error =
@@ -131,7 +164,9 @@ impl World {
         let pid = Pid(self.next_pid);
         self.next_pid += 1;
         self.alive.insert(pid, id);
-        if let Some(after) = script.ready {
+        self.began.insert(id, self.now);
+        let asked = self.machine.spec(id).is_some_and(|spec| spec.readiness.is_asked());
+        if let (Some(after), false) = (script.ready, asked) {
             self.at(ms(after), Pending::Input(Input::Ready { token }));
         }
         if let Some((after, code)) = script.ends {
@@ -153,8 +188,19 @@ impl World {
             self.now = self.now.max(next);
             match self.agenda.first_key_value().map(|(key, _)| *key) {
                 Some(key) if key.0 <= self.now => match self.agenda.remove(&key).unwrap() {
-                    Pending::Input(input) => self.input(input),
+                    Pending::Input(input) => {
+                        self.demands += u128::from(matches!(input, Input::Demand(_)));
+                        self.input(input);
+                    }
                     Pending::Spawn(token, id) => self.spawn(token, id),
+                    Pending::Answer(token, id) => {
+                        if self.asked.remove(&token).is_some() {
+                            let ran = self.now - self.began[&id];
+                            let after = self.scripts[id.index()].ready;
+                            let ready = after.is_some_and(|after| ran >= ms(after));
+                            self.input(Input::Probed { token, ready });
+                        }
+                    }
                     Pending::Die(pid, status) => {
                         if self.alive.remove(&pid).is_some() {
                             self.input(Input::Exited { pid, status });
@@ -384,15 +430,21 @@ fn script() -> impl Strategy<Value = Script> {
         proptest::option::weighted(0.8, 0..2000_u64),
         proptest::bool::weighted(0.05),
         proptest::option::weighted(0.95, 0..100_u64),
+        proptest::bool::weighted(0.05),
+        proptest::option::weighted(0.8, 0..3000_u64),
     )
-        .prop_map(|(spawn_failures, ready, ends, stops, immortal, spawn_takes)| Script {
-            spawn_failures,
-            ready,
-            ends,
-            stops,
-            immortal,
-            spawn_takes,
-        })
+        .prop_map(
+            |(spawn_failures, ready, ends, stops, immortal, spawn_takes, skipped, demand)| Script {
+                spawn_failures,
+                ready,
+                ends,
+                stops,
+                immortal,
+                spawn_takes,
+                skipped,
+                demand,
+            },
+        )
 }
 
 fn service(index: usize) -> impl Strategy<Value = (ServiceSpec, Script)> {
@@ -403,8 +455,9 @@ fn service(index: usize) -> impl Strategy<Value = (ServiceSpec, Script)> {
         Just(Restart::OnFailure),
         Just(Restart::Never)
     ];
-    (edges, policy, any::<bool>(), any::<bool>(), 0..4_u32, script(), proptest::bool::weighted(0.8))
-        .prop_map(move |(edges, restart, one_shot, group, burst, script, enabled)| {
+    let kinds = (any::<bool>(), any::<bool>(), 0..3_u8, 0..4_u8);
+    (edges, policy, kinds, 0..4_u32, script(), proptest::bool::weighted(0.8)).prop_map(
+        move |(edges, restart, (one_shot, group, readiness, special), burst, script, enabled)| {
             let mut spec = ServiceSpec::daemon(format!("s{index}"), ["/bin/x"]);
             for (other, relation) in edges {
                 if other < index {
@@ -419,21 +472,42 @@ fn service(index: usize) -> impl Strategy<Value = (ServiceSpec, Script)> {
             spec.restart = restart;
             spec.enabled = enabled;
             spec.kind = if one_shot { Kind::OneShot } else { Kind::Daemon };
-            spec.readiness = if one_shot { Readiness::None } else { Readiness::NotifyFd(3) };
+            spec.readiness = match readiness {
+                _ if one_shot => Readiness::None,
+                0 => Readiness::NotifyFd(9),
+                1 => Readiness::Connect("unix:/s".parse().unwrap()),
+                _ => Readiness::Probe(Probe::new(["/probe"])),
+            };
+            match special {
+                0 if one_shot => spec.timer = Some(Timer::every(ms(700))),
+                0 => {
+                    spec.sockets = vec![Socket::new("unix:/s".parse().unwrap())];
+                    spec.on_demand = true;
+                }
+                1 => spec.waits_for = vec![Condition::Network],
+                _ => {}
+            }
             spec.kill = if group { Kill::ProcessGroup } else { Kill::Process };
             spec.backoff.burst = burst;
             spec.ready_timeout = Duration::from_secs(1);
             spec.stop_timeout = Duration::from_secs(1);
             (spec, script)
-        })
+        },
+    )
 }
 
 fn services() -> impl Strategy<Value = Vec<(ServiceSpec, Script)>> {
     (1..8_usize).prop_flat_map(|count| (0..count).map(service).collect::<Vec<_>>())
 }
 
+/// Schedules of the model: those of every test run, or as many as a campaign asks for.
+fn cases() -> u32 {
+    let wanted = std::env::var("KILN_MODEL_CASES").ok();
+    wanted.and_then(|text| text.parse().ok()).unwrap_or(10_000)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     /// Never two live instances of a service (`World::spawn` asserts it), restarts are bounded by
     /// the backoff, every shutdown ends by its deadline, and with no immortal process nothing is
@@ -441,7 +515,7 @@ proptest! {
     #[test]
     fn invariants(
         services in services(),
-        requests in proptest::collection::vec((0..8_u32, 0..4_u8, 0..5000_u64), 0..10),
+        requests in proptest::collection::vec((0..8_u32, 0..6_u8, 0..5000_u64), 0..10),
         at in 0..20_000_u64,
         seconds in 1..40_u64,
     ) {
@@ -457,19 +531,26 @@ proptest! {
                 0 => world.input(Input::Start(id)),
                 1 => world.input(Input::Stop(id)),
                 2 => world.input(Input::Restart(id)),
+                3 | 4 => {
+                    asked -= 1;
+                    let condition = Condition::Network;
+                    world.input(Input::Condition { condition, holds: what == 3 });
+                }
                 // resuming answers no spawn under way: only where there is none
                 _ if !world.machine.status().any(|s| s.state == State::Starting) => {
                     let snapshot = world.machine.snapshot().to_string().parse().unwrap();
                     world.machine =
                         Supervisor::resume(specs.clone(), &snapshot, world.now).unwrap();
+                    // questions are the shell's, and end with it
+                    world.asked.clear();
                 }
                 _ => {}
             }
         }
         world.run(world.now + ms(at));
         // backoff: never two starts within 200 ms unless the service had run that long or a
-        // request came between; so their number is bounded by time and requests
-        let bound = world.now.as_millis() / 200 + 2 + asked * 2;
+        // request or a demand came between; so their number is bounded by time and these
+        let bound = world.now.as_millis() / 200 + 2 + asked * 2 + world.demands;
         for starts in &world.spawns {
             prop_assert!((starts.len() as u128) <= bound, "{} starts", starts.len());
         }
@@ -486,7 +567,7 @@ proptest! {
 
     /// Nothing that is not a snapshot is taken for one, and nothing panics.
     #[test]
-    fn snapshots_refuse_noise(text in "(kiln-supervisor 1\n)?[a-z0-9 \n-]{0,200}") {
+    fn snapshots_refuse_noise(text in "(kiln-supervisor 2\n)?[a-z0-9 \n-]{0,200}") {
         if let Ok(snapshot) = text.parse::<Snapshot>() {
             let again: Snapshot = snapshot.to_string().parse().unwrap();
             prop_assert_eq!(again, snapshot);

@@ -431,12 +431,13 @@ fn services(tree: &mut Tree, definition: &Definition) -> Result<()> {
             let mut spec = service.spec.clone();
             let user = service.user.as_ref();
             if let Some(uid) = user.and_then(|name| definition.user_id(name)) {
-                spec.uid = Some(uid);
+                spec.user = Some(uid.into());
                 let own = definition.users.iter().find(|user| user.uid.value == uid);
-                spec.gid = spec.gid.or_else(|| Some(own.map_or(uid, |user| user.gid)));
+                let gid = own.map_or(uid, |user| user.gid);
+                spec.group = spec.group.or_else(|| Some(gid.into()));
             }
             if let Some(gid) = service.group.as_ref().and_then(|name| definition.group_id(name)) {
-                spec.gid = Some(gid);
+                spec.group = Some(gid.into());
             }
             spec
         });

@@ -34,6 +34,8 @@ fn states() -> Vec<State> {
         stopping(true, StopReason::Requested),
         stopping(false, StopReason::NotReady),
         State::Backoff { until: NOW },
+        State::Scheduled { until: NOW },
+        State::Listening,
         State::Done,
         State::Failed(Failure::NotReady),
     ]
@@ -86,6 +88,8 @@ fn a_wanted_daemon_with_readiness() {
             "stopping: . . . . . . waiting~ waiting~ stopping",
             "stopping: . . stopping! . . . backoff~ backoff~ stopping!",
             "backoff: . down down . . . . . waiting",
+            "scheduled: . down down . . . . . waiting",
+            "listening: . down down . . . . . .",
             "done: starting+ down down . . . . . .",
             "failed: starting+ down down . . . . . .",
         ]
@@ -107,6 +111,8 @@ fn an_unwanted_daemon_is_not_restarted() {
             "stopping: . . . . . . down down stopping",
             "stopping: . . stopping! . . . down down stopping!",
             "backoff: . down down . . . . . waiting",
+            "scheduled: . down down . . . . . waiting",
+            "listening: . down down . . . . . .",
             "done: starting+ down down . . . . . .",
             "failed: starting+ down down . . . . . .",
         ]
@@ -128,6 +134,8 @@ fn a_wanted_one_shot() {
             "stopping: . . . . . . waiting~ waiting~ stopping",
             "stopping: . . stopping! . . . failed~ failed~ stopping!",
             "backoff: . down down . . . . . waiting",
+            "scheduled: . down down . . . . . waiting",
+            "listening: . down down . . . . . .",
             "done: starting+ down down . . . . . .",
             "failed: starting+ down down . . . . . .",
         ]
@@ -146,4 +154,52 @@ fn restart_policies_by_exit_code() {
     assert_eq!([after(Restart::Always, 0), after(Restart::Always, 1)], ["backoff", "backoff"]);
     assert_eq!([after(Restart::OnFailure, 0), after(Restart::OnFailure, 1)], ["done", "backoff"]);
     assert_eq!([after(Restart::Never, 0), after(Restart::Never, 1)], ["done", "failed"]);
+}
+
+/// A service that began to run at `NOW`, after some stimuli; with what came of them.
+fn after(spec: &ServiceSpec, state: State, stimuli: Vec<Stimulus>) -> (Service, Vec<Effect>) {
+    let mut service = Service { wanted: true, started: NOW, state, ..Service::new() };
+    let mut effects = Vec::new();
+    for stimulus in stimuli {
+        assert!(service.step(spec, stimulus, NOW, &mut effects));
+    }
+    (service, effects)
+}
+
+#[test]
+fn a_timer_comes_again_however_the_run_went() {
+    let spec = ServiceSpec {
+        timer: Some(crate::Timer::every(Duration::from_secs(60))),
+        ..ServiceSpec::one_shot("t", ["/t"])
+    };
+    let until = NOW + Duration::from_secs(60);
+    let up = State::Unready { pid: Pid(5), deadline: None };
+    for (code, succeeded) in [(0, true), (1, false)] {
+        let exited = Stimulus::Exited(ExitStatus::Code(code));
+        let (service, effects) = after(&spec, up.clone(), vec![exited]);
+        assert_eq!(service.state, State::Scheduled { until });
+        assert_eq!(
+            (service.succeeded, effects.last()),
+            (succeeded, Some(&Effect::Scheduled(until)))
+        );
+    }
+    let (service, effects) = after(&spec, State::Starting, vec![Stimulus::Skipped]);
+    assert_eq!(service.state, State::Scheduled { until });
+    assert_eq!(effects[0], Effect::Skipped);
+}
+
+#[test]
+fn demand_leads_from_listening_to_a_run_and_its_end_back() {
+    let spec = ServiceSpec { on_demand: true, ..ServiceSpec::daemon("d", ["/d"]) };
+    let opened = vec![Stimulus::Listen(Token(1)), Stimulus::Opened];
+    let (service, effects) = after(&spec, State::Waiting, opened);
+    assert_eq!((service.state, service.demanded), (State::Listening, false));
+    assert_eq!(effects, [Effect::Listen(Token(1)), Effect::Listening]);
+    let (service, _) = after(&spec, State::Listening, vec![Stimulus::Demand]);
+    assert_eq!((service.state, service.demanded), (State::Waiting, true));
+    let end = |code| vec![Stimulus::Exited(ExitStatus::Code(code))];
+    let (service, _) = after(&spec, State::Up { pid: Pid(5) }, end(0));
+    assert_eq!((service.state, service.demanded), (State::Waiting, false));
+    let (service, _) = after(&spec, State::Up { pid: Pid(5) }, end(1));
+    assert_eq!(service.state.name(), "backoff");
 }

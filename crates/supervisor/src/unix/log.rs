@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::spec::LogFile;
@@ -18,7 +19,7 @@ const REPORT_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct LogPipe {
     pub(super) read: OwnedFd,
-    pub(super) write: OwnedFd,
+    pub(super) write: Arc<OwnedFd>,
     pub(super) sink: Sink,
     dropped: u64,
     why: Option<Errno>,
@@ -42,6 +43,7 @@ impl LogPipe {
     pub(super) fn with_ends(read: OwnedFd, write: OwnedFd, sink: Sink) -> rustix::io::Result<Self> {
         // the reader's open file description only: a service's writes block as it expects
         rustix::io::ioctl_fionbio(&read, true)?;
+        let write = Arc::new(write);
         Ok(Self { read, write, sink, dropped: 0, why: None, reported: None })
     }
 

@@ -9,19 +9,28 @@
 //! | `SIGINT` | reboot: ctrl-alt-del, once [`crate::pid1`] has told the kernel to send it |
 //! | `SIGUSR1` | halt |
 //! | `SIGUSR2`, `SIGPWR` | power off |
-//! | `SIGHUP` | open the log files anew |
+//! | `SIGHUP` | open the log files anew, and make the control socket anew if its file is gone |
 //!
 //! As any other process: `SIGTERM` and `SIGINT` stop everything in order and leave; `SIGHUP` as
 //! above. A second request while the first is carried out kills what is left at once.
 
+mod account;
+mod cgroup;
+mod child;
+mod conditions;
 pub(crate) mod console;
+#[cfg(feature = "control")]
+mod control;
+mod credentials;
 pub mod init;
 mod log;
 mod notify;
 mod panic;
 mod reap;
 mod run;
+mod socket;
 mod spawn;
+mod spawner;
 mod sys;
 
 use std::fmt;
@@ -70,6 +79,12 @@ pub struct Options {
     pub log_max_bytes: u64,
     /// Bounds of those files: how many old ones (default 3).
     pub log_keep: u32,
+    /// The directory below a mounted cgroup2 where each service gets a control group of its own
+    /// (default: none, and none has one).
+    pub cgroup: Option<PathBuf>,
+    /// Where credentials of services are kept while they run, preferably a tmpfs (default:
+    /// /run/kiln/credentials).
+    pub credentials_dir: PathBuf,
     /// How long a whole shutdown may take (default 60 s).
     pub shutdown_timeout: Duration,
     /// What is written to standard error (default: nothing; the caller has the events).
@@ -83,7 +98,10 @@ pub struct Options {
     pub reap_orphans: Option<bool>,
     /// What a panic does (default: it unwinds out of [`run`]).
     pub on_panic: OnPanic,
-    /// More to wait for: the power button, a control socket.
+    /// The control socket (default: none).
+    #[cfg(feature = "control")]
+    pub control: Option<crate::control::ControlOptions>,
+    /// More to wait for: the power button.
     pub sources: Vec<Box<dyn Source>>,
 }
 
@@ -93,12 +111,16 @@ impl Default for Options {
             log_dir: None,
             log_max_bytes: 1 << 20,
             log_keep: 3,
+            cgroup: None,
+            credentials_dir: "/run/kiln/credentials".into(),
             shutdown_timeout: Duration::from_secs(60),
             console: Console::Quiet,
             exit_when_ended: false,
             role: Role::Auto,
             reap_orphans: None,
             on_panic: OnPanic::Unwind,
+            #[cfg(feature = "control")]
+            control: None,
             sources: Vec::new(),
         }
     }

@@ -22,13 +22,33 @@ pub(super) struct Channel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ChannelKind {
     Pipe,
-    Socket,
+    Socket {
+        /// Whether it is of use after the service is ready.
+        stays: bool,
+    },
+}
+
+/// A descriptor that a service leaves with us, and its name.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) name: String,
+    pub(super) fd: OwnedFd,
+}
+
+/// What a datagram of sd_notify(3) says.
+#[derive(Debug, Default)]
+pub(super) struct Message {
+    pub(super) ready: bool,
+    pub(super) stored: Vec<Stored>,
+    /// Names of descriptors to let go.
+    pub(super) forgotten: Vec<String>,
 }
 
 /// What was heard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Heard {
     Ready,
+    Message(Message),
     Nothing,
     /// The other end is closed: it will never say anything. The ready timeout decides.
     Closed,
@@ -64,10 +84,10 @@ pub(super) fn hear(fd: BorrowedFd<'_>, kind: ChannelKind, from: Option<Pid>) -> 
                 _ => Heard::Nothing,
             }
         }
-        ChannelKind::Socket => {
+        ChannelKind::Socket { stays } => {
             let mut buffer = [0_u8; 4096];
-            let mut space =
-                [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1), ScmRights(16))];
+            let mut space = [MaybeUninit::uninit();
+                rustix::cmsg_space!(ScmCredentials(1), ScmRights(MOST_DESCRIPTORS))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
             let message = {
@@ -75,21 +95,79 @@ pub(super) fn hear(fd: BorrowedFd<'_>, kind: ChannelKind, from: Option<Pid>) -> 
                 rustix::net::recvmsg(fd, &mut slices, &mut control, flags)
             };
             let Ok(message) = message else { return Heard::Nothing };
-            let sender = control.drain().find_map(|item| match item {
-                RecvAncillaryMessage::ScmCredentials(credentials) => {
-                    Some(Pid(credentials.pid.as_raw_nonzero().get()))
+            let mut sender = None;
+            let mut descriptors: Vec<OwnedFd> = Vec::new();
+            for item in control.drain() {
+                match item {
+                    RecvAncillaryMessage::ScmCredentials(credentials) => {
+                        sender = Some(Pid(credentials.pid.as_raw_nonzero().get()));
+                    }
+                    RecvAncillaryMessage::ScmRights(rights) => descriptors.extend(rights),
+                    _ => {}
                 }
-                _ => None,
-            });
+            }
+            if sender.is_none() || sender != from {
+                return Heard::Nothing;
+            }
             let text = buffer.get(..message.bytes).unwrap_or_default();
-            let ready = text.split(|byte| *byte == b'\n').any(|line| line == b"READY=1");
-            if ready && sender.is_some() && sender == from { Heard::Ready } else { Heard::Nothing }
+            let said = understand(&String::from_utf8_lossy(text), descriptors);
+            match (stays, said.ready) {
+                (true, _) => Heard::Message(said),
+                (false, true) => Heard::Ready,
+                (false, false) => Heard::Nothing,
+            }
         }
     }
 }
 
+/// Descriptors of a datagram beyond these are lost, and closed by the kernel.
+const MOST_DESCRIPTORS: usize = 16;
+
+/// The assignments of a datagram (sd_notify(3), sd_pid_notify_with_fds(3)).
+fn understand(text: &str, descriptors: Vec<OwnedFd>) -> Message {
+    let values = |key: &str| text.lines().rev().find_map(|line| line.strip_prefix(key));
+    let is_name = |name: &&str| {
+        (1..=255).contains(&name.len()) && !name.contains(|c: char| c == ':' || c.is_control())
+    };
+    let name = values("FDNAME=").filter(is_name);
+    let mut message = Message { ready: values("READY=") == Some("1"), ..Message::default() };
+    if values("FDSTORE=") == Some("1") {
+        let stored = |fd| Stored { name: name.unwrap_or("stored").to_owned(), fd };
+        message.stored = descriptors.into_iter().map(stored).collect();
+    }
+    if values("FDSTOREREMOVE=") == Some("1") {
+        message.forgotten.extend(name.map(str::to_owned));
+    }
+    message
+}
+
 impl Channel {
+    /// Whether there is something to hear after the service is ready.
+    pub(super) fn stays(&self) -> bool {
+        self.kind == ChannelKind::Socket { stays: true }
+    }
+
     pub(super) fn hear(&self, from: Option<Pid>) -> Heard {
         hear(self.fd.as_fd(), self.kind, from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn datagrams_are_understood() {
+        let said = understand("STATUS=x\nREADY=1\n", Vec::new());
+        assert!(said.ready && said.stored.is_empty() && said.forgotten.is_empty());
+        assert!(!understand("READY=0", Vec::new()).ready);
+        assert!(!understand("READY=1x", Vec::new()).ready);
+        let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let said = understand("FDSTORE=1\nFDNAME=web", vec![null(), null()]);
+        let names: Vec<_> = said.stored.iter().map(|stored| stored.name.as_str()).collect();
+        assert_eq!(names, ["web", "web"]);
+        assert_eq!(understand("FDSTORE=1\nFDNAME=a:b", vec![null()]).stored[0].name, "stored");
+        assert_eq!(understand("FDSTOREREMOVE=1\nFDNAME=web", Vec::new()).forgotten, ["web"]);
+        assert!(understand("FDNAME=web", vec![null()]).stored.is_empty());
     }
 }

@@ -43,7 +43,19 @@ pub(super) struct Legacy {
     pub(super) snapshot: Snapshot,
     pub(super) panics: u32,
     pub(super) last_panic: Time,
-    pub(super) fds: Vec<(String, FdKind, RawFd)>,
+    /// Whether the clock has been set while somebody was looking.
+    pub(super) time_set: bool,
+    pub(super) fds: Vec<Inherited>,
+}
+
+/// A descriptor that is handed on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Inherited {
+    pub(super) service: String,
+    pub(super) kind: FdKind,
+    pub(super) number: RawFd,
+    /// What it is called, if it has a name.
+    pub(super) name: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,13 +64,23 @@ pub(super) enum FdKind {
     LogWrite,
     NotifyPipe,
     NotifySocket,
+    Socket,
+    Stored,
+    /// The control socket that is listened on.
+    ControlSocket,
+    /// A memfd with the services' times.
+    ControlTimes,
 }
 
-const KINDS: [(FdKind, &str); 4] = [
+const KINDS: [(FdKind, &str); 8] = [
+    (FdKind::Socket, "socket"),
+    (FdKind::Stored, "stored"),
     (FdKind::LogRead, "log-read"),
     (FdKind::LogWrite, "log-write"),
     (FdKind::NotifyPipe, "notify-pipe"),
     (FdKind::NotifySocket, "notify-socket"),
+    (FdKind::ControlSocket, "control-socket"),
+    (FdKind::ControlTimes, "control-times"),
 ];
 
 impl Legacy {
@@ -66,9 +88,12 @@ impl Legacy {
         use std::fmt::Write as _;
         let last = u64::try_from(self.last_panic.as_millis()).unwrap_or(u64::MAX);
         let mut text = format!("panics {} {last}\n", self.panics);
-        for (service, kind, number) in &self.fds {
+        if self.time_set {
+            text.push_str("time-set\n");
+        }
+        for Inherited { service, kind, number, name } in &self.fds {
             let kind = KINDS.iter().find(|(known, _)| known == kind).map_or("", |(_, word)| word);
-            let _ = writeln!(text, "fd {service} {kind} {number}");
+            let _ = writeln!(text, "fd {service} {kind} {number} {name}");
         }
         let _ = write!(text, "{}", self.snapshot);
         text
@@ -79,16 +104,19 @@ impl Legacy {
         let (head, body) = text.split_at_checked(start)?;
         let mut legacy = Self { snapshot: body.parse().ok()?, ..Self::default() };
         for line in head.lines() {
-            let words: Vec<&str> = line.split(' ').collect();
+            let words: Vec<&str> = line.splitn(5, ' ').collect();
             match words.as_slice() {
                 ["panics", count, last] => {
                     legacy.panics = count.parse().ok()?;
                     legacy.last_panic = Time::from_millis(last.parse().ok()?);
                 }
-                ["fd", service, kind, number] => {
-                    let kind = KINDS.iter().find(|(_, word)| word == kind)?.0;
-                    legacy.fds.push(((*service).to_owned(), kind, number.parse().ok()?));
-                }
+                ["time-set"] => legacy.time_set = true,
+                ["fd", service, kind, number, name] => legacy.fds.push(Inherited {
+                    service: (*service).to_owned(),
+                    kind: KINDS.iter().find(|(_, word)| word == kind)?.0,
+                    number: number.parse().ok()?,
+                    name: (*name).to_owned(),
+                }),
                 _ => return None,
             }
         }
@@ -161,18 +189,19 @@ mod tests {
 
     #[test]
     fn what_is_handed_on_comes_back() {
-        let text = "panics 2 61000\nfd nomad log-read 7\nfd nomad log-write 8\n\
-                    fd net notify-pipe 9\nkiln-supervisor 1\ntoken 12\n\
+        let text = "panics 2 61000\ntime-set\nfd nomad log-read 7 \nfd nomad log-write 8 \n\
+                    fd web socket 10 two words\nfd net notify-pipe 9 \n\
+                    fd . control-socket 10 \nfd . control-times 11 \nkiln-supervisor 2\ntoken 12\n\
                     shutdown reboot 1000 2000 1\n\
-                    service nomad 1 0 1 5012 3 1 up 212\n\
-                    service net 1 1 0 5 0 0 unready 213 900\n\
-                    service old 0 0 1 0 0 0 failed exit code 1\n\
-                    service b 1 0 1 7 2 2 backoff 88\n\
-                    service s 0 0 1 7 2 2 stopping 9 - 1 not-ready\n";
+                    service nomad 1 0 1 0 5012 3 1 up 212\n\
+                    service net 1 1 0 0 5 0 0 unready 213 900\n\
+                    service old 0 0 1 0 0 0 0 failed exit code 1\n\
+                    service b 1 0 1 0 7 2 2 backoff 88\n\
+                    service s 0 0 1 1 7 2 2 stopping 9 - 1 not-ready\n";
         let legacy = Legacy::decode(text).unwrap();
         assert_eq!(legacy.encode(), text);
         for broken in
-            ["", "kiln-supervisor 2\n", "x\nkiln-supervisor 1\n", "kiln-supervisor 1\nservice a\n"]
+            ["", "kiln-supervisor 1\n", "x\nkiln-supervisor 2\n", "kiln-supervisor 2\nservice a\n"]
         {
             assert_eq!(Legacy::decode(broken), None, "{broken:?}");
         }

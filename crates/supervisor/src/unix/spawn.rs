@@ -1,85 +1,229 @@
 //! From a spec to a process.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicI32;
 
-use rustix::process::{Gid, Rlimit, Uid};
+use nix::libc;
+use rustix::process::Rlimit;
 
-use super::sys;
-use crate::spec::{Readiness, ServiceSpec};
+use super::cgroup::Group;
+use super::child::{Mounts, Plan};
+use super::{account, cgroup, credentials, sys};
+use crate::spec::{Namespace, Readiness, Resource, ServiceSpec};
 use crate::vocabulary::{Errno, Pid, SpawnError, SpawnStep};
 
 /// The variable that tells a new process image of the supervisor where its state is.
 pub(super) const STATE_VARIABLE: &str = "KILN_SUPERVISOR_STATE";
 
 /// What the shell gives to a new process.
-pub(super) struct Gifts<'a> {
-    pub(super) null: BorrowedFd<'a>,
-    /// Standard output and error.
-    pub(super) output: Option<BorrowedFd<'a>>,
+#[derive(Debug, Clone)]
+pub(super) struct Gifts {
+    pub(super) null: Arc<OwnedFd>,
+    /// Standard output and error; without it the supervisor's own.
+    pub(super) output: Option<Arc<OwnedFd>>,
     /// The write end of the notification pipe.
-    pub(super) notify: Option<BorrowedFd<'a>>,
+    pub(super) notify: Option<Arc<OwnedFd>>,
     /// `NOTIFY_SOCKET`.
     pub(super) socket: Option<String>,
+    /// For descriptors from 3 on, with their names: sockets, and what was stored.
+    pub(super) inherited: Vec<(String, Arc<OwnedFd>)>,
+    /// The limit of open files that the supervisor itself had at first.
     pub(super) nofile: Option<Rlimit>,
+    /// Whether the supervisor is exempt from the out-of-memory killer, which must not be inherited.
     pub(super) reset_oom: bool,
+    /// The directory of control groups in which the service has its own.
+    pub(super) cgroup: Option<Arc<cgroup::Root>>,
+    /// The directory in which the service's credentials are.
+    pub(super) credentials: PathBuf,
 }
 
-pub(super) fn spawn(spec: &ServiceSpec, gifts: &Gifts<'_>) -> Result<Pid, SpawnError> {
-    let program = spec.command.first().map_or("", String::as_str);
-    let bad = || SpawnError {
-        step: SpawnStep::Prepare,
-        errno: Errno(nix::libc::EINVAL),
-        subject: program.to_owned(),
+/// What a spawn was about when it failed.
+fn failure(step: SpawnStep, errno: i32, subject: impl Into<String>) -> SpawnError {
+    SpawnError { step, errno: Errno(errno), subject: subject.into() }
+}
+
+/// What could not be prepared.
+pub(super) fn unprepared(subject: impl Into<String>, error: &std::io::Error) -> SpawnError {
+    failure(SpawnStep::Prepare, error.raw_os_error().unwrap_or(libc::EINVAL), subject)
+}
+
+/// What starting processes needs, again and again.
+pub(super) struct Room {
+    stack: sys::Stack,
+    slots: sys::Slots,
+}
+
+impl Room {
+    pub(super) fn new() -> Self {
+        Self { stack: sys::Stack::new(), slots: sys::Slots::new() }
+    }
+}
+
+/// Starts a service's process. Its number is in `pid` from its first moment on.
+pub(super) fn spawn(
+    spec: &ServiceSpec,
+    gifts: &Gifts,
+    room: &mut Room,
+    pid: &AtomicI32,
+) -> Result<(Pid, Option<OwnedFd>), SpawnError> {
+    let mut plan = plan(spec, gifts)?;
+    let mut group = None;
+    if let Some(root) = &gifts.cgroup {
+        let subject = || format!("control group {}", spec.name);
+        let owner = plan.uid.zip(plan.gid).filter(|_| spec.cgroup.delegate);
+        let made = Group::make(root, &spec.name, &spec.cgroup, owner)
+            .map_err(|(file, error)| unprepared(format!("{}: {file}", subject()), &error))?;
+        group = Some(made);
+    }
+    let directory = group.as_ref().map(|group| group.directory.as_fd());
+    let result = sys::spawn(&mut plan, &mut room.stack, &room.slots, pid, directory);
+    let spawned = result.map_err(|(step, errno)| explain(spec, &plan, step, errno))?;
+    if let Some(group) = &group
+        && !spawned.in_cgroup
+    {
+        // an old kernel: a moment too late for what it forks at once
+        group.take(spawned.pid);
+    }
+    Ok((Pid(spawned.pid), spawned.pidfd))
+}
+
+/// A failed step in words that people can use.
+fn explain(spec: &ServiceSpec, plan: &Plan, step: SpawnStep, errno: Errno) -> SpawnError {
+    let shown = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let subject = match step {
+        SpawnStep::Directory => shown(&spec.directory),
+        SpawnStep::Terminal => shown(&spec.tty),
+        _ => None,
     };
+    // the program is there, so what is missing is what would run it
+    let there = plan.programs.iter().any(|p| Path::new(OsStr::from_bytes(p.as_bytes())).exists());
+    let step = match step {
+        SpawnStep::Exec if errno.0 == libc::ENOENT && there => SpawnStep::Interpreter,
+        step => step,
+    };
+    let program = || spec.command.first().cloned().unwrap_or_default();
+    SpawnError { step, errno, subject: subject.unwrap_or_else(program) }
+}
+
+fn plan(spec: &ServiceSpec, gifts: &Gifts) -> Result<Plan, SpawnError> {
+    let program = spec.command.first().map_or("", String::as_str);
+    let bad = || failure(SpawnStep::Prepare, libc::EINVAL, program);
     let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(|_| bad());
-    let environment = environment(spec, gifts);
+    let texts = |paths: &[PathBuf]| -> Result<Vec<CString>, SpawnError> {
+        paths.iter().map(|path| text(path.as_os_str())).collect()
+    };
+    let who = account::identity(spec)?;
+    let credentials = credentials::provide(spec, &gifts.credentials, who.uid)?;
+    let environment = environment(spec, gifts, credentials.as_deref())?;
     let path =
         environment.iter().find(|(key, _)| key == "PATH").map(|(_, value)| value.as_os_str());
     let programs = candidates(program, path);
-    let notify = match (spec.readiness, gifts.notify) {
-        (Readiness::NotifyFd(number), Some(fd)) => {
-            Some((fd, RawFd::try_from(number).map_err(|_| bad())?))
-        }
-        _ => None,
-    };
-    let drops = spec.uid.is_some() || spec.gid.is_some();
-    let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
-    let plan = sys::Plan {
+    let namespaces = spec.isolation.all_namespaces();
+    let own = |namespace| namespaces.contains(&namespace);
+    let isolation = &spec.isolation;
+    let own_number = environment.iter().position(|(key, _)| key == PID_VARIABLE);
+    let mut plan = Plan {
         programs: programs.iter().map(|p| text(p)).collect::<Result<_, _>>()?,
         argv: spec.command.iter().map(|a| text(a.as_ref())).collect::<Result<_, _>>()?,
         envp: environment
             .iter()
             .map(|(key, value)| text(&[key.as_os_str(), OsStr::new("="), value].join_all()))
             .collect::<Result<_, _>>()?,
+        own_number: own_number.map(|place| (place, *PID_TEXT)),
         directory: spec.directory.as_ref().map(|d| text(d.as_os_str())).transpose()?,
         tty: spec.tty.as_ref().map(|t| text(t.as_os_str())).transpose()?,
-        stdin: gifts.null,
-        stdout: gifts.output.unwrap_or_else(|| stdout.as_fd()),
-        stderr: gifts.output.unwrap_or_else(|| stderr.as_fd()),
-        notify,
-        uid: spec.uid.map(Uid::from_raw),
-        gid: spec.gid.map(Gid::from_raw),
-        groups: drops.then(|| spec.groups.iter().copied().map(Gid::from_raw).collect()),
-        nofile: gifts.nofile,
-        reset_oom: gifts.reset_oom,
+        nice: spec.limits.nice,
+        umask: spec.limits.umask.map(rustix::fs::Mode::from_raw_mode),
+        namespaces: namespaces.iter().map(|namespace| flag(*namespace)).fold(0, |a, b| a | b),
+        cgroup_namespace: own(Namespace::Cgroup),
+        mounts: Mounts {
+            own: own(Namespace::Mount),
+            proc: own(Namespace::Pid),
+            private_tmp: isolation.private_tmp,
+            read_only: texts(&isolation.read_only)?,
+            hidden: texts(&isolation.hidden)?,
+        },
+        uid: who.uid,
+        gid: who.gid,
+        groups: who.groups,
+        capabilities: isolation
+            .capabilities
+            .as_ref()
+            .map(|list| list.iter().map(|capability| capability.bit()).fold(0, |a, b| a | b)),
+        no_new_privs: isolation.no_new_privs,
+        ..Plan::default()
     };
-    sys::spawn(&plan).map(Pid).map_err(|(step, errno)| {
-        let subject = match step {
-            SpawnStep::Directory => spec.directory.as_ref().map(|d| d.display().to_string()),
-            SpawnStep::Terminal => spec.tty.as_ref().map(|t| t.display().to_string()),
-            _ => None,
-        };
-        // the program is there, so what is missing is what would run it
-        let there = programs.iter().any(|p| Path::new(p).exists());
-        let step = match step {
-            SpawnStep::Exec if errno.0 == nix::libc::ENOENT && there => SpawnStep::Interpreter,
-            step => step,
-        };
-        SpawnError { step, errno, subject: subject.unwrap_or_else(|| program.to_owned()) }
-    })
+    let score = spec.limits.oom_score_adj.or_else(|| gifts.reset_oom.then_some(0));
+    plan.oom_score_adj = score.and_then(|score| CString::new(score.to_string()).ok());
+    if let Some(limit) = gifts.nofile {
+        plan.limits.push((rustix::process::Resource::Nofile, limit));
+    }
+    for limit in &spec.limits.resources {
+        let value = Rlimit { current: limit.soft, maximum: limit.hard };
+        plan.limits.push((resource(limit.resource), value));
+    }
+    give(&mut plan, spec, gifts)?;
+    Ok(plan)
+}
+
+/// Which descriptors it gets under which numbers.
+fn give(plan: &mut Plan, spec: &ServiceSpec, gifts: &Gifts) -> Result<(), SpawnError> {
+    let mut hand = |fd: &Arc<OwnedFd>, number: RawFd| {
+        plan.files.push((fd.as_raw_fd(), number));
+        plan.kept.push(Arc::clone(fd));
+    };
+    if spec.tty.is_none() {
+        hand(&gifts.null, 0);
+        if let Some(output) = &gifts.output {
+            hand(output, 1);
+            hand(output, 2);
+        }
+    }
+    for ((_, fd), number) in gifts.inherited.iter().zip(3..) {
+        hand(fd, number);
+    }
+    if let (Readiness::NotifyFd(number), Some(fd)) = (&spec.readiness, &gifts.notify) {
+        let number = RawFd::try_from(*number)
+            .map_err(|_| failure(SpawnStep::Prepare, libc::EINVAL, "notification descriptor"))?;
+        hand(fd, number);
+    }
+    Ok(())
+}
+
+fn flag(namespace: Namespace) -> i32 {
+    match namespace {
+        Namespace::Mount => libc::CLONE_NEWNS,
+        Namespace::Pid => libc::CLONE_NEWPID,
+        Namespace::Net => libc::CLONE_NEWNET,
+        Namespace::Ipc => libc::CLONE_NEWIPC,
+        Namespace::Uts => libc::CLONE_NEWUTS,
+        // later, when it is in its group
+        Namespace::Cgroup => 0,
+    }
+}
+
+fn resource(resource: Resource) -> rustix::process::Resource {
+    use rustix::process::Resource as R;
+    match resource {
+        Resource::As => R::As,
+        Resource::Core => R::Core,
+        Resource::Cpu => R::Cpu,
+        Resource::Data => R::Data,
+        Resource::Fsize => R::Fsize,
+        Resource::Memlock => R::Memlock,
+        Resource::Msgqueue => R::Msgqueue,
+        Resource::Nice => R::Nice,
+        Resource::Nofile => R::Nofile,
+        Resource::Nproc => R::Nproc,
+        Resource::Rtprio => R::Rtprio,
+        Resource::Rttime => R::Rttime,
+        Resource::Sigpending => R::Sigpending,
+        Resource::Stack => R::Stack,
+    }
 }
 
 trait JoinAll {
@@ -96,23 +240,56 @@ impl JoinAll for [&OsStr] {
     }
 }
 
-fn environment(spec: &ServiceSpec, gifts: &Gifts<'_>) -> Vec<(OsString, OsString)> {
-    let mut list: Vec<(OsString, OsString)> = Vec::new();
+/// Has the number of the process that the descriptors are for (sd_listen_fds(3)).
+const PID_VARIABLE: &str = "LISTEN_PID";
+/// That with room for the digits of any number.
+const PID_TEXT: &[u8; 24] = b"LISTEN_PID=\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
+type Variables = Vec<(OsString, OsString)>;
+
+fn environment(
+    spec: &ServiceSpec,
+    gifts: &Gifts,
+    credentials: Option<&Path>,
+) -> Result<Variables, SpawnError> {
+    let mut list = Variables::new();
+    let mut set =
+        |key: OsString, value: OsString| match list.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, old)) => *old = value,
+            None => list.push((key, value)),
+        };
     if spec.inherit_env {
-        let own = ["NOTIFY_FD", "NOTIFY_SOCKET", STATE_VARIABLE];
-        list.extend(std::env::vars_os().filter(|(key, _)| {
-            !own.iter().any(|name| key == name)
-                && !spec.env.keys().any(|name| OsStr::new(name.as_str()) == key)
-        }));
+        let own = ["NOTIFY_FD", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", PID_VARIABLE];
+        for (key, value) in std::env::vars_os() {
+            if !own.iter().any(|name| key == *name) && key != STATE_VARIABLE {
+                set(key, value);
+            }
+        }
     }
-    list.extend(spec.env.iter().map(|(key, value)| (key.into(), value.into())));
-    if let (Readiness::NotifyFd(number), Some(_)) = (spec.readiness, gifts.notify) {
-        list.push(("NOTIFY_FD".into(), number.to_string().into()));
+    for file in &spec.env_files {
+        for (key, value) in account::env_file(file)? {
+            set(key.into(), value.into());
+        }
+    }
+    for (key, value) in &spec.env {
+        set(key.into(), value.into());
+    }
+    if let (Readiness::NotifyFd(number), Some(_)) = (&spec.readiness, &gifts.notify) {
+        set("NOTIFY_FD".into(), number.to_string().into());
     }
     if let Some(socket) = &gifts.socket {
-        list.push(("NOTIFY_SOCKET".into(), socket.into()));
+        set("NOTIFY_SOCKET".into(), socket.into());
     }
-    list
+    if let Some(directory) = credentials {
+        set("CREDENTIALS_DIRECTORY".into(), directory.into());
+    }
+    if !gifts.inherited.is_empty() {
+        let names: Vec<&str> = gifts.inherited.iter().map(|(name, _)| name.as_str()).collect();
+        set("LISTEN_FDS".into(), names.len().to_string().into());
+        set("LISTEN_FDNAMES".into(), names.join(":").into());
+        set(PID_VARIABLE.into(), OsString::new());
+    }
+    Ok(list)
 }
 
 /// What a program's name may mean. Without a `PATH` the kernel's and shells' usual one is used.

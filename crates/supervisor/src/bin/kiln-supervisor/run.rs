@@ -14,7 +14,8 @@
 //! backoff = { initial = "200ms", max = "10s" }
 //! ```
 //!
-//! It leaves when nothing is left to run, or on `SIGTERM` or `SIGINT` after an orderly stop.
+//! It leaves when nothing is left to run (with `--control`: not by itself), or on `SIGTERM` or `SIGINT`
+//! after an orderly stop.
 //! Exit codes: 0 all well, 1 a service has failed for good, 2 the file is unsound or unreadable,
 //! 3 supervision itself failed.
 
@@ -38,6 +39,9 @@ pub(crate) struct Arguments {
     /// How many rotated files are kept of each
     #[arg(long, value_name = "N")]
     log_keep: Option<u32>,
+    /// Serve the control socket here, for `svc --socket PATH`
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
     /// Only say whether the file is sound, and in which order services would start
     #[arg(long)]
     check: bool,
@@ -78,6 +82,11 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     options.log_max_bytes = arguments.log_max_bytes.unwrap_or(options.log_max_bytes);
     options.log_keep = arguments.log_keep.unwrap_or(options.log_keep);
     options.exit_when_ended = true;
+    if let Some(path) = arguments.control {
+        options.control = Some(kiln_supervisor::control::ControlOptions::new(path));
+        // What has ended may be started again by request.
+        options.exit_when_ended = false;
+    }
     options.reap_orphans = arguments.subreaper.then_some(true);
     let quiet = arguments.quiet;
     let mut failed = false;

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
-use super::{Key, Shell};
+use super::demand::Sockets;
+use super::{Key, Purpose, Shell};
 use crate::graph::ServiceId;
 use crate::unix::log::LogPipe;
 use crate::unix::notify::{Channel, ChannelKind};
-use crate::unix::panic::{FdKind, Legacy};
+use crate::unix::panic::{FdKind, Inherited, Legacy};
 use crate::vocabulary::{Event, Pid, Time};
 
 /// A panic later than this after the one before starts the count again.
@@ -19,18 +21,30 @@ impl Shell {
         self.panics = legacy.panics;
         self.last_panic = legacy.last_panic;
         let mut pipes: BTreeMap<ServiceId, (Option<OwnedFd>, Option<OwnedFd>)> = BTreeMap::new();
-        for (name, kind, number) in legacy.fds {
-            let (Some(fd), Some(id)) = (crate::unix::sys::adopt_fd(number), self.machine.id(&name))
-            else {
-                continue;
-            };
+        if legacy.time_set {
+            self.conditions.time_was_set();
+        }
+        for Inherited { service, kind, number, name } in legacy.fds {
+            let fd = crate::unix::sys::adopt_fd(number);
+            let (Some(fd), Some(id)) = (fd, self.machine.id(&service)) else { continue };
             match kind {
+                FdKind::Socket => {
+                    let sockets =
+                        self.sockets.entry(id).or_insert_with(|| Sockets::new(Vec::new()));
+                    sockets.fds.push((name, Arc::new(fd)));
+                }
+                FdKind::Stored => {
+                    self.stored.entry(id).or_default().push((name, Arc::new(fd)));
+                }
                 FdKind::LogRead => pipes.entry(id).or_default().0 = Some(fd),
                 FdKind::LogWrite => pipes.entry(id).or_default().1 = Some(fd),
+                // of the shell itself, and taken out before if it is served here
+                FdKind::ControlSocket | FdKind::ControlTimes => {}
                 FdKind::NotifyPipe | FdKind::NotifySocket => {
                     let Some(token) = self.machine.run_token(id) else { continue };
+                    let stays = self.specs.get(id.index()).is_some_and(|spec| spec.fd_store > 0);
                     let kind = match kind {
-                        FdKind::NotifySocket => ChannelKind::Socket,
+                        FdKind::NotifySocket => ChannelKind::Socket { stays },
                         _ => ChannelKind::Pipe,
                     };
                     if self.watch(fd.as_fd(), Key::Notify(id)).is_ok() {
@@ -57,7 +71,7 @@ impl Shell {
             .collect();
         let services = running.len();
         for (id, pid) in running {
-            self.adopt(id, pid);
+            self.adopt(id, pid, None);
         }
         self.told.push(Event::Resumed { panics: self.panics, services });
     }
@@ -72,6 +86,11 @@ impl Shell {
         if self.panics > limit {
             return format!("{} panics in a row", self.panics);
         }
+        for done in self.spawner.close() {
+            if let (Purpose::Service(id, _), Ok((pid, pidfd))) = (done.key, done.result) {
+                self.adopt(id, pid, pidfd);
+            }
+        }
         let mut snapshot = std::mem::take(&mut self.committed);
         for status in self.machine.status() {
             let id = self.machine.id(status.name.as_str());
@@ -82,25 +101,37 @@ impl Shell {
         }
         let mut fds = Vec::new();
         let mut keep = Vec::new();
-        let mut hand = |id: ServiceId, kind: FdKind, fd: BorrowedFd<'_>| {
-            if let Some(name) = self.machine.name(id) {
-                fds.push((name.to_string(), kind, fd.as_raw_fd()));
-            }
-        };
         for (id, pipe) in &self.logs {
-            hand(*id, FdKind::LogRead, pipe.read.as_fd());
-            hand(*id, FdKind::LogWrite, pipe.write.as_fd());
-            keep.extend([pipe.read.as_fd(), pipe.write.as_fd()]);
+            keep.push((*id, FdKind::LogRead, pipe.read.as_fd(), ""));
+            keep.push((*id, FdKind::LogWrite, pipe.write.as_fd(), ""));
         }
         for (id, channel) in &self.channels {
             let kind = match channel.kind {
                 ChannelKind::Pipe => FdKind::NotifyPipe,
-                ChannelKind::Socket => FdKind::NotifySocket,
+                ChannelKind::Socket { .. } => FdKind::NotifySocket,
             };
-            hand(*id, kind, channel.fd.as_fd());
-            keep.push(channel.fd.as_fd());
+            keep.push((*id, kind, channel.fd.as_fd(), ""));
         }
-        let legacy = Legacy { snapshot, panics: self.panics, last_panic: now, fds };
+        let sockets = self.sockets.iter().map(|(id, sockets)| (id, FdKind::Socket, &sockets.fds));
+        let stored = self.stored.iter().map(|(id, stored)| (id, FdKind::Stored, stored));
+        for (id, kind, named) in sockets.chain(stored) {
+            keep.extend(named.iter().map(|(name, fd)| (*id, kind, fd.as_fd(), name.as_str())));
+        }
+        for (id, kind, fd, name) in &keep {
+            if let Some(service) = self.machine.name(*id) {
+                let (service, name) = (service.to_string(), (*name).to_owned());
+                fds.push(Inherited { service, kind: *kind, number: fd.as_raw_fd(), name });
+            }
+        }
+        #[cfg_attr(
+            not(feature = "control"),
+            expect(unused_mut, reason = "nothing more is handed on")
+        )]
+        let mut keep: Vec<BorrowedFd<'_>> = keep.into_iter().map(|(_, _, fd, _)| fd).collect();
+        let time_set = self.conditions.was_set();
+        #[cfg(feature = "control")]
+        let _times = self.hand_control(&mut fds, &mut keep);
+        let legacy = Legacy { snapshot, panics: self.panics, last_panic: now, time_set, fds };
         let error = legacy.reexec(&keep);
         format!("cannot execute /proc/self/exe again: {error}")
     }

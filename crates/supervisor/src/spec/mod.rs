@@ -1,11 +1,29 @@
 //! What a service is: plain data, given once, judged before anything runs.
 
+pub(crate) mod account;
+mod isolation;
+mod limits;
+mod log;
+mod readiness;
+mod schedule;
+mod signal;
+mod socket;
+
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use account::Account;
+pub use isolation::{Capability, Isolation, Namespace};
+pub use limits::{Bytes, Cgroup, Limits, Resource, ResourceLimit};
+pub use log::{Log, LogFile};
+pub use readiness::{Address, Probe, Readiness};
+pub use schedule::{Condition, Timer};
+pub use signal::Signal;
+pub use socket::Socket;
+
 use crate::backoff::BackoffPolicy;
+use crate::reload::Reload;
 
 /// One service: what to run, when, and what to do when it ends.
 ///
@@ -35,12 +53,22 @@ pub struct ServiceSpec {
     pub inherit_env: bool,
     /// Working directory (default: the supervisor's).
     pub directory: Option<PathBuf>,
-    /// User by number; no name service is asked.
-    pub uid: Option<u32>,
-    /// Group by number.
-    pub gid: Option<u32>,
-    /// Supplementary groups, set when `uid` or `gid` is set (default: none).
-    pub groups: Vec<u32>,
+    /// Files with more variables, a `NAME=value` on each line, read when it starts; one that begins
+    /// with `-` may be absent. What `env` sets counts for more.
+    pub env_files: Vec<PathBuf>,
+    /// User by number, or by its name in /etc/passwd; no name service is asked.
+    pub user: Option<Account>,
+    /// Group by number, or by its name in /etc/group (default: the user's own).
+    pub group: Option<Account>,
+    /// Supplementary groups, set when `user` or `group` is (default: those of /etc/group that list
+    /// the user).
+    pub groups: Vec<Account>,
+    /// What each of its processes may take.
+    pub limits: Limits,
+    /// What all of them may take together.
+    pub cgroup: Cgroup,
+    /// What they may do and see.
+    pub isolation: Isolation,
     /// Terminal to open as descriptors 0–2 and as the controlling terminal, for a console shell.
     pub tty: Option<PathBuf>,
     /// Services that must be up (a one-shot: done) before this one starts. When one of them fails
@@ -52,6 +80,22 @@ pub struct ServiceSpec {
     pub wants: Vec<String>,
     /// Pure order: if both start, this one starts after them (and is stopped before them).
     pub after: Vec<String>,
+    /// It is not started before all of these hold; it may wait for ever.
+    pub waits_for: Vec<Condition>,
+    /// When one of these paths is not there at the time of a start, there is none, and it counts
+    /// as done.
+    pub only_if: Vec<PathBuf>,
+    /// When a one-shot runs again by itself.
+    pub timer: Option<Timer>,
+    /// Sockets that the supervisor opens and the service inherits, as sd_listen_fds(3) says: from
+    /// descriptor 3 on, in this order. They stay open while it restarts.
+    pub sockets: Vec<Socket>,
+    /// Whether it is started only when somebody turns to one of its sockets; for those that require
+    /// it, it is up from then on when it listens.
+    pub on_demand: bool,
+    /// How many descriptors it may leave with the supervisor to have them again after a restart
+    /// (`FDSTORE=1` of sd_notify(3); default 0).
+    pub fd_store: u32,
     /// Whether it is started by itself (default), or only when another one requires or wants it.
     pub enabled: bool,
     /// What to do when it ends.
@@ -72,6 +116,8 @@ pub struct ServiceSpec {
     /// How long it may take to stop (default 10 s) before `SIGKILL`.
     #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub stop_timeout: Duration,
+    /// How it is told to read its own configuration again (default: not at all).
+    pub reload: Option<Reload>,
     /// Whom signals go to.
     pub kill: Kill,
     /// Where its output goes.
@@ -87,13 +133,23 @@ impl Default for ServiceSpec {
             env: BTreeMap::new(),
             inherit_env: true,
             directory: None,
-            uid: None,
-            gid: None,
+            env_files: Vec::new(),
+            user: None,
+            group: None,
             groups: Vec::new(),
+            limits: Limits::default(),
+            cgroup: Cgroup::default(),
+            isolation: Isolation::default(),
             tty: None,
             requires: Vec::new(),
             wants: Vec::new(),
             after: Vec::new(),
+            waits_for: Vec::new(),
+            only_if: Vec::new(),
+            timer: None,
+            sockets: Vec::new(),
+            on_demand: false,
+            fd_store: 0,
             enabled: true,
             restart: Restart::Auto,
             backoff: BackoffPolicy::default(),
@@ -102,7 +158,8 @@ impl Default for ServiceSpec {
             run_timeout: None,
             stop_signal: Signal::TERM,
             stop_timeout: Duration::from_secs(10),
-            kill: Kill::ProcessGroup,
+            reload: None,
+            kill: Kill::ControlGroup,
             log: Log::Auto,
         }
     }
@@ -129,10 +186,12 @@ impl ServiceSpec {
     }
 
     /// The restart policy with [`Restart::Auto`] resolved. A one-shot that has succeeded is never
-    /// run again, so for it `Always` means `OnFailure`.
+    /// run again, so for it `Always` means `OnFailure`; nor is, without demand, a service that is
+    /// started on demand and has ended well, unless `Always` is asked for.
     #[must_use]
     pub fn effective_restart(&self) -> Restart {
         match (self.restart, self.kind) {
+            (Restart::Auto, Kind::Daemon) if self.on_demand => Restart::OnFailure,
             (Restart::Auto, Kind::Daemon) => Restart::Always,
             (Restart::Auto, Kind::OneShot) => Restart::Never,
             (Restart::Always, Kind::OneShot) => Restart::OnFailure,
@@ -192,216 +251,25 @@ pub enum Restart {
     Never,
 }
 
-/// How a service says that it is ready for those that require it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
-#[non_exhaustive]
-pub enum Readiness {
-    /// Running is being ready.
-    #[default]
-    None,
-    /// It writes a newline to this descriptor (at least 3), as s6 defined it:
-    /// <https://skarnet.org/software/s6/notifywhenup.html>. The number is also put into
-    /// the variable `NOTIFY_FD`.
-    NotifyFd(u32),
-    /// It sends `READY=1` to the datagram socket named by `NOTIFY_SOCKET`, as sd_notify(3) does.
-    /// Only the service's main process is believed.
-    SdNotify,
-}
-
 /// Whom signals go to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum Kill {
+    /// All that is left of it: as [`Kill::ProcessGroup`], and whatever is in its control group is
+    /// killed with it, however it was forked. Without control groups it is the process group alone.
+    #[default]
+    ControlGroup,
     /// The main process and what is left of its process group; the rest of the group is killed
     /// when the main process has ended, so that no half of a service survives it.
-    #[default]
     ProcessGroup,
     /// The main process alone: its children are its own affair and live on (a Nomad agent's tasks).
     Process,
 }
 
-/// Where a service's standard output and error go. Standard input is always `/dev/null`, unless
-/// there is a [`ServiceSpec::tty`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
-#[non_exhaustive]
-pub enum Log {
-    /// `NAME.log` in the shell's log directory if it has one, otherwise [`Log::Inherit`].
-    #[default]
-    Auto,
-    /// The supervisor's own descriptors 1 and 2.
-    Inherit,
-    /// Nowhere.
-    Null,
-    /// Line by line to the supervisor's standard error, with the service's name in front.
-    Console,
-    /// A file that is rotated by size.
-    File(LogFile),
-}
-
-/// A log file: `path`, and `path.1` (newest) to `path.N` behind it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields, rename_all = "kebab-case"))]
-#[non_exhaustive]
-pub struct LogFile {
-    /// The current file.
-    pub path: PathBuf,
-    /// Bytes after which it is rotated (default 1 MiB).
-    pub max_bytes: u64,
-    /// How many rotated files are kept (default 3).
-    pub keep: u32,
-}
-
-impl Default for LogFile {
-    fn default() -> Self {
-        Self { path: PathBuf::new(), max_bytes: 1 << 20, keep: 3 }
-    }
-}
-
-impl LogFile {
-    /// A log at `path` with the default bounds.
-    #[must_use]
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), ..Self::default() }
-    }
-}
-
-/// A signal by its Linux number (signal(7), x86 and ARM column).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Signal(i32);
-
-const SIGNALS: [(&str, i32); 31] = [
-    ("HUP", 1),
-    ("INT", 2),
-    ("QUIT", 3),
-    ("ILL", 4),
-    ("TRAP", 5),
-    ("ABRT", 6),
-    ("BUS", 7),
-    ("FPE", 8),
-    ("KILL", 9),
-    ("USR1", 10),
-    ("SEGV", 11),
-    ("USR2", 12),
-    ("PIPE", 13),
-    ("ALRM", 14),
-    ("TERM", 15),
-    ("STKFLT", 16),
-    ("CHLD", 17),
-    ("CONT", 18),
-    ("STOP", 19),
-    ("TSTP", 20),
-    ("TTIN", 21),
-    ("TTOU", 22),
-    ("URG", 23),
-    ("XCPU", 24),
-    ("XFSZ", 25),
-    ("VTALRM", 26),
-    ("PROF", 27),
-    ("WINCH", 28),
-    ("IO", 29),
-    ("PWR", 30),
-    ("SYS", 31),
-];
-
-impl Signal {
-    /// `SIGHUP`.
-    pub const HUP: Self = Self(1);
-    /// `SIGINT`.
-    pub const INT: Self = Self(2);
-    /// `SIGQUIT`.
-    pub const QUIT: Self = Self(3);
-    /// `SIGKILL`.
-    pub const KILL: Self = Self(9);
-    /// `SIGTERM`.
-    pub const TERM: Self = Self(15);
-    /// `SIGCONT`.
-    pub const CONT: Self = Self(18);
-
-    /// A signal by number, 1 to 64.
-    #[must_use]
-    pub fn from_raw(number: i32) -> Option<Self> {
-        (1..=64).contains(&number).then_some(Self(number))
-    }
-
-    /// Its number.
-    #[must_use]
-    pub fn as_raw(self) -> i32 {
-        self.0
-    }
-}
-
-impl fmt::Display for Signal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match SIGNALS.iter().find(|(_, number)| *number == self.0) {
-            Some((name, _)) => write!(f, "SIG{name}"),
-            None => write!(f, "signal {}", self.0),
-        }
-    }
-}
-
-impl fmt::Debug for Signal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl std::str::FromStr for Signal {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(number) = text.parse() {
-            return Self::from_raw(number).ok_or_else(|| format!("no signal has number {text}"));
-        }
-        let name = text.strip_prefix("SIG").unwrap_or(text);
-        SIGNALS
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, number)| Self(*number))
-            .ok_or_else(|| format!("unknown signal {text:?}, expected a name such as TERM"))
-    }
-}
-
-#[cfg(feature = "serde")]
-impl serde::Serialize for Signal {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match SIGNALS.iter().find(|(_, number)| *number == self.0) {
-            Some((name, _)) => serializer.serialize_str(name),
-            None => serializer.collect_str(&self.0),
-        }
-    }
-}
-
-#[cfg(feature = "serde")]
-impl<'de> serde::Deserialize<'de> for Signal {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn signals_by_name_and_number() {
-        assert_eq!("TERM".parse(), Ok(Signal::TERM));
-        assert_eq!("SIGKILL".parse(), Ok(Signal::KILL));
-        assert_eq!("2".parse(), Ok(Signal::INT));
-        assert_eq!("37".parse::<Signal>().map(|s| s.to_string()), Ok("signal 37".into()));
-        assert!("SIGNOPE".parse::<Signal>().is_err());
-        assert!("0".parse::<Signal>().is_err());
-        assert!("65".parse::<Signal>().is_err());
-        for (name, number) in SIGNALS {
-            assert_eq!(name.parse::<Signal>().map(Signal::as_raw), Ok(number));
-        }
-    }
 
     #[test]
     fn restart_resolves_by_kind() {

@@ -1,10 +1,12 @@
 //! The machine: many services, their order, and the shutdown that always ends.
 
-use std::collections::{BTreeMap, VecDeque};
+mod probe;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::graph::{Graph, Problems, ServiceId, list};
-use crate::spec::{Kill, ServiceSpec, Signal};
+use crate::spec::{Condition, Kill, ServiceSpec, Signal};
 use crate::state::{Effect, Service, State, Stimulus};
 use crate::vocabulary::{
     Action, Errno, Event, Failure, Ignored, Input, Name, Outcome, Output, Pid, Time, Token,
@@ -28,6 +30,8 @@ pub struct Supervisor {
     pub(crate) spawning: BTreeMap<Token, ServiceId>,
     /// Signals without an answer yet.
     signalling: BTreeMap<Token, ServiceId>,
+    /// What of outside is known to hold.
+    pub(crate) conditions: BTreeSet<Condition>,
     pub(crate) next_token: u64,
     pub(crate) shutdown: Option<Shutdown>,
     outputs: VecDeque<Output>,
@@ -71,7 +75,7 @@ impl Supervisor {
         let enabled: Vec<_> =
             supervisor.ids().filter(|id| supervisor.spec(*id).is_some_and(|s| s.enabled)).collect();
         for id in enabled {
-            supervisor.want(id);
+            supervisor.want(id, now);
         }
         supervisor.advance(None, now);
         Ok(supervisor)
@@ -88,6 +92,7 @@ impl Supervisor {
             pids: BTreeMap::new(),
             spawning: BTreeMap::new(),
             signalling: BTreeMap::new(),
+            conditions: BTreeSet::new(),
             next_token: 1,
             shutdown: None,
             outputs: VecDeque::new(),
@@ -106,6 +111,29 @@ impl Supervisor {
                 Some(id) => self.step(id, Stimulus::SpawnFailed(error), now),
                 None => self.ignore(Ignored::StaleToken),
             },
+            Input::Skipped { token } => match self.spawning.remove(&token) {
+                Some(id) => self.step(id, Stimulus::Skipped, now),
+                None => self.ignore(Ignored::StaleToken),
+            },
+            Input::Listening { token } => match self.spawning.remove(&token) {
+                Some(id) => self.step(id, Stimulus::Opened, now),
+                None => self.ignore(Ignored::StaleToken),
+            },
+            Input::Demand(id) => match self.known(id) {
+                Some(id) => self.step(id, Stimulus::Demand, now),
+                None => return,
+            },
+            Input::Condition { condition, holds } => {
+                let changed = if holds {
+                    self.conditions.insert(condition)
+                } else {
+                    self.conditions.remove(&condition)
+                };
+                if !changed {
+                    return;
+                }
+            }
+            Input::Probed { token, ready } => self.probed(token, ready, now),
             Input::Signalled { token, error } => {
                 let Some(id) = self.signalling.remove(&token) else {
                     return self.ignore(Ignored::StaleToken);
@@ -133,12 +161,17 @@ impl Supervisor {
             },
             Input::Start(id) => match self.known(id) {
                 Some(id) => {
-                    self.want(id);
+                    self.want(id, now);
                     if let Some(service) = self.services.get_mut(id.index()) {
                         service.backoff.reset();
+                        service.demanded = true;
                         if matches!(
                             service.state,
-                            State::Backoff { .. } | State::Done | State::Failed(_)
+                            State::Backoff { .. }
+                                | State::Scheduled { .. }
+                                | State::Listening
+                                | State::Done
+                                | State::Failed(_)
                         ) {
                             service.state = State::Waiting;
                         }
@@ -154,7 +187,7 @@ impl Supervisor {
                 Some(id) if self.services.get(id.index()).is_some_and(|s| s.wanted) => {
                     self.unwant(id, true);
                 }
-                Some(id) => self.want(id),
+                Some(id) => self.want(id, now),
                 None => return,
             },
             Input::Shutdown { outcome, timeout } => self.shut_down(outcome, timeout, now),
@@ -166,9 +199,10 @@ impl Supervisor {
     /// The service whose process an input is about.
     fn about(&self, input: &Input) -> Option<ServiceId> {
         match input {
-            Input::Spawned { token, .. } | Input::SpawnFailed { token, .. } => {
-                self.spawning.get(token).copied()
-            }
+            Input::Spawned { token, .. }
+            | Input::SpawnFailed { token, .. }
+            | Input::Skipped { token }
+            | Input::Listening { token } => self.spawning.get(token).copied(),
             Input::Exited { pid, .. } => self.pids.get(pid).copied(),
             _ => None,
         }
@@ -203,6 +237,19 @@ impl Supervisor {
         self.services.iter().any(|service| matches!(service.state, State::Failed(_)))
     }
 
+    /// How many services there are.
+    #[cfg(feature = "unix")]
+    pub(crate) fn len(&self) -> u32 {
+        // at most MAX_SERVICES
+        u32::try_from(self.specs.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether a service that is down is so only on its way to be started again.
+    #[cfg(feature = "unix")]
+    pub(crate) fn comes_again(&self, id: ServiceId) -> bool {
+        self.services.get(id.index()).is_some_and(|service| service.again || service.wanted)
+    }
+
     /// Each service, in list order.
     pub fn status(&self) -> impl Iterator<Item = Status> + '_ {
         self.names.iter().zip(&self.services).map(|(name, service)| Status {
@@ -212,6 +259,12 @@ impl Supervisor {
             started: service.started,
             restarts: service.restarts,
         })
+    }
+
+    /// What services wait for: the shell tells whether it holds, at first and on every change.
+    #[must_use]
+    pub fn awaited(&self) -> BTreeSet<&Condition> {
+        self.specs.iter().flat_map(|spec| &spec.waits_for).collect()
     }
 
     /// The service of this name.
@@ -266,7 +319,7 @@ impl Supervisor {
     }
 
     /// Wants a service and all that it requires and wants.
-    fn want(&mut self, id: ServiceId) {
+    fn want(&mut self, id: ServiceId, now: Time) {
         let mut todo = vec![id];
         while let Some(id) = todo.pop() {
             let Some(service) = self.services.get_mut(id.index()) else { continue };
@@ -276,8 +329,15 @@ impl Supervisor {
             service.wanted = true;
             service.again = false;
             service.settled = false;
+            service.succeeded = false;
+            service.demanded = false;
             if matches!(service.state, State::Down | State::Failed(_)) {
-                service.state = State::Waiting;
+                let timer = self.specs.get(id.index()).and_then(|spec| spec.timer);
+                let first = timer.map(|timer| timer.first).filter(|first| !first.is_zero());
+                service.state = match first {
+                    Some(first) => State::Scheduled { until: now.saturating_add(first) },
+                    None => State::Waiting,
+                };
             }
             todo.extend(list(&self.graph.requires, id));
             todo.extend(list(&self.graph.wants, id));
@@ -349,6 +409,7 @@ impl Supervisor {
                 alone = None;
                 self.step(id, Stimulus::Deadline, now);
             }
+            self.probe(id, now);
         }
         if self.shutdown.is_some_and(|s| !s.forced && !s.finished && s.kill_at <= now) {
             if let Some(shutdown) = &mut self.shutdown {
@@ -399,7 +460,7 @@ impl Supervisor {
             return false;
         }
         if service.state == State::Down {
-            return self.want_again(id);
+            return self.want_again(id, now);
         }
         // what stands on it and is also going goes first
         let held = list(&self.graph.before, id).iter().any(|other| {
@@ -414,13 +475,13 @@ impl Supervisor {
             return false;
         }
         self.step(id, Stimulus::Stop, now);
-        self.want_again(id);
+        self.want_again(id, now);
         true
     }
 
     /// Wants a service again that was stopped in order to be restarted, once all that it stands on
     /// and that is being restarted with it has stopped too (wanting it earlier would keep that up).
-    fn want_again(&mut self, id: ServiceId) -> bool {
+    fn want_again(&mut self, id: ServiceId, now: Time) -> bool {
         let restarting = |service: &Service| service.again && !service.wanted;
         let down = self.services.get(id.index());
         if !down.is_some_and(|s| s.state == State::Down && restarting(s)) {
@@ -439,12 +500,16 @@ impl Supervisor {
             todo.extend(list(&self.graph.requires, id));
             todo.extend(list(&self.graph.wants, id));
         }
-        self.want(id);
+        self.want(id, now);
         true
     }
 
     fn start_if_due(&mut self, id: ServiceId, now: Time) -> bool {
-        let Some(service) = self.services.get(id.index()) else { return false };
+        let (Some(service), Some(spec)) =
+            (self.services.get(id.index()), self.specs.get(id.index()))
+        else {
+            return false;
+        };
         if !service.wanted || self.shutdown.is_some() {
             return false;
         }
@@ -470,8 +535,13 @@ impl Supervisor {
             }
             return true;
         }
-        let satisfied =
-            |other: &ServiceId| matches!(self.state(*other), Some(State::Up { .. } | State::Done));
+        let satisfied = |other: &ServiceId| {
+            self.services.get(other.index()).is_some_and(|other| match other.state {
+                State::Up { .. } | State::Done | State::Listening => true,
+                State::Scheduled { .. } => other.succeeded,
+                _ => false,
+            })
+        };
         let settled = |other: &ServiceId| {
             self.services.get(other.index()).is_none_or(|o| {
                 o.settled || (!o.wanted && !o.again) || matches!(o.state, State::Up { .. })
@@ -479,16 +549,19 @@ impl Supervisor {
         };
         let ready = list(&self.graph.requires, id).iter().all(satisfied)
             && list(&self.graph.wants, id).iter().all(settled)
-            && list(&self.graph.after, id).iter().all(settled);
+            && list(&self.graph.after, id).iter().all(settled)
+            && spec.waits_for.iter().all(|condition| self.conditions.contains(condition));
         if !ready {
             if revivable && let Some(service) = self.services.get_mut(id.index()) {
                 service.state = State::Waiting;
             }
             return revivable;
         }
+        let listens = spec.on_demand && !service.demanded;
         let token = self.token();
         self.spawning.insert(token, id);
-        self.step(id, Stimulus::Start(token), now);
+        let stimulus = if listens { Stimulus::Listen(token) } else { Stimulus::Start(token) };
+        self.step(id, stimulus, now);
         true
     }
 
@@ -507,7 +580,10 @@ impl Supervisor {
         }
         let ended = !live
             && !self.services.iter().any(|service| {
-                service.again || matches!(service.state, State::Waiting | State::Backoff { .. })
+                let state = &service.state;
+                service.again
+                    || matches!(state, State::Waiting | State::Backoff { .. })
+                    || matches!(state, State::Scheduled { .. } | State::Listening)
             });
         if ended && !self.all_ended && self.shutdown.is_none() {
             self.tell(Event::AllEnded);
@@ -516,7 +592,11 @@ impl Supervisor {
     }
 
     fn timeout(&self) -> Time {
-        let services = self.services.iter().filter_map(|service| service.state.deadline());
+        let services = self
+            .services
+            .iter()
+            .flat_map(|service| [service.state.deadline(), service.probe_due()])
+            .flatten();
         let shutdown = self
             .shutdown
             .filter(|s| !s.finished)
@@ -534,6 +614,11 @@ impl Supervisor {
         let mut effects = std::mem::take(&mut self.effects);
         let meant = service.step(spec, stimulus, now, &mut effects);
         let attempt = service.backoff.failures();
+        let unasked = !matches!(service.state, State::Unready { .. });
+        let given_up = if unasked { service.probe.take() } else { None };
+        if let Some(token) = given_up.and_then(|probe| probe.under_way) {
+            self.act(Action::EndProbe { token });
+        }
         if !meant {
             self.ignore(Ignored::NotNow);
         }
@@ -548,12 +633,19 @@ impl Supervisor {
         let ran = now.saturating_sub(started);
         let event = match effect {
             Effect::Spawn(token) => return self.act(Action::Spawn { token, service: id }),
+            Effect::Listen(token) => return self.act(Action::Listen { token, service: id }),
+            Effect::Listening => Event::Listening { service },
+            Effect::Skipped => Event::Skipped { service },
+            Effect::Scheduled(until) => {
+                Event::Scheduled { service, after: until.saturating_sub(now) }
+            }
             Effect::Signal(pid, signal) => {
                 let scope = self.spec(id).map_or(Kill::Process, |spec| spec.kill);
                 return self.signal(id, pid, signal, scope);
             }
             Effect::Sweep(pid) => {
-                return self.signal(id, pid, Signal::KILL, Kill::ProcessGroup);
+                let scope = self.spec(id).map_or(Kill::ProcessGroup, |spec| spec.kill);
+                return self.signal(id, pid, Signal::KILL, scope);
             }
             Effect::Started(pid) => Event::Started { service, pid },
             Effect::SpawnFailed(error) => Event::SpawnFailed { service, error },

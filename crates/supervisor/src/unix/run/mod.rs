@@ -1,30 +1,34 @@
 //! The loop: wait, tell the machine, perform what it asks for.
 
+mod ask;
+#[cfg(feature = "control")]
+mod control;
+mod demand;
 mod handover;
+mod start;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as NixSignal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{Timespec, epoll};
-use rustix::process::{PidfdFlags, Resource, Rlimit};
+use rustix::process::{Resource, Rlimit};
 
-use super::log::{LogPipe, Rotating, Sink};
-use super::notify::{Channel, ChannelKind, Heard};
+use super::conditions::Conditions;
+use super::log::{LogPipe, Sink};
+use super::notify::{Channel, Heard};
 use super::panic::Legacy;
 use super::reap::Ended;
-use super::spawn::Gifts;
-use super::{Console, Error, OnPanic, Options, Request, Role, console, reap, spawn};
+use super::spawner::Spawner;
+use super::{Console, Error, OnPanic, Options, Request, Role, cgroup, console, credentials, reap};
 use crate::graph::ServiceId;
 use crate::machine::Supervisor;
 use crate::snapshot::Snapshot;
-use crate::spec::{Kill, Log, LogFile, Readiness, ServiceSpec};
-use crate::vocabulary::{
-    Action, Errno, Event, ExitStatus, Input, Outcome, Output, Pid, SpawnError, SpawnStep, Time,
-    Token,
-};
+use crate::spec::ServiceSpec;
+use crate::vocabulary::{Action, Event, ExitStatus, Input, Outcome, Output, Pid, Time, Token};
 
 /// So many orphans are reaped before services are looked after again.
 const REAP_BATCH: usize = 256;
@@ -78,6 +82,15 @@ enum Key {
     Notify(ServiceId),
     Log(ServiceId),
     Source(u32),
+    /// Processes have been started.
+    Spawned,
+    /// The answer to a connection that is tried.
+    Asked(ServiceId),
+    /// Somebody turns to a service that listens.
+    Socket(ServiceId),
+    Conditions,
+    #[cfg(feature = "control")]
+    Control,
 }
 
 impl Key {
@@ -88,6 +101,12 @@ impl Key {
             Self::Notify(id) => (2, id.0),
             Self::Log(id) => (3, id.0),
             Self::Source(index) => (4, index),
+            Self::Spawned => (5, 0),
+            Self::Asked(id) => (6, id.0),
+            Self::Socket(id) => (7, id.0),
+            Self::Conditions => (8, 0),
+            #[cfg(feature = "control")]
+            Self::Control => (9, 0),
         };
         epoll::EventData::new_u64(kind << 32 | u64::from(value))
     }
@@ -101,13 +120,39 @@ impl Key {
             2 => Self::Notify(ServiceId(value)),
             3 => Self::Log(ServiceId(value)),
             4 => Self::Source(value),
+            5 => Self::Spawned,
+            6 => Self::Asked(ServiceId(value)),
+            7 => Self::Socket(ServiceId(value)),
+            8 => Self::Conditions,
+            #[cfg(feature = "control")]
+            9 => Self::Control,
             _ => return None,
         })
     }
 }
 
+/// What a process is started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Service(ServiceId, Token),
+    Probe(ServiceId, Token),
+    /// A reload that a client has asked for and waits for so long.
+    #[cfg(feature = "control")]
+    Reload(super::control::Client, ServiceId, Time),
+}
+
 struct Shell {
     machine: Supervisor,
+    /// The machine's specs, to be shared with the thread that starts processes.
+    specs: Vec<Arc<ServiceSpec>>,
+    spawner: Spawner<Purpose>,
+    cgroups: Option<Arc<cgroup::Root>>,
+    conditions: Conditions,
+    probes: BTreeMap<ServiceId, ask::Probe>,
+    sockets: BTreeMap<ServiceId, demand::Sockets>,
+    stored: BTreeMap<ServiceId, Vec<(String, Arc<OwnedFd>)>>,
+    /// Commands of probes that were killed.
+    doomed: Vec<Pid>,
     options: Options,
     committed: Snapshot,
     panics: u32,
@@ -119,7 +164,7 @@ struct Shell {
     init: bool,
     reaps: bool,
     more_to_reap: bool,
-    null: OwnedFd,
+    null: Arc<OwnedFd>,
     nofile: Option<Rlimit>,
     reset_oom: bool,
     children: BTreeMap<Pid, Child>,
@@ -128,13 +173,19 @@ struct Shell {
     buffer: Vec<u8>,
     /// When losses of logs are looked at next.
     losses_at: Time,
+    #[cfg(feature = "control")]
+    control: Option<super::control::Server>,
 }
 
 impl Shell {
     fn new(specs: Vec<ServiceSpec>, options: Options) -> Result<Self, Error> {
         let now = super::now();
         let mut lost = false;
-        let legacy = match Legacy::inherited() {
+        #[cfg_attr(
+            not(feature = "control"),
+            expect(unused_mut, reason = "nothing is taken out of it")
+        )]
+        let mut legacy = match Legacy::inherited() {
             Some(Ok(legacy)) => Some(legacy),
             Some(Err(())) if rustix::process::getpid().is_init() => {
                 // whatever runs is nobody's: a second instance beside it would be worse than none
@@ -205,20 +256,47 @@ impl Shell {
         let nofile = raise_nofile();
         let reset_oom = std::fs::read_to_string("/proc/self/oom_score_adj")
             .is_ok_and(|text| text.trim() != "0");
+        let specs = (0..machine.len()).filter_map(|place| machine.spec(ServiceId(place)));
+        let specs = specs.cloned().map(Arc::new).collect();
+        let awaited = machine.awaited().into_iter().cloned().collect();
+        let mut told = Vec::new();
+        let cgroups = options.cgroup.as_deref().and_then(|path| match cgroup::Root::take(path) {
+            Ok((root, missing)) => {
+                if !missing.is_empty() {
+                    let missing = missing.join(", ");
+                    told.push(warning(format!("control groups without {missing}")));
+                }
+                Some(Arc::new(root))
+            }
+            Err(error) => {
+                told.push(warning(format!("no control groups in {}: {error}", path.display())));
+                None
+            }
+        });
+        let spawner = Spawner::new().map_err(Error::system("start a thread"))?;
+        let conditions = Conditions::new(awaited).map_err(Error::system("watch conditions"))?;
         let mut shell = Self {
+            specs,
+            spawner,
+            cgroups,
+            conditions,
+            probes: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+            stored: BTreeMap::new(),
+            doomed: Vec::new(),
             committed: machine.snapshot(),
             machine,
             options,
             panics: 0,
             last_panic: Time::ZERO,
-            told: Vec::new(),
+            told,
             epoll,
             signals,
             old_mask,
             init,
             reaps,
             more_to_reap: true,
-            null,
+            null: Arc::new(null),
             nofile,
             reset_oom,
             children: BTreeMap::new(),
@@ -226,19 +304,33 @@ impl Shell {
             logs: BTreeMap::new(),
             buffer: vec![0; 64 << 10],
             losses_at: Time::MAX,
+            #[cfg(feature = "control")]
+            control: None,
         };
         shell.watch(shell.signals.as_fd(), Key::Signal).map_err(Error::system("watch signals"))?;
+        let spawned = shell.watch(shell.spawner.fd(), Key::Spawned);
+        spawned.map_err(Error::system("watch for new processes"))?;
+        if let Some(fd) = shell.conditions.fd() {
+            let watched = shell.watch(fd, Key::Conditions);
+            watched.map_err(Error::system("watch conditions"))?;
+        }
         for (source, index) in shell.options.sources.iter().zip(0..) {
             shell
                 .watch(source.fd(), Key::Source(index))
                 .map_err(Error::system("watch a source"))?;
         }
+        #[cfg(feature = "control")]
+        shell.open_control(legacy.as_mut())?;
         if let Some(legacy) = legacy {
             shell.inherit(legacy);
         }
         if lost {
-            let what = "the state before a panic was lost: all processes were killed".to_owned();
-            shell.told.push(Event::Warning { what });
+            let what = "the state before a panic was lost: all processes were killed";
+            shell.told.push(warning(what.to_owned()));
+        }
+        shell.bounds_without_groups();
+        for (condition, holds) in shell.conditions.all() {
+            shell.machine.handle(Input::Condition { condition, holds }, now);
         }
         Ok(shell)
     }
@@ -249,6 +341,8 @@ impl Shell {
             for event in std::mem::take(&mut self.told) {
                 self.tell(&event, on_event);
             }
+            #[cfg(feature = "control")]
+            self.serve(on_event);
             if self.options.on_panic != OnPanic::Unwind {
                 self.committed = self.machine.snapshot();
             }
@@ -267,14 +361,19 @@ impl Shell {
 
     /// Waits once, and deals with what came.
     fn turn(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<(), Error> {
+        self.tend_sockets();
         let due = match self.machine.poll() {
-            Output::Timeout(at) => at.min(self.losses_at),
+            Output::Timeout(at) => {
+                at.min(self.losses_at).min(self.spawner.deadline()).min(self.probes_due())
+            }
             // drained before; whatever it is, it is not lost
             other => {
                 self.perform(other, on_event);
                 return Ok(());
             }
         };
+        #[cfg(feature = "control")]
+        let due = due.min(self.control_due());
         let now = super::now();
         let wait = if self.more_to_reap { Time::ZERO } else { due.saturating_sub(now) };
         let timeout = (due != Time::MAX || self.more_to_reap).then(|| Timespec {
@@ -297,6 +396,12 @@ impl Shell {
                 Some(Key::Notify(id)) => self.on_notify(id, on_event),
                 Some(Key::Log(id)) => self.on_log(id),
                 Some(Key::Source(index)) => self.on_source(index, on_event),
+                Some(Key::Spawned) => self.on_spawned(on_event),
+                Some(Key::Asked(id)) => self.on_asked(id, on_event),
+                Some(Key::Socket(id)) => self.on_demand(id, on_event),
+                Some(Key::Conditions) => self.on_conditions(on_event),
+                #[cfg(feature = "control")]
+                Some(Key::Control) => self.on_control(),
                 None => {}
             }
         }
@@ -305,6 +410,10 @@ impl Shell {
         }
         let now = super::now();
         self.losses(now, on_event);
+        if self.spawner.deadline() <= now {
+            self.on_spawned(on_event);
+        }
+        self.late_probes(now, on_event);
         if due <= now {
             self.input(Input::Tick, on_event);
         }
@@ -329,21 +438,29 @@ impl Shell {
         match output {
             Output::Event(event) => self.tell(&event, on_event),
             Output::Action(Action::Spawn { token, service }) => {
-                let input = match self.spawn(token, service) {
-                    Ok(pid) => Input::Spawned { token, pid },
-                    Err(error) => Input::SpawnFailed { token, error },
-                };
+                if let Some(input) = self.spawn(token, service) {
+                    self.machine.handle(input, super::now());
+                }
+            }
+            Output::Action(Action::Listen { token, service }) => {
+                let input = self.listen(token, service);
                 self.machine.handle(input, super::now());
             }
-            Output::Action(Action::Signal { token, pid, signal, scope, .. }) => {
-                let error = send(pid, signal.as_raw(), scope);
+            Output::Action(Action::Probe { token, service, timeout }) => {
+                if let Some(input) = self.ask(token, service, timeout) {
+                    self.machine.handle(input, super::now());
+                }
+            }
+            Output::Action(Action::EndProbe { token }) => self.end_probe(token),
+            Output::Action(Action::Signal { token, service, pid, signal, scope }) => {
+                let error = self.send(service, pid, signal.as_raw(), scope);
                 self.machine.handle(Input::Signalled { token, error }, super::now());
             }
             Output::Timeout(_) => {}
         }
     }
 
-    fn tell(&self, event: &Event, on_event: &mut dyn FnMut(&Event)) {
+    fn tell(&mut self, event: &Event, on_event: &mut dyn FnMut(&Event)) {
         let shown = match self.options.console {
             Console::Quiet => false,
             Console::Problems => event.is_problem(),
@@ -352,96 +469,15 @@ impl Shell {
         if shown {
             console::write(format!("supervisor: {event}\n").as_bytes());
         }
+        #[cfg(feature = "control")]
+        if let Some(server) = &mut self.control {
+            server.hear(event, super::now());
+        }
         on_event(event);
     }
 
     fn watch(&self, fd: BorrowedFd<'_>, key: Key) -> rustix::io::Result<()> {
         epoll::add(&self.epoll, fd, key.pack(), epoll::EventFlags::IN)
-    }
-
-    fn spawn(&mut self, token: Token, id: ServiceId) -> Result<Pid, SpawnError> {
-        let Some(spec) = self.machine.spec(id).cloned() else {
-            return Err(prepare_error("service", rustix::io::Errno::INVAL));
-        };
-        self.channels.remove(&id);
-        if !self.logs.contains_key(&id)
-            && spec.tty.is_none()
-            && let Some(sink) = self.sink(&spec)
-        {
-            let pipe = LogPipe::new(sink).map_err(|e| prepare_error("log pipe", e))?;
-            self.watch(pipe.read.as_fd(), Key::Log(id)).map_err(|e| prepare_error("log", e))?;
-            self.logs.insert(id, pipe);
-        }
-        let mut gift = None;
-        let mut socket = None;
-        let channel = match spec.readiness {
-            Readiness::None => None,
-            Readiness::NotifyFd(_) => {
-                let (read, write) =
-                    super::notify::pipe().map_err(|e| prepare_error("notification pipe", e))?;
-                gift = Some(write);
-                Some(Channel { token, fd: read, kind: ChannelKind::Pipe })
-            }
-            Readiness::SdNotify => {
-                let (fd, name) = super::notify::socket(&spec.name, token.0)
-                    .map_err(|e| prepare_error("notification socket", e))?;
-                socket = Some(name);
-                Some(Channel { token, fd, kind: ChannelKind::Socket })
-            }
-        };
-        if let Some(channel) = &channel {
-            self.watch(channel.fd.as_fd(), Key::Notify(id))
-                .map_err(|e| prepare_error("notification", e))?;
-        }
-        let output = match spec.log {
-            Log::Null => Some(self.null.as_fd()),
-            _ => self.logs.get(&id).map(|pipe| pipe.write.as_fd()),
-        };
-        let gifts = Gifts {
-            null: self.null.as_fd(),
-            output,
-            notify: gift.as_ref().map(AsFd::as_fd),
-            socket,
-            nofile: self.nofile,
-            reset_oom: self.reset_oom,
-        };
-        let pid = spawn::spawn(&spec, &gifts)?;
-        if let Some(channel) = channel {
-            self.channels.insert(id, channel);
-        }
-        self.adopt(id, pid);
-        Ok(pid)
-    }
-
-    /// Remembers a process before anything else happens, and watches it.
-    fn adopt(&mut self, service: ServiceId, pid: Pid) {
-        self.children.insert(pid, Child { service, pidfd: None, ended: false });
-        let pidfd = rustix::process::Pid::from_raw(pid.0)
-            .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
-        match pidfd {
-            Some(pidfd) if self.watch(pidfd.as_fd(), Key::Child(pid)).is_ok() => {
-                if let Some(child) = self.children.get_mut(&pid) {
-                    child.pidfd = Some(pidfd);
-                }
-            }
-            // out of descriptors, or gone already: asked for by number in the next turn
-            _ => self.more_to_reap = true,
-        }
-    }
-
-    fn sink(&self, spec: &ServiceSpec) -> Option<Sink> {
-        match &spec.log {
-            Log::File(file) => Some(Sink::File(Rotating::new(file.clone()))),
-            Log::Console => Some(Sink::Console(format!("{}: ", spec.name), Vec::new())),
-            Log::Auto => self.options.log_dir.as_ref().map(|dir| {
-                Sink::File(Rotating::new(LogFile {
-                    path: dir.join(format!("{}.log", spec.name)),
-                    max_bytes: self.options.log_max_bytes,
-                    keep: self.options.log_keep,
-                }))
-            }),
-            Log::Inherit | Log::Null => None,
-        }
     }
 
     fn on_signals(&mut self, on_event: &mut dyn FnMut(&Event)) {
@@ -460,6 +496,8 @@ impl Shell {
                             file.reopen();
                         }
                     }
+                    #[cfg(feature = "control")]
+                    self.reopen_control(on_event);
                     continue;
                 }
                 Ok(NixSignal::SIGTERM | NixSignal::SIGINT) if self.init => Outcome::Reboot,
@@ -478,6 +516,11 @@ impl Shell {
             && let Some(status) = reap::look(pid)
         {
             self.ended(pid, status, true, on_event);
+        } else if self.is_probe(pid)
+            && let Some(status) = reap::look(pid)
+        {
+            reap::reap(pid);
+            self.probe_ended(pid, status, on_event);
         }
     }
 
@@ -489,6 +532,12 @@ impl Shell {
         zombie: bool,
         on_event: &mut dyn FnMut(&Event),
     ) {
+        if self.is_probe(pid) {
+            if zombie {
+                reap::reap(pid);
+            }
+            return self.probe_ended(pid, status, on_event);
+        }
         if let Some(child) = self.children.get_mut(&pid) {
             child.ended = true;
         }
@@ -497,10 +546,11 @@ impl Shell {
         if zombie {
             reap::reap(pid);
         }
-        if let Some(child) = self.children.remove(&pid)
-            && let Some(pidfd) = &child.pidfd
-        {
-            let _ = epoll::delete(&self.epoll, pidfd);
+        if let Some(child) = self.children.remove(&pid) {
+            if let Some(pidfd) = &child.pidfd {
+                let _ = epoll::delete(&self.epoll, pidfd);
+            }
+            self.clear_away(child.service);
         }
     }
 
@@ -509,14 +559,28 @@ impl Shell {
         // those whose number is all we have
         let bare: Vec<Pid> =
             self.children.iter().filter(|(_, c)| c.pidfd.is_none()).map(|(pid, _)| *pid).collect();
-        for pid in bare {
+        for pid in bare.into_iter().chain(self.probe_pids()) {
             self.on_child(pid, on_event);
         }
+        self.doomed.retain(|pid| {
+            let ended = reap::look(*pid).is_some();
+            if ended {
+                reap::reap(*pid);
+            }
+            !ended
+        });
         if !self.reaps {
             return;
         }
         for _ in 0..REAP_BATCH {
             match reap::look_for_any() {
+                // not an orphan, but one that we have not been told of yet
+                Ended::Zombie(pid, _) if self.spawner.may_have(pid) => {
+                    self.on_spawned(on_event);
+                    if self.spawner.may_have(pid) {
+                        return;
+                    }
+                }
                 Ended::Zombie(pid, status) => self.ended(pid, status, true, on_event),
                 Ended::Reaped(pid, status) => self.ended(pid, status, false, on_event),
                 Ended::Nobody => return,
@@ -526,16 +590,39 @@ impl Shell {
     }
 
     fn on_notify(&mut self, id: ServiceId, on_event: &mut dyn FnMut(&Event)) {
+        if self.machine.state(id) == Some(&crate::State::Starting) {
+            self.on_spawned(on_event);
+            if self.machine.state(id) == Some(&crate::State::Starting) {
+                // it speaks before the thread that started it: a moment later we hear it again
+                return;
+            }
+        }
         let Some(channel) = self.channels.get(&id) else { return };
         let pid = self.machine.state(id).and_then(crate::State::pid);
         let token = channel.token;
-        match channel.hear(pid) {
+        let heard = channel.hear(pid);
+        let done = !channel.stays();
+        match heard {
+            Heard::Nothing => {}
+            Heard::Closed => drop(self.channels.remove(&id)),
             Heard::Ready => {
-                self.channels.remove(&id);
+                if done {
+                    self.channels.remove(&id);
+                }
                 self.input(Input::Ready { token }, on_event);
             }
-            Heard::Closed => drop(self.channels.remove(&id)),
-            Heard::Nothing => {}
+            Heard::Message(message) => {
+                self.store(id, message.stored, &message.forgotten);
+                if message.ready {
+                    self.input(Input::Ready { token }, on_event);
+                }
+            }
+        }
+    }
+
+    fn on_conditions(&mut self, on_event: &mut dyn FnMut(&Event)) {
+        for (condition, holds) in self.conditions.changed() {
+            self.input(Input::Condition { condition, holds }, on_event);
         }
     }
 
@@ -610,23 +697,8 @@ impl Shell {
     }
 }
 
-fn prepare_error(subject: &str, errno: rustix::io::Errno) -> SpawnError {
-    SpawnError {
-        step: SpawnStep::Prepare,
-        errno: Errno(errno.raw_os_error()),
-        subject: subject.to_owned(),
-    }
-}
-
-fn send(pid: Pid, signal: i32, scope: Kill) -> Option<Errno> {
-    // a number may not be ours to signal; 1 and less never are
-    let target = rustix::process::Pid::from_raw(pid.0).filter(|_| pid.0 > 1)?;
-    let signal = rustix::process::Signal::from_named_raw(signal)?;
-    let result = match scope {
-        Kill::Process => rustix::process::kill_process(target, signal),
-        Kill::ProcessGroup => rustix::process::kill_process_group(target, signal),
-    };
-    result.err().map(|error| Errno(error.raw_os_error()))
+fn warning(what: String) -> Event {
+    Event::Warning { what }
 }
 
 /// Something to read nothing from where there is no /dev/null.

@@ -1,0 +1,409 @@
+//! What is asked for on the control socket, done.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Key, Purpose, Shell};
+use crate::control::protocol::{Effect, RefusalCode, Request, Times};
+use crate::control::timeline::Timeline;
+use crate::graph::ServiceId;
+use crate::reload::Reload;
+use crate::spec::{Kill, Readiness, ServiceSpec};
+use crate::state::State;
+use crate::unix::control::{COMMAND_TIMEOUT, Client, Goal, List, ListKind, Server, Wait};
+use crate::unix::panic::{FdKind, Inherited, Legacy};
+use crate::unix::spawner::Job;
+use crate::unix::{Error, reap, sys};
+use crate::vocabulary::{Event, Input, Outcome, Pid, SpawnError, Time};
+
+/// The name under which descriptors of the supervisor itself are handed on: no service's.
+const OWN: &str = ".";
+/// More was not written by us.
+const TIMES_LIMIT: u64 = 64 << 20;
+
+impl Shell {
+    /// Opens the control socket, or takes over that of the process image before.
+    pub(super) fn open_control(&mut self, legacy: Option<&mut Legacy>) -> Result<(), Error> {
+        let Some(options) = self.options.control.clone() else { return Ok(()) };
+        let mut own: BTreeMap<&str, OwnedFd> = BTreeMap::new();
+        if let Some(legacy) = legacy {
+            legacy.fds.retain(|Inherited { service, kind, number, .. }| {
+                let kind = match kind {
+                    FdKind::ControlSocket => "socket",
+                    FdKind::ControlTimes => "times",
+                    _ => return true,
+                };
+                own.extend(sys::adopt_fd(*number).filter(|_| service == OWN).map(|fd| (kind, fd)));
+                false
+            });
+        }
+        let timeline = own.remove("times").and_then(read_times);
+        let timeline = timeline.unwrap_or_else(|| Timeline::new(crate::unix::now()));
+        let path = options.path.display().to_string();
+        let opened = Server::open(options, own.remove("socket"), timeline).and_then(|server| {
+            self.watch(server.fd(), Key::Control)?;
+            Ok(server)
+        });
+        match opened {
+            Ok(server) => self.control = Some(server),
+            // a machine without its control socket is better than none
+            Err(error) if self.init => {
+                let what = format!("no control socket at {path}: {error}");
+                self.told.push(Event::Warning { what });
+            }
+            Err(error) => return Err(Error::system("make the control socket")(error)),
+        }
+        Ok(())
+    }
+
+    /// `SIGHUP`: the socket is made anew if its file is gone, or was never there.
+    pub(super) fn reopen_control(&mut self, on_event: &mut dyn FnMut(&Event)) {
+        if self.control.is_none() {
+            // what goes wrong was told, or is by the next turn
+            let _ = self.open_control(None);
+        }
+        if let Some(Err(error)) = self.control.as_mut().map(Server::reopen) {
+            let what = format!("the control socket cannot be made anew: {error}");
+            self.tell(&Event::Warning { what }, on_event);
+        }
+    }
+
+    /// Something has come on the control socket or from what it watches.
+    pub(super) fn on_control(&mut self) {
+        let now = crate::unix::now();
+        let Some(server) = &mut self.control else { return };
+        for pid in server.take(now) {
+            if let Some(status) = reap::look(pid) {
+                reap::reap(pid);
+                server.command_ended(pid, status, now);
+            }
+        }
+    }
+
+    /// Does what clients ask for and sends what there is to say. Comes before the state is
+    /// committed, so that a panic later takes nothing back.
+    pub(super) fn serve(&mut self, on_event: &mut dyn FnMut(&Event)) {
+        let now = crate::unix::now();
+        let clients = self.control.as_mut().map(Server::clients).unwrap_or_default();
+        for client in clients {
+            let mut done = 0_usize;
+            while let Some(request) =
+                self.control.as_mut().and_then(|server| server.next_request(client, done, now))
+            {
+                done = done.saturating_add(1);
+                self.grant(client, request, now, on_event);
+            }
+        }
+        if let Some(server) = &mut self.control {
+            server.settle(&self.machine, crate::unix::now());
+        }
+    }
+
+    pub(super) fn control_due(&self) -> Time {
+        self.control.as_ref().map_or(Time::MAX, Server::due)
+    }
+
+    fn grant(
+        &mut self,
+        client: Client,
+        request: Request,
+        now: Time,
+        on_event: &mut dyn FnMut(&Event),
+    ) {
+        let wait = Duration::from_millis(request.wait_ms());
+        let id = match self.subject(&request) {
+            Ok(id) => id,
+            Err((code, why)) => return self.refuse(client, code, why),
+        };
+        match (request, id) {
+            (Request::Status { .. }, only) => self.list(client, ListKind::Status, only),
+            (Request::Tree {}, _) => self.list(client, ListKind::Tree, None),
+            (Request::Times {}, _) => self.list(client, ListKind::Times, None),
+            (Request::Events { orphans }, _) => {
+                if let Some(server) = &mut self.control {
+                    server.subscribe(client, orphans);
+                }
+            }
+            (Request::Logs { lines, bytes, follow, .. }, Some(id)) => {
+                let log = self.machine.spec(id).and_then(|spec| self.log_file(spec));
+                match (log, &mut self.control) {
+                    (Some(log), Some(server)) => {
+                        server.tail(client, log, (lines, bytes), follow, now);
+                    }
+                    _ => {
+                        let why = "its output is not kept in a file".to_owned();
+                        self.refuse(client, RefusalCode::NotSupported, why);
+                    }
+                }
+            }
+            (Request::Start { .. }, Some(id)) => {
+                let state = self.machine.state(id);
+                let down_first = matches!(state, Some(State::Stopping { .. }));
+                let goal = Goal::Up { down_first };
+                self.change(client, (Input::Start(id), id), goal, wait, on_event);
+            }
+            (Request::Stop { .. }, Some(id)) => {
+                self.change(client, (Input::Stop(id), id), Goal::Down, wait, on_event);
+            }
+            (Request::Restart { .. }, Some(id)) => {
+                let down_first = self.machine.state(id).is_some_and(State::is_live);
+                let goal = Goal::Up { down_first };
+                self.change(client, (Input::Restart(id), id), goal, wait, on_event);
+            }
+            (Request::Reload { .. }, Some(id)) => self.reload(client, id, wait),
+            (Request::Shutdown { outcome, force, timeout_ms }, _) => {
+                let timeout =
+                    timeout_ms.map_or(self.options.shutdown_timeout, Duration::from_millis);
+                self.shut_down(client, outcome, force, timeout, on_event);
+            }
+            _ => {
+                let why = "this supervisor cannot do that".to_owned();
+                self.refuse(client, RefusalCode::NotSupported, why);
+            }
+        }
+    }
+
+    /// The service that a request names, if it names one and may name it now.
+    fn subject(&self, request: &Request) -> Result<Option<ServiceId>, (RefusalCode, String)> {
+        let name = match request {
+            Request::Start { service, .. }
+            | Request::Stop { service, .. }
+            | Request::Restart { service, .. }
+            | Request::Logs { service, .. } => service,
+            Request::Status { service: Some(service) }
+            | Request::Reload { service: Some(service), .. } => service,
+            _ => return Ok(None),
+        };
+        let Some(id) = self.machine.id(name) else {
+            let name: String = name.chars().take(64).collect();
+            return Err((RefusalCode::UnknownService, format!("there is no service {name:?}")));
+        };
+        if request.acts() && self.machine.is_shutting_down() {
+            return Err((RefusalCode::ShuttingDown, "everything is being stopped".to_owned()));
+        }
+        Ok(Some(id))
+    }
+
+    fn refuse(&mut self, client: Client, code: RefusalCode, why: String) {
+        if let Some(server) = &mut self.control {
+            server.refuse(client, code, why, crate::unix::now());
+        }
+    }
+
+    fn result(&mut self, client: Client, effect: Effect, text: String) {
+        if let Some(server) = &mut self.control {
+            server.result(client, effect, text, crate::unix::now());
+        }
+    }
+
+    fn list(&mut self, client: Client, what: ListKind, only: Option<ServiceId>) {
+        if let Some(server) = &mut self.control {
+            server.list(client, List::new(what, only));
+        }
+    }
+
+    fn line(&self, id: ServiceId) -> String {
+        let name = self.machine.name(id).map(|name| name.to_string()).unwrap_or_default();
+        let state = self.machine.state(id).map_or("unknown", State::name);
+        format!("{name}: {state}")
+    }
+
+    /// Starts, stops or restarts, and has the client wait for it.
+    fn change(
+        &mut self,
+        client: Client,
+        (input, id): (Input, ServiceId),
+        goal: Goal,
+        wait: Duration,
+        on_event: &mut dyn FnMut(&Event),
+    ) {
+        let Some(name) = self.machine.name(id) else { return };
+        let up = matches!(self.machine.state(id), Some(State::Up { .. }))
+            && self.machine.services.get(id.index()).is_some_and(|service| service.wanted);
+        if up && matches!(input, Input::Start(_)) {
+            return self.result(client, Effect::Done, format!("{name}: already up"));
+        }
+        if let Some(server) = &mut self.control {
+            if goal != Goal::Down {
+                server.timeline.queue(name.as_str(), crate::unix::now());
+            }
+            // before it happens: what happens is what it waits for
+            if !wait.is_zero() {
+                let until = crate::unix::now().saturating_add(wait);
+                let service = name.to_string();
+                server.wait(client, Wait { service, goal, until, last: None });
+            }
+        }
+        self.input(input, on_event);
+        let down = matches!(
+            self.machine.state(id),
+            Some(State::Down | State::Done | State::Failed(_)) | None
+        );
+        let line = self.line(id);
+        let waiting = self.control.as_ref().is_some_and(|server| server.waits(client));
+        if goal == Goal::Down && down && (wait.is_zero() || waiting) {
+            self.result(client, Effect::Done, line);
+        } else if wait.is_zero() {
+            self.result(client, Effect::Accepted, line);
+        }
+    }
+
+    fn shut_down(
+        &mut self,
+        client: Client,
+        outcome: Outcome,
+        force: bool,
+        timeout: Duration,
+        on_event: &mut dyn FnMut(&Event),
+    ) {
+        // a second request would kill; that has to be said
+        if self.machine.is_shutting_down() && !force {
+            let why = "a shutdown is under way; with force it kills what is left".to_owned();
+            return self.refuse(client, RefusalCode::ShuttingDown, why);
+        }
+        let first = !self.machine.is_shutting_down();
+        self.input(Input::Shutdown { outcome, timeout }, on_event);
+        if force && first && self.machine.finished().is_none() {
+            self.input(Input::Shutdown { outcome, timeout }, on_event);
+        }
+        self.result(client, Effect::Accepted, format!("shutting down to {outcome}"));
+    }
+
+    fn reload(&mut self, client: Client, id: ServiceId, wait: Duration) {
+        let (Some(spec), Some(state)) = (self.machine.spec(id), self.machine.state(id)) else {
+            return;
+        };
+        let State::Up { pid } = *state else {
+            let line = format!("{}, so there is nothing to reload", self.line(id));
+            return self.result(client, Effect::Failed, line);
+        };
+        let name = spec.name.clone();
+        match spec.reload.clone() {
+            None => {
+                let why = format!("{name} has no way to reload: give it one, or restart it");
+                self.refuse(client, RefusalCode::NotSupported, why);
+            }
+            Some(Reload::Signal(signal)) => {
+                let (effect, text) = match self.send(id, pid, signal.as_raw(), Kill::Process) {
+                    None => (Effect::Done, format!("{name}: {signal} sent to {pid}")),
+                    Some(errno) => (Effect::Failed, format!("{name}: no signal sent: {errno}")),
+                };
+                self.result(client, effect, text);
+            }
+            Some(Reload::Command(command)) => {
+                if let Err((code, why)) = self.run_command(client, id, pid, command, wait) {
+                    self.refuse(client, code, format!("{name}: {why}"));
+                }
+            }
+        }
+    }
+
+    /// Starts a service's reload command.
+    fn run_command(
+        &mut self,
+        client: Client,
+        id: ServiceId,
+        main: Pid,
+        command: Vec<String>,
+        wait: Duration,
+    ) -> Result<(), (RefusalCode, String)> {
+        let (Some(spec), Some(server)) = (self.machine.spec(id), self.control.as_mut()) else {
+            return Ok(());
+        };
+        if !server.takes_commands() {
+            let why = "too many reload commands are running".to_owned();
+            return Err((RefusalCode::Unavailable, why));
+        }
+        let mut spec = ServiceSpec { command, tty: None, ..spec.clone() };
+        spec.readiness = Readiness::None;
+        spec.env.insert("MAINPID".to_owned(), main.to_string());
+        // not the service's own, of which there is one at a time
+        spec.sockets.clear();
+        let mut gifts = self.bare_gifts(id);
+        gifts.cgroup = None;
+        let key = Purpose::Reload(client, id, wait);
+        self.spawner.post(Job { key, spec: Arc::new(spec), gifts }, crate::unix::now());
+        Ok(())
+    }
+
+    /// A reload command has been started, or could not be.
+    pub(super) fn reload_started(
+        &mut self,
+        client: Client,
+        id: ServiceId,
+        wait: Duration,
+        result: Result<(Pid, Option<OwnedFd>), SpawnError>,
+    ) {
+        let (Some(name), Some(server)) = (self.machine.name(id), self.control.as_mut()) else {
+            return;
+        };
+        let now = crate::unix::now();
+        let patience = if wait.is_zero() { COMMAND_TIMEOUT } else { wait };
+        let started = match result {
+            Ok((pid, _)) => match server.command(pid, &name, now.saturating_add(patience)) {
+                Ok(()) => Ok(pid),
+                Err(error) => {
+                    self.send(id, pid, nix::libc::SIGKILL, Kill::ProcessGroup);
+                    Err(error.to_string())
+                }
+            },
+            Err(error) => Err(error.to_string()),
+        };
+        match (started, &mut self.control) {
+            (Ok(pid), Some(server)) if wait.is_zero() => {
+                let text = format!("{name}: reload command started as {pid}");
+                server.result(client, Effect::Accepted, text, now);
+            }
+            (Ok(pid), Some(server)) => {
+                let (service, until) = (name.to_string(), now.saturating_add(wait));
+                let goal = Goal::Command(pid);
+                server.wait(client, Wait { service, goal, until, last: None });
+            }
+            (Err(why), _) => {
+                self.refuse(client, RefusalCode::Unavailable, format!("{name}: {why}"));
+            }
+            (Ok(_), None) => {}
+        }
+    }
+
+    /// Adds what the next process image needs to go on serving; what is returned must stay open
+    /// until then.
+    pub(super) fn hand_control<'a>(
+        &'a self,
+        fds: &mut Vec<Inherited>,
+        keep: &mut Vec<BorrowedFd<'a>>,
+    ) -> Option<OwnedFd> {
+        let server = self.control.as_ref()?;
+        let own = |kind, fd: BorrowedFd<'_>| Inherited {
+            service: OWN.to_owned(),
+            kind,
+            number: fd.as_raw_fd(),
+            name: String::new(),
+        };
+        fds.push(own(FdKind::ControlSocket, server.listener()));
+        keep.push(server.listener());
+        let times = write_times(&server.timeline.to_times())?;
+        fds.push(own(FdKind::ControlTimes, times.as_fd()));
+        Some(times)
+    }
+}
+
+/// A memfd that outlives the execution of another image.
+fn write_times(times: &Times) -> Option<OwnedFd> {
+    let flags = rustix::fs::MemfdFlags::empty();
+    let mut file =
+        std::fs::File::from(rustix::fs::memfd_create("kiln-supervisor-times", flags).ok()?);
+    file.write_all(&serde_json::to_vec(times).ok()?).ok()?;
+    Some(file.into())
+}
+
+fn read_times(fd: OwnedFd) -> Option<Timeline> {
+    let mut file = std::fs::File::from(fd);
+    file.rewind().ok()?;
+    let mut bytes = Vec::new();
+    file.take(TIMES_LIMIT).read_to_end(&mut bytes).ok()?;
+    serde_json::from_slice(&bytes).ok().map(Timeline::from_times)
+}

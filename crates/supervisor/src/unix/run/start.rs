@@ -1,0 +1,212 @@
+//! Starting a service's process, and what is cleared away when it has ended.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use rustix::process::PidfdFlags;
+
+use super::{Child, Key, Purpose, Shell, credentials, warning};
+use crate::graph::ServiceId;
+use crate::spec::{Cgroup, Kill, Log, LogFile, Readiness, ServiceSpec};
+use crate::unix::log::{LogPipe, Rotating, Sink};
+use crate::unix::notify::{self, Channel, ChannelKind};
+use crate::unix::spawn::{Gifts, unprepared};
+use crate::unix::spawner::Job;
+use crate::vocabulary::{Errno, Event, Input, Pid, SpawnError, Token};
+
+impl Shell {
+    /// Has a service's process started. What can be said at once is the input to tell.
+    pub(super) fn spawn(&mut self, token: Token, id: ServiceId) -> Option<Input> {
+        let spec = Arc::clone(self.specs.get(id.index())?);
+        if spec.only_if.iter().any(|path| !path.exists()) {
+            return Some(Input::Skipped { token });
+        }
+        match self.gifts(token, id, &spec) {
+            Ok(gifts) => {
+                let key = Purpose::Service(id, token);
+                self.spawner.post(Job { key, spec, gifts }, crate::unix::now());
+                None
+            }
+            Err(error) => Some(Input::SpawnFailed { token, error }),
+        }
+    }
+
+    /// What a new process of a service gets, with its channels being watched.
+    fn gifts(
+        &mut self,
+        token: Token,
+        id: ServiceId,
+        spec: &ServiceSpec,
+    ) -> Result<Gifts, SpawnError> {
+        let bad = |what: &str| {
+            let what = what.to_owned();
+            move |errno: rustix::io::Errno| unprepared(what, &errno.into())
+        };
+        self.channels.remove(&id);
+        if !self.logs.contains_key(&id)
+            && spec.tty.is_none()
+            && let Some(sink) = self.sink(spec)
+        {
+            let pipe = LogPipe::new(sink).map_err(bad("log pipe"))?;
+            self.watch(pipe.read.as_fd(), Key::Log(id)).map_err(bad("log"))?;
+            self.logs.insert(id, pipe);
+        }
+        self.open_sockets(id)?;
+        let mut gifts = self.bare_gifts(id);
+        let (name, stays) = (&spec.name, spec.fd_store > 0);
+        let channel = match spec.readiness {
+            Readiness::NotifyFd(_) => {
+                let (read, write) = notify::pipe().map_err(bad("notification pipe"))?;
+                gifts.notify = Some(Arc::new(write));
+                Some(Channel { token, fd: read, kind: ChannelKind::Pipe })
+            }
+            _ if spec.readiness == Readiness::SdNotify || stays => {
+                let made = notify::socket(name, token.0).map_err(bad("notification socket"))?;
+                gifts.socket = Some(made.1);
+                Some(Channel { token, fd: made.0, kind: ChannelKind::Socket { stays } })
+            }
+            _ => None,
+        };
+        if let Some(channel) = channel {
+            self.watch(channel.fd.as_fd(), Key::Notify(id)).map_err(bad("notification"))?;
+            self.channels.insert(id, channel);
+        }
+        gifts.inherited = self.inherited(id);
+        Ok(gifts)
+    }
+
+    /// What any process that is started for a service gets.
+    pub(super) fn bare_gifts(&self, id: ServiceId) -> Gifts {
+        let log = self.specs.get(id.index()).map(|spec| &spec.log);
+        let output = match log {
+            Some(Log::Null) => Some(Arc::clone(&self.null)),
+            _ => self.logs.get(&id).map(|pipe| Arc::clone(&pipe.write)),
+        };
+        Gifts {
+            null: Arc::clone(&self.null),
+            output,
+            notify: None,
+            socket: None,
+            inherited: Vec::new(),
+            nofile: self.nofile,
+            reset_oom: self.reset_oom,
+            cgroup: self.cgroups.clone(),
+            credentials: self.options.credentials_dir.clone(),
+        }
+    }
+
+    /// Takes in what the thread has done.
+    pub(super) fn on_spawned(&mut self, on_event: &mut dyn FnMut(&Event)) {
+        for done in self.spawner.done(crate::unix::now()) {
+            let input = match (done.key, done.result) {
+                (Purpose::Service(id, token), Ok((pid, pidfd))) => {
+                    self.adopt(id, pid, pidfd);
+                    Input::Spawned { token, pid }
+                }
+                (Purpose::Service(id, token), Err(error)) => {
+                    self.channels.remove(&id);
+                    self.clear_away(id);
+                    Input::SpawnFailed { token, error }
+                }
+                #[cfg(feature = "control")]
+                (Purpose::Reload(client, id, wait), result) => {
+                    self.reload_started(client, id, wait, result);
+                    continue;
+                }
+                (Purpose::Probe(id, token), result) => {
+                    match self.probe_started(id, token, result) {
+                        Some(input) => input,
+                        None => continue,
+                    }
+                }
+            };
+            self.input(input, on_event);
+        }
+    }
+
+    /// Remembers a process before anything else happens, and watches it.
+    pub(super) fn adopt(
+        &mut self,
+        service: ServiceId,
+        pid: Pid,
+        pidfd: Option<std::os::fd::OwnedFd>,
+    ) {
+        self.children.insert(pid, Child { service, pidfd: None, ended: false });
+        let pidfd = pidfd.or_else(|| {
+            let pid = rustix::process::Pid::from_raw(pid.0)?;
+            rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()
+        });
+        match pidfd {
+            Some(pidfd) if self.watch(pidfd.as_fd(), Key::Child(pid)).is_ok() => {
+                if let Some(child) = self.children.get_mut(&pid) {
+                    child.pidfd = Some(pidfd);
+                }
+            }
+            // out of descriptors, or gone already: asked for by number in the next turn
+            _ => self.more_to_reap = true,
+        }
+    }
+
+    pub(super) fn sink(&self, spec: &ServiceSpec) -> Option<Sink> {
+        match &spec.log {
+            Log::Console => Some(Sink::Console(format!("{}: ", spec.name), Vec::new())),
+            _ => self.log_file(spec).map(|file| Sink::File(Rotating::new(file))),
+        }
+    }
+
+    /// The file that a service's output goes to, if it goes to one.
+    pub(super) fn log_file(&self, spec: &ServiceSpec) -> Option<LogFile> {
+        match &spec.log {
+            Log::File(file) => Some(file.clone()),
+            Log::Auto => self.options.log_dir.as_ref().map(|dir| LogFile {
+                path: dir.join(format!("{}.log", spec.name)),
+                max_bytes: self.options.log_max_bytes,
+                keep: self.options.log_keep,
+            }),
+            Log::Console | Log::Inherit | Log::Null => None,
+        }
+    }
+
+    /// Signals a service's process, or also what belongs to it.
+    pub(super) fn send(&self, id: ServiceId, pid: Pid, signal: i32, scope: Kill) -> Option<Errno> {
+        use rustix::process::{Signal, kill_process, kill_process_group};
+        // a number may not be ours to signal; 1 and less never are
+        let target = rustix::process::Pid::from_raw(pid.0).filter(|_| pid.0 > 1)?;
+        let signal = Signal::from_named_raw(signal)?;
+        let result = match scope {
+            Kill::Process => kill_process(target, signal),
+            Kill::ProcessGroup | Kill::ControlGroup => kill_process_group(target, signal),
+        };
+        if let (Kill::ControlGroup, Signal::KILL, Some(groups), Some(spec)) =
+            (scope, signal, &self.cgroups, self.specs.get(id.index()))
+        {
+            groups.kill(&spec.name);
+        }
+        result.err().map(|error| Errno(error.raw_os_error()))
+    }
+
+    /// What a process that has ended leaves behind.
+    pub(super) fn clear_away(&self, id: ServiceId) {
+        let Some(spec) = self.specs.get(id.index()) else { return };
+        if !spec.isolation.credentials.is_empty() {
+            credentials::withdraw(&self.options.credentials_dir, &spec.name);
+        }
+        if let Some(groups) = &self.cgroups {
+            groups.remove(&spec.name);
+        }
+    }
+
+    /// Says so where bounds are wanted that there are no control groups for.
+    pub(super) fn bounds_without_groups(&mut self) {
+        if self.cgroups.is_some() {
+            return;
+        }
+        let bound = self.specs.iter().filter(|spec| spec.cgroup != Cgroup::default());
+        let names: Vec<&str> = bound.map(|spec| spec.name.as_str()).collect();
+        if !names.is_empty() {
+            let names = names.join(", ");
+            let what = format!("no control groups, so nothing bounds together: {names}");
+            self.told.push(warning(what));
+        }
+    }
+}

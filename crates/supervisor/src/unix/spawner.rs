@@ -1,0 +1,272 @@
+//! A thread that starts processes, so that the loop never waits for a file system that hangs while
+//! a program is executed.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::libc;
+use rustix::event::EventfdFlags;
+
+use super::spawn::{self, Gifts, Room};
+use crate::spec::ServiceSpec;
+use crate::vocabulary::{Errno, Pid, SpawnError, SpawnStep, Time};
+
+/// How long a process may take from clone to exec before it is given up and killed.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes of the thread's stack: building a plan takes little.
+const STACK: usize = 256 << 10;
+
+/// A process to start; `Key` is what the caller knows it by.
+#[derive(Debug)]
+pub(super) struct Job<Key> {
+    pub(super) key: Key,
+    pub(super) spec: Arc<ServiceSpec>,
+    pub(super) gifts: Gifts,
+}
+
+/// What became of a [`Job`].
+#[derive(Debug)]
+pub(super) struct Done<Key> {
+    pub(super) key: Key,
+    pub(super) result: Result<(Pid, Option<OwnedFd>), SpawnError>,
+}
+
+/// The caller's side.
+#[derive(Debug)]
+pub(super) struct Spawner<Key> {
+    shared: Arc<Shared<Key>>,
+    wake: Arc<OwnedFd>,
+    /// Since when it has been seen at the work that it is at, and which that is.
+    since: Option<(Time, u64)>,
+}
+
+#[derive(Debug)]
+struct Shared<Key> {
+    work: Mutex<Work<Key>>,
+    more: Condvar,
+    /// The process that is being started, from its first moment on; 0: none.
+    pid: AtomicI32,
+    /// Nobody listens any more: what is started is to be killed.
+    abandoned: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Work<Key> {
+    queue: VecDeque<Job<Key>>,
+    done: Vec<Done<Key>>,
+    /// The one that is being dealt with, and what it is for people.
+    current: Option<(Key, String)>,
+    /// Counts what has been begun.
+    turn: u64,
+    /// The thread is to end.
+    closed: bool,
+}
+
+impl<Key: Clone + Send + 'static> Spawner<Key> {
+    pub(super) fn new() -> std::io::Result<Self> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let wake = Arc::new(rustix::event::eventfd(0, flags)?);
+        Ok(Self { shared: Self::start(&wake)?, wake, since: None })
+    }
+
+    fn start(wake: &Arc<OwnedFd>) -> std::io::Result<Arc<Shared<Key>>> {
+        let work = Work {
+            queue: VecDeque::new(),
+            done: Vec::new(),
+            current: None,
+            turn: 0,
+            closed: false,
+        };
+        let shared = Arc::new(Shared {
+            work: Mutex::new(work),
+            more: Condvar::new(),
+            pid: AtomicI32::new(0),
+            abandoned: AtomicBool::new(false),
+        });
+        let (theirs, wake, room) = (Arc::clone(&shared), Arc::clone(wake), Room::new());
+        let builder = std::thread::Builder::new().name("spawner".into()).stack_size(STACK);
+        builder.spawn(move || theirs.live(&wake, room))?;
+        Ok(shared)
+    }
+
+    /// Becomes readable when something is [`done`](Self::done).
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    pub(super) fn post(&mut self, job: Job<Key>, now: Time) {
+        let mut work = self.shared.lock();
+        work.queue.push_back(job);
+        let turn = work.turn;
+        drop(work);
+        self.shared.more.notify_one();
+        self.since.get_or_insert((now, turn));
+    }
+
+    /// What has been done since this was last asked, in order. Something that takes longer than it
+    /// may has failed, and the thread that is at it is left to itself.
+    pub(super) fn done(&mut self, now: Time) -> Vec<Done<Key>> {
+        let mut count = [0_u8; 8];
+        let _ = rustix::io::read(&*self.wake, &mut count);
+        let mut work = self.shared.lock();
+        let mut done = std::mem::take(&mut work.done);
+        let idle = work.current.is_none() && work.queue.is_empty();
+        match (&mut self.since, idle) {
+            (since, true) => *since = None,
+            (Some((at, turn)), false) if *turn != work.turn => (*at, *turn) = (now, work.turn),
+            (Some((at, _)), false) if now.saturating_sub(*at) >= PATIENCE => {
+                let stuck = work.current.take();
+                let queue = std::mem::take(&mut work.queue);
+                work.closed = true;
+                drop(work);
+                let given_up = stuck.map(|(key, subject)| {
+                    let errno = Errno(libc::ETIMEDOUT);
+                    let error = SpawnError { step: SpawnStep::Confirm, errno, subject };
+                    Done { key, result: Err(error) }
+                });
+                done.extend(given_up);
+                self.abandon(queue, now);
+            }
+            (since, false) => {
+                since.get_or_insert((now, work.turn));
+            }
+        }
+        done
+    }
+
+    /// When [`done`](Self::done) has to be asked at the latest.
+    pub(super) fn deadline(&self) -> Time {
+        self.since.map_or(Time::MAX, |(at, _)| at.saturating_add(PATIENCE))
+    }
+
+    /// Whether a process is, or may be, one that is being started and not told of yet.
+    pub(super) fn may_have(&self, pid: Pid) -> bool {
+        self.shared.pid.load(Ordering::SeqCst) == pid.0
+            || self
+                .shared
+                .lock()
+                .done
+                .iter()
+                .any(|done| done.result.as_ref().is_ok_and(|(known, _)| *known == pid))
+    }
+
+    /// Goes on with another thread.
+    fn abandon(&mut self, queue: VecDeque<Job<Key>>, now: Time) {
+        self.shared.abandoned.store(true, Ordering::SeqCst);
+        kill(self.shared.pid.load(Ordering::SeqCst));
+        self.since = None;
+        match Self::start(&self.wake) {
+            Ok(shared) => {
+                self.shared = shared;
+                for job in queue {
+                    self.post(job, now);
+                }
+            }
+            Err(error) => {
+                // No thread to be had now: as with a fork that fails, it is tried again later.
+                let errno = Errno(error.raw_os_error().unwrap_or(libc::EAGAIN));
+                let mut work = self.shared.lock();
+                work.done.extend(queue.into_iter().map(|job| {
+                    let subject = subject(&job.spec);
+                    let error = SpawnError { step: SpawnStep::Fork, errno, subject };
+                    Done { key: job.key, result: Err(error) }
+                }));
+                drop(work);
+                let _ = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes());
+            }
+        }
+    }
+
+    /// Lets the one that is being started come to an end, within bounds, and gives all that were.
+    /// No more are started: this process image is about to be replaced.
+    pub(super) fn close(&mut self) -> Vec<Done<Key>> {
+        let mut work = self.shared.lock();
+        work.closed = true;
+        work.queue.clear();
+        let (mut work, _) = self
+            .shared
+            .more
+            .wait_timeout_while(work, PATIENCE, |work| work.current.is_some())
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut done = std::mem::take(&mut work.done);
+        if let Some((key, _)) = work.current.take() {
+            let pid = self.shared.pid.load(Ordering::SeqCst);
+            done.extend((pid > 0).then_some(Done { key, result: Ok((Pid(pid), None)) }));
+        }
+        done
+    }
+}
+
+fn subject(spec: &ServiceSpec) -> String {
+    spec.command.first().cloned().unwrap_or_default()
+}
+
+fn kill(pid: i32) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        // it is reaped as an orphan when it ends
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
+
+impl<Key: Clone> Shared<Key> {
+    fn lock(&self) -> MutexGuard<'_, Work<Key>> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The thread's life.
+    fn live(&self, wake: &OwnedFd, mut room: Room) {
+        // signals are the loop's affair
+        let _ = nix::sys::signal::SigSet::all().thread_block();
+        while let Some(job) = self.next() {
+            self.pid.store(0, Ordering::SeqCst);
+            let start = || spawn::spawn(&job.spec, &job.gifts, &mut room, &self.pid);
+            let result = catch_unwind(AssertUnwindSafe(start)).unwrap_or_else(|_| {
+                let errno = Errno(libc::EINVAL);
+                Err(SpawnError { step: SpawnStep::Prepare, errno, subject: subject(&job.spec) })
+            });
+            if self.abandoned.load(Ordering::SeqCst) {
+                if let Ok((pid, _)) = result {
+                    kill(pid.0);
+                }
+                return;
+            }
+            let mut work = self.lock();
+            work.current = None;
+            work.done.push(Done { key: job.key, result });
+            // only now: until it is told of, it is known by this
+            self.pid.store(0, Ordering::SeqCst);
+            let closed = work.closed;
+            drop(work);
+            if closed {
+                self.more.notify_all();
+            }
+            let _ = rustix::io::write(wake, &1_u64.to_ne_bytes());
+        }
+    }
+
+    fn next(&self) -> Option<Job<Key>> {
+        let mut work = self.lock();
+        loop {
+            if work.closed {
+                return None;
+            }
+            if let Some(job) = work.queue.pop_front() {
+                work.current = Some((job.key.clone(), subject(&job.spec)));
+                work.turn = work.turn.wrapping_add(1);
+                return Some(job);
+            }
+            work = self.more.wait(work).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl<Key> Drop for Spawner<Key> {
+    fn drop(&mut self) {
+        self.shared.work.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.shared.more.notify_all();
+    }
+}

@@ -1,0 +1,66 @@
+//! The control socket, with real supervisors and real clients. A harness of its own as in
+//! `process.rs`: each case's supervisor is a fresh process (this program again, with the case's
+//! name), and so are clients that must be somebody else.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed test says so by panicking")]
+
+#[path = "control/harness.rs"]
+mod harness;
+#[path = "control/hostile.rs"]
+mod hostile;
+#[path = "control/logs.rs"]
+mod logs;
+#[path = "control/rights.rs"]
+mod rights;
+#[path = "control/survival.rs"]
+mod survival;
+#[path = "control/verbs.rs"]
+mod verbs;
+
+use std::process::ExitCode;
+
+use harness::Case;
+
+/// Name, what the supervising process does, what the test does.
+const CASES: &[Case] = &[
+    ("every_verb_does_what_it_says", verbs::run, verbs::test),
+    ("waiting_ends_with_what_came_of_it", verbs::waits_run, verbs::waits_test),
+    ("strangers_are_refused", rights::run, rights::test),
+    ("readers_may_not_act", rights::readers_run, rights::readers_test),
+    (
+        "a_client_outside_of_the_pid_namespace_is_answered",
+        rights::outside_run,
+        rights::outside_test,
+    ),
+    ("garbage_and_half_frames_hurt_nobody_else", hostile::run, hostile::garbage_test),
+    ("slow_readers_hurt_nobody_else", hostile::run, hostile::slow_test),
+    ("ten_thousand_connections_hurt_nobody_else", hostile::run, hostile::crowd_test),
+    ("few_descriptors_still_answer", hostile::few_run, hostile::few_test),
+    ("answers_while_orphans_are_reaped", hostile::orphans_run, hostile::orphans_test),
+    ("logs_are_followed_through_restarts_and_rotations", logs::run, logs::test),
+    ("a_panic_keeps_the_socket_and_the_times", survival::panic_run, survival::panic_test),
+    ("nobody_connected_means_no_wakeups", survival::idle_run, survival::idle_test),
+    ("a_first_process_goes_on_without_its_socket", survival::late_run, survival::late_test),
+    ("a_lost_socket_is_made_anew_and_a_live_one_kept", survival::lost_run, survival::lost_test),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.as_slice() {
+        [word, name, dir] if word == "--case" => {
+            let case = CASES.iter().find(|(known, ..)| known == name).unwrap();
+            case.1(dir.as_ref());
+            ExitCode::SUCCESS
+        }
+        [word, name, dir] if word == "--client" => {
+            match name.as_str() {
+                "crowd" => hostile::crowd(dir.as_ref()),
+                "stranger" => rights::stranger(dir.as_ref()),
+                "reader" => rights::reader(dir.as_ref()),
+                "member" => rights::member(dir.as_ref()),
+                other => panic!("no client {other}"),
+            }
+            ExitCode::SUCCESS
+        }
+        _ => harness::main(CASES, &arguments),
+    }
+}

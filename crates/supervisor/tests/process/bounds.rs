@@ -1,0 +1,65 @@
+//! Users, limits, isolation.
+
+use super::*;
+
+/// What a service finds about itself.
+pub(crate) fn run(dir: &Path) {
+    std::fs::write(dir.join("env"), "FROM_FILE=file\nBOTH=file\n").unwrap();
+    std::fs::write(dir.join("secret"), "s3cret").unwrap();
+    let log = LogFile::new(dir.join("log"));
+    let text = "echo id $(id -u) $(id -g) $(id -G | wc -w); echo limits $(ulimit -n) $(ulimit -Hn) $(nice) $(umask); \
+                echo oom $(cat /proc/self/oom_score_adj); echo env $FROM_FILE $BOTH; \
+                echo caps $(grep -E 'CapEff|CapBnd|NoNewPrivs' /proc/self/status | tr -d '\\n\\t'); \
+                echo secret $(cat $CREDENTIALS_DIRECTORY/token) $(stat -c %a%u $CREDENTIALS_DIRECTORY/token); \
+                touch /usr/file 2>/dev/null && echo writable; echo hidden $(ls /var/log 2>/dev/null | wc -l) $(cat /etc/passwd | wc -l); \
+                echo tmp $(ls /tmp | wc -l); touch /tmp/mine && echo own tmp; \
+                echo pids $(ls -d /proc/[0-9]* | wc -l); echo net $(grep -c : /proc/net/dev)";
+    let mut spec = ServiceSpec::one_shot("inside", ["/bin/sh", "-c", text]);
+    spec.log = Log::File(log);
+    spec.user = Some("nobody".into());
+    spec.env_files = vec![dir.join("env"), "-/no/such/file".into()];
+    spec.env.insert("BOTH".into(), "spec".into());
+    spec.limits.nice = Some(5);
+    spec.limits.oom_score_adj = Some(321);
+    spec.limits.umask = Some(0o027);
+    spec.limits.resources =
+        vec![ResourceLimit { resource: Resource::Nofile, soft: Some(123), hard: Some(456) }];
+    let isolation = &mut spec.isolation;
+    isolation.capabilities = Some(vec!["CAP_NET_BIND_SERVICE".parse().unwrap()]);
+    isolation.no_new_privs = true;
+    isolation.namespaces = vec![Namespace::Pid, Namespace::Net, Namespace::Ipc, Namespace::Uts];
+    isolation.private_tmp = true;
+    isolation.read_only = vec!["/usr".into()];
+    isolation.hidden = vec!["/var/log".into(), "/etc/passwd".into()];
+    isolation.credentials.insert("token".into(), dir.join("secret"));
+    // what nobody may read, nobody is told
+    let mut lost = ServiceSpec::one_shot("lost", ["/bin/true"]);
+    lost.user = Some("no-such-user".into());
+    let mut bad = ServiceSpec::one_shot("bad", ["/bin/true"]);
+    bad.isolation.read_only = vec!["/no/such/path".into()];
+    let mut options = options();
+    // where the service sees it: its /tmp is another one
+    let base = Path::new("/run").join(format!("kiln-test-{}", std::process::id()));
+    options.credentials_dir.clone_from(&base);
+    crate::run(vec![spec, lost, bad], options, &mut |_| {});
+    println!("0 credentials left: {}", base.join("inside").exists());
+    let _ = std::fs::remove_dir(base);
+}
+pub(crate) fn test(dir: &Path) {
+    let lines = supervise("bounds_and_isolation_hold", dir);
+    let log = std::fs::read_to_string(dir.join("log")).unwrap_or_default();
+    let has = |line: &str| assert!(log.lines().any(|l| l == line), "{line}: {log} {lines:#?}");
+    has("id 65534 65534 1");
+    has("limits 123 456 5 0027");
+    has("oom 321");
+    has("env file spec");
+    has("caps CapEff:0000000000000400CapBnd:0000000000000400NoNewPrivs:1");
+    has("secret s3cret 40065534");
+    assert!(!log.contains("writable"), "{log}");
+    has("own tmp");
+    has("net 1");
+    has("hidden 0 0");
+    assert_eq!(count(&lines, "lost: cannot prepare user no-such-user: ENOENT"), 1, "{lines:#?}");
+    assert_eq!(count(&lines, "bad: cannot isolate"), 1, "{lines:#?}");
+    assert_eq!(count(&lines, "credentials left: false"), 1);
+}

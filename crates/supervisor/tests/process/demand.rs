@@ -1,0 +1,54 @@
+//! Sockets that start a service.
+
+use super::*;
+
+/// A service that is started by the first connection, ends, and is started by the next one.
+pub(crate) fn run(dir: &Path) {
+    let own = std::env::current_exe().unwrap().display().to_string();
+    let mut spec = ServiceSpec::daemon("web", [own.as_str(), "--answer"]);
+    spec.log = Log::File(LogFile::new(dir.join("log")));
+    let path = dir.join("sub/socket");
+    let mut socket = Socket::new(format!("unix:{}", path.display()).parse().unwrap());
+    socket.name = "front".into();
+    spec.sockets = vec![socket];
+    spec.on_demand = true;
+    let mut other = sh("other", "exec sleep 100");
+    other.requires = vec!["web".into()];
+    let mut asked = Vec::new();
+    let mut done = 0;
+    crate::run(vec![spec, other], options(), &mut |event| match event {
+        Event::Started { service, .. } if *service == "other" => {
+            // it required the one that has only listened so far
+            asked.push(ask(path.clone()));
+        }
+        Event::Done { service } if *service == "web" => {
+            done += 1;
+            if done == 2 { term_self() } else { asked.push(ask(path.clone())) }
+        }
+        _ => {}
+    });
+    for thread in asked {
+        println!("0 answer {}", thread.join().unwrap());
+    }
+    println!("0 socket left: {}", path.exists());
+}
+pub(crate) fn test(dir: &Path) {
+    let lines = supervise("sockets_are_opened_and_start_on_demand", dir);
+    let log = std::fs::read_to_string(dir.join("log")).unwrap_or_default();
+    assert_eq!(count(&lines, "web: started"), 2, "{lines:#?} {log}");
+    assert!(place(&lines, "web: listening") < place(&lines, "other: started"));
+    assert!(place(&lines, "other: started") < place(&lines, "web: started"));
+    assert_eq!(count(&lines, "answer front 1 true"), 2, "{lines:#?} {log}");
+    assert_eq!(count(&lines, "socket left: false"), 1, "{lines:#?}");
+}
+
+/// Connects and reads to the end.
+fn ask(path: std::path::PathBuf) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        std::io::Read::read_to_string(&mut stream, &mut text).unwrap();
+        text
+    })
+}
