@@ -27,6 +27,7 @@ pub mod noise;
 pub mod peak;
 pub mod repart;
 pub mod report;
+pub mod supervision;
 pub mod turns;
 
 use std::process::ExitCode;

@@ -22,6 +22,8 @@ pub enum Unit {
     Milliseconds,
     /// Of memory, 2²⁰ bytes; samples are given in it
     Mebibytes,
+    /// So many; samples are given as they are
+    Count,
 }
 
 impl Unit {
@@ -30,12 +32,13 @@ impl Unit {
             Self::Seconds => "s",
             Self::Milliseconds => "ms",
             Self::Mebibytes => "MiB",
+            Self::Count => "n",
         }
     }
 
     fn of_seconds(self, seconds: f64) -> f64 {
         match self {
-            Self::Seconds | Self::Mebibytes => seconds,
+            Self::Seconds | Self::Mebibytes | Self::Count => seconds,
             Self::Milliseconds => seconds * 1e3,
         }
     }

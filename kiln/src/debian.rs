@@ -19,6 +19,16 @@ pub fn sysroot(cache: &Cache, names: &[&str]) -> Result<PathBuf> {
     Ok(packages::get(&definition, &options, &Progress::quiet())?.root.directory)
 }
 
+/// As [`sysroot`], of another release of Debian than the default one, by its code name.
+///
+/// # Errors
+/// As [`sysroot`].
+pub fn sysroot_of(cache: &Cache, suite: &str, names: &[&str]) -> Result<PathBuf> {
+    let sections = format!("[debian]\nsuite = {suite:?}\n[packages]\npick = {names:?}");
+    let (definition, options) = definition(cache, &sections)?;
+    Ok(packages::get(&definition, &options, &Progress::quiet())?.root.directory)
+}
+
 /// The kernel of a package, or of the one that a meta-package such as `linux-image-amd64` stands for.
 ///
 /// # Errors

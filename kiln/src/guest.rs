@@ -18,6 +18,19 @@ const BUILD: Duration = Duration::from_secs(30 * 60);
 /// # Errors
 /// [`Error::Command`] with the compiler's last lines.
 pub fn build(package: &str, name: &str, progress: &Progress) -> Result<PathBuf> {
+    build_with_features(package, name, &[], progress)
+}
+
+/// As [`build`], with features of the package beside its default ones.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_with_features(
+    package: &str,
+    name: &str,
+    features: &[&str],
+    progress: &Progress,
+) -> Result<PathBuf> {
     let root = cache::workspace_root();
     let target = target_directory(&root).join("guest-static");
     let step = progress.step(format!("building /init ({name}, static)"));
@@ -25,7 +38,8 @@ pub fn build(package: &str, name: &str, progress: &Progress) -> Result<PathBuf> 
     let mut build = Command::new(cargo);
     build
         .args(["build", "--quiet", "--locked", "--profile", "guest", "--package", package])
-        .args(["--bin", name, "--target", TARGET, "--target-dir"])
+        .args(["--bin", name, "--features", &features.join(",")])
+        .args(["--target", TARGET, "--target-dir"])
         .arg(&target)
         .current_dir(&root)
         .env("RUSTFLAGS", flags(&root))

@@ -49,8 +49,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "kiln-kmod",
         "-p",
         "kiln-diskimg",
-        "-p",
-        "kiln-supervisor",
         "--all-features",
     ]))?;
     for name in names {

@@ -21,7 +21,8 @@ const KILL_RESERVE: Time = Time::from_secs(3);
 /// Same inputs at the same times, same outputs.
 #[derive(Debug)]
 pub struct Supervisor {
-    pub(crate) specs: Vec<ServiceSpec>,
+    /// Shared with who starts processes elsewhere.
+    pub(crate) specs: Vec<Arc<ServiceSpec>>,
     pub(crate) names: Vec<Name>,
     pub(crate) graph: Graph,
     pub(crate) services: Vec<Service>,
@@ -88,7 +89,7 @@ impl Supervisor {
             names: specs.iter().map(|spec| Name(Arc::from(spec.name.as_str()))).collect(),
             services: specs.iter().map(|_| Service::new()).collect(),
             graph,
-            specs,
+            specs: specs.into_iter().map(Arc::new).collect(),
             pids: BTreeMap::new(),
             spawning: BTreeMap::new(),
             signalling: BTreeMap::new(),
@@ -237,13 +238,6 @@ impl Supervisor {
         self.services.iter().any(|service| matches!(service.state, State::Failed(_)))
     }
 
-    /// How many services there are.
-    #[cfg(feature = "unix")]
-    pub(crate) fn len(&self) -> u32 {
-        // at most MAX_SERVICES
-        u32::try_from(self.specs.len()).unwrap_or(u32::MAX)
-    }
-
     /// Whether a service that is down is so only on its way to be started again.
     #[cfg(feature = "unix")]
     pub(crate) fn comes_again(&self, id: ServiceId) -> bool {
@@ -276,7 +270,7 @@ impl Supervisor {
     /// The spec of a service.
     #[must_use]
     pub fn spec(&self, id: ServiceId) -> Option<&ServiceSpec> {
-        self.specs.get(id.index())
+        self.specs.get(id.index()).map(|spec| &**spec)
     }
 
     /// The name of a service, to be shared.

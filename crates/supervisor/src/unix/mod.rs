@@ -22,6 +22,7 @@ pub(crate) mod console;
 #[cfg(feature = "control")]
 mod control;
 mod credentials;
+pub mod init;
 mod log;
 mod notify;
 mod panic;

@@ -438,6 +438,41 @@ pub(super) fn adopt_fd(number: RawFd) -> Option<OwnedFd> {
     Some(fd)
 }
 
+/// kill(2) with any signal, real-time ones included, for which there is no safe wrapper.
+pub(super) fn kill(target: i32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: it takes any numbers, touches no memory, and reports those that mean nothing.
+    match unsafe { libc::kill(target, signal) } {
+        0 => Ok(()),
+        _ => Err(Errno(nix::errno::Errno::last_raw())),
+    }
+}
+
+/// Makes the ends of children known again where `SIGCHLD` was ignored when this program started: the
+/// kernel would reap them unseen.
+pub(super) fn hear_of_children() {
+    // SAFETY: SIG_DFL is a valid disposition of this signal, and no handler of ours is replaced.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}
+
+/// Has a command start in a process group of its own, in the foreground of the terminal on standard
+/// input if `terminal`, with this signal mask. `SIGTTOU` must be blocked or ignored here.
+pub(super) fn in_own_group(
+    command: &mut std::process::Command,
+    mask: nix::sys::signal::SigSet,
+    terminal: bool,
+) {
+    let prepare = move || {
+        rustix::process::setpgid(None, None)?;
+        if terminal {
+            rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpgrp())?;
+        }
+        mask.thread_set_mask().map_err(std::io::Error::from)
+    };
+    // SAFETY: between fork and exec it makes system calls only, on what it owns, and an error of it
+    // is a number that allocates nothing.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(command, prepare) };
+}
+
 /// Whether the kernel counts its clock as synchronised (adjtimex(2)).
 pub(super) fn clock_is_synchronised() -> bool {
     // SAFETY: all zeroes is a valid `timex`, which asks and sets nothing.

@@ -36,7 +36,7 @@ enum Kind {
 impl Shell {
     /// Begins to ask. What can be said at once is the input to tell.
     pub(super) fn ask(&mut self, token: Token, id: ServiceId, timeout: Duration) -> Option<Input> {
-        let spec = Arc::clone(self.specs.get(id.index())?);
+        let spec = Arc::clone(self.machine.specs.get(id.index())?);
         let until = crate::unix::now().saturating_add(timeout);
         let no = Some(Input::Probed { token, ready: false });
         let kind = match &spec.readiness {

@@ -29,7 +29,7 @@ impl Sockets {
 impl Shell {
     /// Opens the sockets of a service that are not open yet.
     pub(super) fn open_sockets(&mut self, id: ServiceId) -> Result<(), SpawnError> {
-        let Some(spec) = self.specs.get(id.index()) else { return Ok(()) };
+        let Some(spec) = self.machine.specs.get(id.index()) else { return Ok(()) };
         if spec.sockets.is_empty() || self.sockets.contains_key(&id) {
             return Ok(());
         }
@@ -92,7 +92,7 @@ impl Shell {
         }
         for id in closed {
             self.sockets.remove(&id);
-            let unlinked = self.specs.get(id.index()).map(|spec| spec.sockets.as_slice());
+            let unlinked = self.machine.specs.get(id.index()).map(|spec| spec.sockets.as_slice());
             unlinked.into_iter().flatten().for_each(socket::unlink);
         }
         let machine = &self.machine;
@@ -102,7 +102,7 @@ impl Shell {
 
     /// Keeps descriptors for the next process of a service, or forgets some by name.
     pub(super) fn store(&mut self, id: ServiceId, stored: Vec<Stored>, forgotten: &[String]) {
-        let most = self.specs.get(id.index()).map_or(0, |spec| spec.fd_store as usize);
+        let most = self.machine.specs.get(id.index()).map_or(0, |spec| spec.fd_store as usize);
         let kept = self.stored.entry(id).or_default();
         kept.retain(|(name, _)| !forgotten.contains(name));
         for Stored { name, fd } in stored {

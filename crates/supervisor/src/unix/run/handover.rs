@@ -42,7 +42,8 @@ impl Shell {
                 FdKind::ControlSocket | FdKind::ControlTimes => {}
                 FdKind::NotifyPipe | FdKind::NotifySocket => {
                     let Some(token) = self.machine.run_token(id) else { continue };
-                    let stays = self.specs.get(id.index()).is_some_and(|spec| spec.fd_store > 0);
+                    let stays =
+                        self.machine.specs.get(id.index()).is_some_and(|spec| spec.fd_store > 0);
                     let kind = match kind {
                         FdKind::NotifySocket => ChannelKind::Socket { stays },
                         _ => ChannelKind::Pipe,

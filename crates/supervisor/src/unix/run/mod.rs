@@ -143,8 +143,6 @@ enum Purpose {
 
 struct Shell {
     machine: Supervisor,
-    /// The machine's specs, to be shared with the thread that starts processes.
-    specs: Vec<Arc<ServiceSpec>>,
     spawner: Spawner<Purpose>,
     cgroups: Option<Arc<cgroup::Root>>,
     conditions: Conditions,
@@ -242,6 +240,7 @@ impl Shell {
         }
         let old_mask =
             mask.thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(Error::system("block signals"))?;
+        super::sys::hear_of_children();
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(Error::system("make a signalfd"))?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
@@ -256,8 +255,6 @@ impl Shell {
         let nofile = raise_nofile();
         let reset_oom = std::fs::read_to_string("/proc/self/oom_score_adj")
             .is_ok_and(|text| text.trim() != "0");
-        let specs = (0..machine.len()).filter_map(|place| machine.spec(ServiceId(place)));
-        let specs = specs.cloned().map(Arc::new).collect();
         let awaited = machine.awaited().into_iter().cloned().collect();
         let mut told = Vec::new();
         let cgroups = options.cgroup.as_deref().and_then(|path| match cgroup::Root::take(path) {
@@ -276,7 +273,6 @@ impl Shell {
         let spawner = Spawner::new().map_err(Error::system("start a thread"))?;
         let conditions = Conditions::new(awaited).map_err(Error::system("watch conditions"))?;
         let mut shell = Self {
-            specs,
             spawner,
             cgroups,
             conditions,

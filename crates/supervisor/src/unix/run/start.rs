@@ -17,7 +17,7 @@ use crate::vocabulary::{Errno, Event, Input, Pid, SpawnError, Token};
 impl Shell {
     /// Has a service's process started. What can be said at once is the input to tell.
     pub(super) fn spawn(&mut self, token: Token, id: ServiceId) -> Option<Input> {
-        let spec = Arc::clone(self.specs.get(id.index())?);
+        let spec = Arc::clone(self.machine.specs.get(id.index())?);
         if spec.only_if.iter().any(|path| !path.exists()) {
             return Some(Input::Skipped { token });
         }
@@ -77,7 +77,7 @@ impl Shell {
 
     /// What any process that is started for a service gets.
     pub(super) fn bare_gifts(&self, id: ServiceId) -> Gifts {
-        let log = self.specs.get(id.index()).map(|spec| &spec.log);
+        let log = self.machine.specs.get(id.index()).map(|spec| &spec.log);
         let output = match log {
             Some(Log::Null) => Some(Arc::clone(&self.null)),
             _ => self.logs.get(&id).map(|pipe| Arc::clone(&pipe.write)),
@@ -178,7 +178,7 @@ impl Shell {
             Kill::ProcessGroup | Kill::ControlGroup => kill_process_group(target, signal),
         };
         if let (Kill::ControlGroup, Signal::KILL, Some(groups), Some(spec)) =
-            (scope, signal, &self.cgroups, self.specs.get(id.index()))
+            (scope, signal, &self.cgroups, self.machine.specs.get(id.index()))
         {
             groups.kill(&spec.name);
         }
@@ -187,7 +187,7 @@ impl Shell {
 
     /// What a process that has ended leaves behind.
     pub(super) fn clear_away(&self, id: ServiceId) {
-        let Some(spec) = self.specs.get(id.index()) else { return };
+        let Some(spec) = self.machine.specs.get(id.index()) else { return };
         if !spec.isolation.credentials.is_empty() {
             credentials::withdraw(&self.options.credentials_dir, &spec.name);
         }
@@ -201,7 +201,7 @@ impl Shell {
         if self.cgroups.is_some() {
             return;
         }
-        let bound = self.specs.iter().filter(|spec| spec.cgroup != Cgroup::default());
+        let bound = self.machine.specs.iter().filter(|spec| spec.cgroup != Cgroup::default());
         let names: Vec<&str> = bound.map(|spec| spec.name.as_str()).collect();
         if !names.is_empty() {
             let names = names.join(", ");

@@ -1,0 +1,3 @@
+//! Nothing: the size of an empty static Rust program.
+
+fn main() {}

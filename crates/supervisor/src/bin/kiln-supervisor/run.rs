@@ -1,0 +1,117 @@
+//! `kiln-supervisor run FILE.toml`: the services of a file, as any user.
+//!
+//! ```toml
+//! [[service]]
+//! name = "network"
+//! kind = "one-shot"
+//! command = ["/bin/sh", "-c", "ip link set lo up"]
+//!
+//! [[service]]
+//! name = "web"
+//! command = ["busybox", "httpd", "-f", "-p", "8080"]
+//! requires = ["network"]
+//! stop-timeout = "5s"
+//! backoff = { initial = "200ms", max = "10s" }
+//! ```
+//!
+//! It leaves when nothing is left to run (with `--control`: not by itself), or on `SIGTERM` or `SIGINT`
+//! after an orderly stop.
+//! Exit codes: 0 all well, 1 a service has failed for good, 2 the file is unsound or unreadable,
+//! 3 supervision itself failed.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use kiln_supervisor::unix::{self, Options};
+use kiln_supervisor::{Event, Graph};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The services, as `[[service]]` tables
+    config: PathBuf,
+    /// Where their output goes (default: to ours)
+    #[arg(long, value_name = "DIR")]
+    log_dir: Option<PathBuf>,
+    /// Bytes after which a log file there is rotated
+    #[arg(long, value_name = "BYTES")]
+    log_max_bytes: Option<u64>,
+    /// How many rotated files are kept of each
+    #[arg(long, value_name = "N")]
+    log_keep: Option<u32>,
+    /// Serve the control socket here, for `svc --socket PATH`
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+    /// Only say whether the file is sound, and in which order services would start
+    #[arg(long)]
+    check: bool,
+    /// Also reap what others leave behind (PID 1 does so anyway)
+    #[arg(long)]
+    subreaper: bool,
+    /// Tell of problems only, on standard error
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+pub(crate) fn run(arguments: Arguments) -> ExitCode {
+    let refuse = |what: &dyn std::fmt::Display| {
+        unix::console_line(format_args!("kiln-supervisor: {}: {what}", arguments.config.display()));
+        ExitCode::from(2)
+    };
+    let text = match std::fs::read_to_string(&arguments.config) {
+        Ok(text) => text,
+        Err(error) => return refuse(&error),
+    };
+    let specs = match kiln_supervisor::specs_from_toml(&text) {
+        Ok(specs) => specs,
+        Err(error) => return refuse(&error),
+    };
+    drop(text);
+    if arguments.check {
+        let graph = match Graph::new(&specs) {
+            Ok(graph) => graph,
+            Err(problems) => return refuse(&problems),
+        };
+        for id in graph.order() {
+            say(&specs.get(id.index()).map_or("", |spec| spec.name.as_str()));
+        }
+        return ExitCode::SUCCESS;
+    }
+    let mut options = Options::default();
+    options.log_dir = arguments.log_dir;
+    options.log_max_bytes = arguments.log_max_bytes.unwrap_or(options.log_max_bytes);
+    options.log_keep = arguments.log_keep.unwrap_or(options.log_keep);
+    options.exit_when_ended = true;
+    if let Some(path) = arguments.control {
+        options.control = Some(kiln_supervisor::control::ControlOptions::new(path));
+        // What has ended may be started again by request.
+        options.exit_when_ended = false;
+    }
+    options.reap_orphans = arguments.subreaper.then_some(true);
+    let quiet = arguments.quiet;
+    let mut failed = false;
+    let result = unix::run(specs, options, &mut |event| {
+        failed |= matches!(event, Event::Failed { .. });
+        match quiet {
+            false => say(event),
+            true if event.is_problem() => {
+                unix::console_line(format_args!("kiln-supervisor: {event}"));
+            }
+            true => {}
+        }
+    });
+    match result {
+        Ok(_) if failed => ExitCode::from(1),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(unix::Error::Problems(problems)) => refuse(&problems),
+        Err(error) => {
+            unix::console_line(format_args!("kiln-supervisor: {error}"));
+            ExitCode::from(3)
+        }
+    }
+}
+
+/// A line to standard output. That nobody reads any more is no reason to leave services alone.
+fn say(what: &dyn std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{what}");
+}

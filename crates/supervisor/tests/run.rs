@@ -1,0 +1,158 @@
+//! `kiln-supervisor run` with real processes; what dinit's integration tests ask for is asked here too
+//! (which, is in docs/supervisor.md).
+#![expect(clippy::unwrap_used, reason = "a failed test says so by panicking")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// Runs the services of a file to their end, in a directory of its own: exit code and output.
+fn run(dir: &Path, text: &str, words: &[&str]) -> (i32, String) {
+    let file = dir.join("services.toml");
+    fs::write(&file, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln-supervisor"));
+    command.arg("run").arg(&file).args(words).current_dir(dir).stdin(Stdio::null());
+    command.env("OUT", dir.join("out"));
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let said = String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap();
+    (status.code().unwrap_or(-1), said)
+}
+
+fn out(dir: &Path) -> String {
+    fs::read_to_string(dir.join("out")).unwrap_or_default()
+}
+
+/// A service that runs a shell's line once.
+fn shot(name: &str, line: &str, more: &str) -> String {
+    format!(
+        "[[service]]\nname = \"{name}\"\nkind = \"one-shot\"\ncommand = [\"sh\", \"-c\", '''{line}''']\n\
+         {more}\n"
+    )
+}
+
+#[test]
+fn a_service_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, said) = run(dir.path(), &shot("basic", "echo ran >>$OUT", ""), &["--quiet"]);
+    assert_eq!((code, said.as_str(), out(dir.path()).as_str()), (0, "", "ran\n"));
+}
+
+#[test]
+fn variables_are_inherited_and_overridden() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = "echo $OUT_NAME $HELLO ${PATH:+path} >>$OUT";
+    let text = shot("a", line, "env = { OUT_NAME = 'mine', HELLO = 'hello' }");
+    assert_eq!(run(dir.path(), &text, &[]).0, 0);
+    assert_eq!(out(dir.path()), "mine hello path\n");
+
+    let dir = tempfile::tempdir().unwrap();
+    let line = format!("echo \"[$OUT]\" $HELLO >{}", dir.path().join("out").display());
+    let text = shot("a", &line, "env = { HELLO = 'hello' }\ninherit-env = false");
+    assert_eq!(run(dir.path(), &text, &[]).0, 0);
+    assert_eq!(out(dir.path()), "[] hello\n");
+}
+
+#[test]
+fn one_that_cannot_be_executed_fails_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "[[service]]\nname = \"bad\"\ncommand = [\"/bad-command-which-does-not-exist\"]\n\
+        restart = \"never\"\n";
+    let (code, said) = run(dir.path(), text, &["--quiet"]);
+    assert_eq!(code, 1);
+    assert!(said.contains("bad: ") && said.contains("ENOENT"), "{said}");
+}
+
+#[test]
+fn one_that_takes_too_long_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = shot("slow", "exec sleep 1000", "run-timeout = '10ms'\nstop-timeout = '5s'");
+    let text = text + &shot("next", "echo ran >>$OUT", "requires = ['slow']");
+    let (code, said) = run(dir.path(), &text, &[]);
+    assert_eq!((code, out(dir.path()).as_str()), (1, ""), "{said}");
+}
+
+#[test]
+fn a_service_without_a_command_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, said) = run(dir.path(), "[[service]]\nname = \"empty\"\n", &[]);
+    assert_eq!(code, 2);
+    assert!(said.contains("empty"), "{said}");
+}
+
+#[test]
+fn what_does_not_exist_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    for key in ["requires", "wants", "after"] {
+        let text = shot("a", "true", &format!("{key} = ['not-there']"));
+        let (code, said) = run(dir.path(), &text, &[]);
+        assert_eq!(code, 2, "{key}");
+        assert!(said.contains("not-there"), "{said}");
+    }
+}
+
+#[test]
+fn cycles_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    for (first, second) in [("after", "after"), ("requires", "after"), ("wants", "requires")] {
+        let text = shot("one", "true", &format!("{first} = ['two']"))
+            + &shot("two", "true", &format!("{second} = ['one']"));
+        for words in [&[][..], &["--check"]] {
+            let (code, said) = run(dir.path(), &text, words);
+            assert_eq!(code, 2);
+            assert!(said.contains("one") && said.contains("two"), "{said}");
+        }
+    }
+    let (code, said) = run(dir.path(), &shot("self", "true", "after = ['self']"), &[]);
+    assert_eq!(code, 2);
+    assert!(said.contains("self"), "{said}");
+}
+
+#[test]
+fn a_diamond_is_no_cycle() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = shot("boot", "true", "requires = ['middle']\nafter = ['service']")
+        + &shot("middle", "true", "requires = ['service']")
+        + &shot("service", "echo ran >>$OUT", "");
+    assert_eq!(run(dir.path(), &text, &[]).0, 0);
+    assert_eq!(out(dir.path()), "ran\n");
+}
+
+#[test]
+fn order_holds_whatever_takes_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = shot("three", "echo three >>$OUT", "after = ['two']")
+        + &shot("two", "echo two >>$OUT", "after = ['one']")
+        + &shot("one", "sleep 0.2; echo one >>$OUT", "");
+    assert_eq!(run(dir.path(), &text, &[]).0, 0);
+    assert_eq!(out(dir.path()), "one\ntwo\nthree\n");
+    let (code, said) = run(dir.path(), &text, &["--check"]);
+    assert_eq!((code, said.as_str()), (0, "one\ntwo\nthree\n"));
+}
+
+#[test]
+fn a_log_has_what_was_said_in_each_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = shot("producer", "echo Producing output...", "");
+    for _ in 0..2 {
+        assert_eq!(run(dir.path(), &text, &["--log-dir", "logs"]).0, 0);
+    }
+    let log = fs::read_to_string(dir.path().join("logs/producer.log")).unwrap();
+    assert_eq!(log.matches("Producing output...\n").count(), 2, "{log}");
+}
+
+#[test]
+fn a_one_shot_that_fails_is_said_by_the_exit_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = shot("fails", "exit 3", "") + &shot("next", "echo ran >>$OUT", "after = ['fails']");
+    let (code, said) = run(dir.path(), &text, &["--quiet"]);
+    assert_eq!((code, out(dir.path()).as_str()), (1, "ran\n"), "{said}");
+    assert!(said.contains("fails"), "{said}");
+}
+
+#[test]
+fn what_is_not_understood_has_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, said) = run(dir.path(), "[[service]]\nname = \"a\"\ncomand = []\n", &[]);
+    assert_eq!(code, 2);
+    assert!(said.contains("line 3") && said.contains("comand"), "{said}");
+}
