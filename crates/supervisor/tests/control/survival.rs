@@ -45,7 +45,7 @@ pub(crate) fn panic_test(dir: &Path) {
     let mut client = supervisor.client();
     let pid = |client: &mut kiln_supervisor::control::Client| {
         let status = client.status(Some("ready")).unwrap().remove(0);
-        (status.state == "up").then_some(status.pid.unwrap())
+        (status.state == "up").then(|| status.pid.unwrap())
     };
     let before = until("it is up", || pid(&mut client));
     let times = client.times().unwrap();
