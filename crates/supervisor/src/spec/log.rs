@@ -34,11 +34,14 @@ pub struct LogFile {
     pub max_bytes: u64,
     /// How many rotated files are kept (default 3).
     pub keep: u32,
+    /// Whether each line begins with the time at which it was read, as in
+    /// `2026-11-22T12:50:22.123456Z` (default: yes).
+    pub timestamps: bool,
 }
 
 impl Default for LogFile {
     fn default() -> Self {
-        Self { path: PathBuf::new(), max_bytes: 1 << 20, keep: 3 }
+        Self { path: PathBuf::new(), max_bytes: 1 << 20, keep: 3, timestamps: true }
     }
 }
 

@@ -81,6 +81,8 @@ pub struct Options {
     pub log_max_bytes: u64,
     /// Bounds of those files: how many old ones (default 3).
     pub log_keep: u32,
+    /// Whether their lines begin with the time (default: yes).
+    pub log_timestamps: bool,
     /// The directory below a mounted cgroup2 where each service gets a control group of its own
     /// (default: none, and none has one).
     pub cgroup: Option<PathBuf>,
@@ -113,6 +115,7 @@ impl Default for Options {
             log_dir: None,
             log_max_bytes: 1 << 20,
             log_keep: 3,
+            log_timestamps: true,
             cgroup: None,
             credentials_dir: "/run/kiln/credentials".into(),
             shutdown_timeout: Duration::from_secs(60),

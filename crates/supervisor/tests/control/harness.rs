@@ -61,6 +61,7 @@ pub(crate) fn socket(dir: &Path) -> PathBuf {
 
 pub(crate) fn options(dir: &Path) -> Options {
     let mut options = Options::default();
+    options.log_timestamps = false;
     options.shutdown_timeout = Duration::from_secs(20);
     options.control = Some(ControlOptions::new(socket(dir)));
     options.log_dir = Some(dir.to_owned());

@@ -25,6 +25,7 @@ pub(crate) fn run(dir: &Path) {
     );
     let mut writer = sh("writer", &text);
     let mut file = LogFile::new(dir.join("sub/writer.log"));
+    file.timestamps = false;
     (file.max_bytes, file.keep) = (1024, 40);
     writer.log = Log::File(file);
     supervise(vec![writer, sh("silent", "exec sleep 1000")], options(dir));

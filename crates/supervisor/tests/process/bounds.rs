@@ -6,7 +6,7 @@ use super::*;
 pub(crate) fn run(dir: &Path) {
     std::fs::write(dir.join("env"), "FROM_FILE=file\nBOTH=file\n").unwrap();
     std::fs::write(dir.join("secret"), "s3cret").unwrap();
-    let log = LogFile::new(dir.join("log"));
+    let log = plain(dir.join("log"));
     let text = "echo id $(id -u) $(id -g) $(id -G | wc -w); echo limits $(ulimit -n) $(ulimit -Hn) $(nice) $(umask); \
                 echo oom $(cat /proc/self/oom_score_adj); echo env $FROM_FILE $BOTH; \
                 echo caps $(grep -E 'CapEff|CapBnd|NoNewPrivs' /proc/self/status | tr -d '\\n\\t'); \

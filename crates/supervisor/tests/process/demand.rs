@@ -6,7 +6,7 @@ use super::*;
 pub(crate) fn run(dir: &Path) {
     let own = std::env::current_exe().unwrap().display().to_string();
     let mut spec = ServiceSpec::daemon("web", [own.as_str(), "--answer"]);
-    spec.log = Log::File(LogFile::new(dir.join("log")));
+    spec.log = Log::File(plain(dir.join("log")));
     let path = dir.join("sub/socket");
     let mut socket = Socket::new(format!("unix:{}", path.display()).parse().unwrap());
     socket.name = "front".into();

@@ -112,8 +112,16 @@ fn sh(name: &str, text: &str) -> ServiceSpec {
     spec
 }
 
+/// A log whose content is what was written, without times.
+fn plain(path: impl Into<std::path::PathBuf>) -> LogFile {
+    let mut file = LogFile::new(path);
+    file.timestamps = false;
+    file
+}
+
 fn options() -> Options {
     let mut options = Options::default();
+    options.log_timestamps = false;
     options.exit_when_ended = true;
     options.shutdown_timeout = Duration::from_secs(20);
     options
@@ -397,7 +405,7 @@ mod logs {
             "i=0; while [ $i -lt 200 ]; do echo \"line $i of $$\"; i=$((i+1)); done; exit 1",
         );
         spec.backoff.burst = 2;
-        let mut file = LogFile::new(dir.join("sub/a.log"));
+        let mut file = plain(dir.join("sub/a.log"));
         (file.max_bytes, file.keep) = (4096, 20);
         spec.log = Log::File(file);
         let mut auto = sh("auto", "echo out; echo err >&2");
@@ -429,7 +437,7 @@ mod full {
             dir.display()
         );
         let mut spec = sh("writer", &text);
-        let mut file = LogFile::new(dir.join("small/writer.log"));
+        let mut file = plain(dir.join("small/writer.log"));
         file.max_bytes = 1 << 30;
         spec.log = Log::File(file);
         let end = dir.join("end");
@@ -519,7 +527,7 @@ mod panic {
 
     pub(super) fn run(dir: &Path) {
         let mut talker = sh("talker", "i=0; while :; do echo $i; i=$((i+1)); sleep 0.02; done");
-        talker.log = Log::File(LogFile::new(dir.join("talker.log")));
+        talker.log = Log::File(plain(dir.join("talker.log")));
         let mut late = sh("late", "sleep 1; echo >&3; exec sleep 100");
         late.readiness = Readiness::NotifyFd(3);
         let mut options = options();

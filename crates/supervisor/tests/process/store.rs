@@ -6,7 +6,7 @@ use super::*;
 pub(crate) fn run(dir: &Path) {
     let own = std::env::current_exe().unwrap().display().to_string();
     let mut spec = ServiceSpec::daemon("keeper", [own.as_str(), "--keep"]);
-    spec.log = Log::File(LogFile::new(dir.join("log")));
+    spec.log = Log::File(plain(dir.join("log")));
     spec.readiness = Readiness::SdNotify;
     spec.fd_store = 1;
     spec.backoff.initial = Duration::from_millis(10);

@@ -15,6 +15,9 @@ use crate::vocabulary::{Event, Pid, Time};
 /// A panic later than this after the one before starts the count again.
 const PANIC_WINDOW: Time = Time::from_secs(60);
 
+/// How long logs may take to be written before what waits of them is lost.
+pub(super) const FLUSH: Time = Time::from_secs(2);
+
 impl Shell {
     /// Takes over what runs from an earlier process image.
     pub(super) fn inherit(&mut self, legacy: Legacy) {
@@ -56,7 +59,7 @@ impl Shell {
         }
         for (id, ends) in pipes {
             let (Some(read), Some(write)) = ends else { continue };
-            let Some(sink) = self.machine.spec(id).and_then(|spec| self.sink(spec)) else {
+            let Some(sink) = self.machine.spec(id).and_then(|spec| self.sink(id, spec)) else {
                 continue;
             };
             if let Ok(pipe) = LogPipe::with_ends(read, write, sink) {
@@ -92,6 +95,8 @@ impl Shell {
                 self.adopt(id, pid, pidfd);
             }
         }
+        // what is read is no longer in its pipe
+        self.writer.flush(FLUSH);
         let mut snapshot = std::mem::take(&mut self.committed);
         for status in self.machine.status() {
             let id = self.machine.id(status.name.as_str());

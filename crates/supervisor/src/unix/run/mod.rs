@@ -18,7 +18,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::process::{Resource, Rlimit};
 
 use super::conditions::Conditions;
-use super::log::{LogPipe, Sink};
+use super::log::{LogPipe, Writer};
 use super::notify::{Channel, Heard};
 use super::panic::Legacy;
 use super::reap::Ended;
@@ -89,6 +89,8 @@ enum Key {
     /// Somebody turns to a service that listens.
     Socket(ServiceId),
     Conditions,
+    /// Output was lost.
+    Losses,
     #[cfg(feature = "control")]
     Control,
 }
@@ -105,6 +107,7 @@ impl Key {
             Self::Asked(id) => (6, id.0),
             Self::Socket(id) => (7, id.0),
             Self::Conditions => (8, 0),
+            Self::Losses => (10, 0),
             #[cfg(feature = "control")]
             Self::Control => (9, 0),
         };
@@ -124,6 +127,7 @@ impl Key {
             6 => Self::Asked(ServiceId(value)),
             7 => Self::Socket(ServiceId(value)),
             8 => Self::Conditions,
+            10 => Self::Losses,
             #[cfg(feature = "control")]
             9 => Self::Control,
             _ => return None,
@@ -168,7 +172,7 @@ struct Shell {
     children: BTreeMap<Pid, Child>,
     channels: BTreeMap<ServiceId, Channel>,
     logs: BTreeMap<ServiceId, LogPipe>,
-    buffer: Vec<u8>,
+    writer: Writer,
     /// When losses of logs are looked at next.
     losses_at: Time,
     #[cfg(feature = "control")]
@@ -271,6 +275,7 @@ impl Shell {
             }
         });
         let spawner = Spawner::new().map_err(Error::system("start a thread"))?;
+        let writer = Writer::new().map_err(Error::system("start a thread for logs"))?;
         let conditions = Conditions::new(awaited).map_err(Error::system("watch conditions"))?;
         let mut shell = Self {
             spawner,
@@ -298,7 +303,7 @@ impl Shell {
             children: BTreeMap::new(),
             channels: BTreeMap::new(),
             logs: BTreeMap::new(),
-            buffer: vec![0; 64 << 10],
+            writer,
             losses_at: Time::MAX,
             #[cfg(feature = "control")]
             control: None,
@@ -306,6 +311,8 @@ impl Shell {
         shell.watch(shell.signals.as_fd(), Key::Signal).map_err(Error::system("watch signals"))?;
         let spawned = shell.watch(shell.spawner.fd(), Key::Spawned);
         spawned.map_err(Error::system("watch for new processes"))?;
+        let losses = shell.watch(shell.writer.fd(), Key::Losses);
+        losses.map_err(Error::system("watch logs"))?;
         if let Some(fd) = shell.conditions.fd() {
             let watched = shell.watch(fd, Key::Conditions);
             watched.map_err(Error::system("watch conditions"))?;
@@ -395,6 +402,7 @@ impl Shell {
                 Some(Key::Spawned) => self.on_spawned(on_event),
                 Some(Key::Asked(id)) => self.on_asked(id, on_event),
                 Some(Key::Socket(id)) => self.on_demand(id, on_event),
+                Some(Key::Losses) => self.losses_at = Time::ZERO,
                 Some(Key::Conditions) => self.on_conditions(on_event),
                 #[cfg(feature = "control")]
                 Some(Key::Control) => self.on_control(),
@@ -487,11 +495,7 @@ impl Shell {
                     continue;
                 }
                 Ok(NixSignal::SIGHUP) => {
-                    for pipe in self.logs.values_mut() {
-                        if let Sink::File(file) = &mut pipe.sink {
-                            file.reopen();
-                        }
-                    }
+                    self.writer.reopen();
                     #[cfg(feature = "control")]
                     self.reopen_control(on_event);
                     continue;
@@ -624,8 +628,10 @@ impl Shell {
 
     fn on_log(&mut self, id: ServiceId) {
         if let Some(pipe) = self.logs.get_mut(&id) {
-            pipe.pump(&mut self.buffer);
-            self.losses_at = self.losses_at.min(super::now());
+            pipe.pump(id, &mut self.writer);
+            if self.writer.has_lost() {
+                self.losses_at = self.losses_at.min(super::now());
+            }
         }
     }
 
@@ -634,29 +640,26 @@ impl Shell {
         if now < self.losses_at {
             return;
         }
-        self.losses_at = Time::MAX;
-        let mut events = Vec::new();
-        for (id, pipe) in &mut self.logs {
-            if let (Some((bytes, errno)), Some(service)) = (pipe.loss(now), self.machine.name(*id))
-            {
-                events.push(Event::LogDropped { service, bytes, errno });
+        let (losses, later) = self.writer.losses(now);
+        self.losses_at = later;
+        for (id, bytes, errno) in losses {
+            if let Some(service) = self.machine.name(id) {
+                self.tell(&Event::LogDropped { service, bytes, errno }, on_event);
             }
-        }
-        for event in events {
-            self.tell(&event, on_event);
         }
     }
 
     /// What services wrote last, before we leave.
     fn flush_logs(&mut self) {
-        for pipe in self.logs.values_mut() {
+        for (id, pipe) in &mut self.logs {
             // a pipe holds at most 1 MiB; a writer that lives on must not keep us
             for _ in 0..64 {
-                if !pipe.pump(&mut self.buffer) {
+                if !pipe.pump(*id, &mut self.writer) {
                     break;
                 }
             }
         }
+        self.writer.flush(handover::FLUSH);
     }
 
     fn on_source(&mut self, index: u32, on_event: &mut dyn FnMut(&Event)) {

@@ -8,7 +8,7 @@ use rustix::process::PidfdFlags;
 use super::{Child, Key, Purpose, Shell, credentials, warning};
 use crate::graph::ServiceId;
 use crate::spec::{Cgroup, Kill, Log, LogFile, Readiness, ServiceSpec};
-use crate::unix::log::{LogPipe, Rotating, Sink};
+use crate::unix::log::{LogPipe, Sink};
 use crate::unix::notify::{self, Channel, ChannelKind};
 use crate::unix::spawn::{Gifts, unprepared};
 use crate::unix::spawner::Job;
@@ -45,7 +45,7 @@ impl Shell {
         self.channels.remove(&id);
         if !self.logs.contains_key(&id)
             && spec.tty.is_none()
-            && let Some(sink) = self.sink(spec)
+            && let Some(sink) = self.sink(id, spec)
         {
             let pipe = LogPipe::new(sink).map_err(bad("log pipe"))?;
             self.watch(pipe.read.as_fd(), Key::Log(id)).map_err(bad("log"))?;
@@ -147,10 +147,14 @@ impl Shell {
         }
     }
 
-    pub(super) fn sink(&self, spec: &ServiceSpec) -> Option<Sink> {
+    /// Where a service's output goes; a file of its own is opened by the writer.
+    pub(super) fn sink(&self, id: ServiceId, spec: &ServiceSpec) -> Option<Sink> {
         match &spec.log {
             Log::Console => Some(Sink::Console(format!("{}: ", spec.name), Vec::new())),
-            _ => self.log_file(spec).map(|file| Sink::File(Rotating::new(file))),
+            _ => {
+                self.writer.open(id, self.log_file(spec)?);
+                Some(Sink::File)
+            }
         }
     }
 
@@ -162,6 +166,7 @@ impl Shell {
                 path: dir.join(format!("{}.log", spec.name)),
                 max_bytes: self.options.log_max_bytes,
                 keep: self.options.log_keep,
+                timestamps: self.options.log_timestamps,
             }),
             Log::Console | Log::Inherit | Log::Null => None,
         }

@@ -1,102 +1,56 @@
-//! A service's output: read from a pipe that outlives the service's restarts, written to a file
-//! that is rotated by size. Whatever happens to the file, the pipe is emptied, so the service never
-//! waits for its log; what cannot be written is counted.
+//! An append-only file of bounded size, with its predecessors beside it.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
+use super::stamp;
 use crate::spec::LogFile;
-use crate::vocabulary::{Errno, Time};
-
-/// At most this often a loss is reported.
-const REPORT_EVERY: Duration = Duration::from_secs(10);
-
-/// Both ends of a service's output pipe, and where it goes.
-#[derive(Debug)]
-pub(super) struct LogPipe {
-    pub(super) read: OwnedFd,
-    pub(super) write: Arc<OwnedFd>,
-    pub(super) sink: Sink,
-    dropped: u64,
-    why: Option<Errno>,
-    reported: Option<Time>,
-}
-
-#[derive(Debug)]
-pub(super) enum Sink {
-    File(Rotating),
-    /// The supervisor's standard error, each line with this prefix; the rest is a line begun.
-    Console(String, Vec<u8>),
-}
-
-impl LogPipe {
-    pub(super) fn new(sink: Sink) -> rustix::io::Result<Self> {
-        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        Self::with_ends(read, write, sink)
-    }
-
-    /// A pipe taken over from an earlier process image.
-    pub(super) fn with_ends(read: OwnedFd, write: OwnedFd, sink: Sink) -> rustix::io::Result<Self> {
-        // the reader's open file description only: a service's writes block as it expects
-        rustix::io::ioctl_fionbio(&read, true)?;
-        let write = Arc::new(write);
-        Ok(Self { read, write, sink, dropped: 0, why: None, reported: None })
-    }
-
-    /// Moves what is in the pipe, at most one buffer full. Returns whether there was any.
-    pub(super) fn pump(&mut self, buffer: &mut [u8]) -> bool {
-        let Ok(length @ 1..) = rustix::io::read(&self.read, &mut *buffer) else { return false };
-        let chunk = buffer.get(..length).unwrap_or_default();
-        let lost = match &mut self.sink {
-            Sink::File(file) => file.append(chunk),
-            Sink::Console(prefix, partial) => console(prefix, partial, chunk),
-        };
-        if let Err((bytes, errno)) = lost {
-            self.dropped = self.dropped.saturating_add(bytes);
-            self.why = Some(errno);
-        }
-        true
-    }
-
-    /// What was lost since this was last asked, not more often than is good for people.
-    pub(super) fn loss(&mut self, now: Time) -> Option<(u64, Errno)> {
-        let errno = self.why?;
-        if self.reported.is_some_and(|at| now.saturating_sub(at) < REPORT_EVERY) {
-            return None;
-        }
-        self.reported = Some(now);
-        self.why = None;
-        Some((std::mem::take(&mut self.dropped), errno))
-    }
-}
+use crate::vocabulary::Errno;
 
 /// What could not be written, in bytes, and why.
-type Lost = (u64, Errno);
+pub(super) type Lost = (u64, Errno);
 
 fn lost(bytes: usize, error: &std::io::Error) -> Lost {
     (bytes as u64, Errno(error.raw_os_error().unwrap_or(nix::libc::EIO)))
 }
 
-/// An append-only file of bounded size, with its predecessors beside it.
+/// See the module.
 #[derive(Debug)]
 pub(super) struct Rotating {
     spec: LogFile,
     file: Option<File>,
     length: u64,
+    /// Whether what comes next begins a line.
+    begins: bool,
 }
 
 impl Rotating {
     pub(super) fn new(spec: LogFile) -> Self {
-        Self { spec, file: None, length: 0 }
+        Self { spec, file: None, length: 0, begins: true }
     }
 
     /// Closes the file, to be opened anew by its name.
     pub(super) fn reopen(&mut self) {
         self.file = None;
+    }
+
+    /// Appends output that was read at a time, in microseconds since 1970, with that before each
+    /// line if the log is to have it.
+    pub(super) fn append_at(&mut self, chunk: &[u8], unix_us: u64) -> Result<(), Lost> {
+        if !self.spec.timestamps {
+            return self.append(chunk);
+        }
+        let stamp = stamp::text(unix_us);
+        let mut text = Vec::with_capacity(chunk.len().saturating_mul(2));
+        for line in chunk.split_inclusive(|byte| *byte == b'\n') {
+            if self.begins {
+                text.extend_from_slice(&stamp);
+            }
+            text.extend_from_slice(line);
+            self.begins = line.last() == Some(&b'\n');
+        }
+        self.append(&text)
     }
 
     fn append(&mut self, chunk: &[u8]) -> Result<(), Lost> {
@@ -175,27 +129,6 @@ fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().append(true).create(true).open(path)
 }
 
-/// Whole lines with a prefix; a line without end is kept until it has one or is long.
-fn console(prefix: &str, partial: &mut Vec<u8>, chunk: &[u8]) -> Result<(), Lost> {
-    partial.extend_from_slice(chunk);
-    let end = match partial.iter().rposition(|byte| *byte == b'\n') {
-        Some(at) => at.saturating_add(1),
-        None if partial.len() >= 4096 => partial.len(),
-        None => return Ok(()),
-    };
-    let mut text = Vec::with_capacity(end.saturating_add(64));
-    for line in partial.get(..end).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
-        text.extend_from_slice(prefix.as_bytes());
-        text.extend_from_slice(line);
-    }
-    partial.drain(..end);
-    if super::console::write(&text) {
-        Ok(())
-    } else {
-        Err((text.len() as u64, Errno(nix::libc::EAGAIN)))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,7 +137,7 @@ mod tests {
     fn rotates_at_line_ends_and_keeps_so_many() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/service.log");
-        let spec = LogFile { path: path.clone(), max_bytes: 20, keep: 2 };
+        let spec = LogFile { path: path.clone(), max_bytes: 20, keep: 2, timestamps: false };
         let mut log = Rotating::new(spec);
         for n in 0..10 {
             log.append(format!("line {n}\n").as_bytes()).unwrap();
@@ -222,7 +155,8 @@ mod tests {
     fn a_line_longer_than_the_file_is_cut() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut log = Rotating::new(LogFile { path: path.clone(), max_bytes: 8, keep: 9 });
+        let mut log =
+            Rotating::new(LogFile { path: path.clone(), max_bytes: 8, keep: 9, timestamps: false });
         log.append(&[b'x'; 30]).unwrap();
         let total: u64 = std::fs::read_dir(dir.path())
             .unwrap()
@@ -230,6 +164,21 @@ mod tests {
             .sum();
         assert_eq!(total, 30);
         assert!(std::fs::metadata(path).unwrap().len() <= 8);
+    }
+
+    #[test]
+    fn lines_have_the_time_at_which_they_began() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut log = Rotating::new(LogFile::new(&path));
+        log.append_at(b"one\ntw", 0).unwrap();
+        log.append_at(b"o\n", 1_000_000).unwrap();
+        log.append_at(b"\n", 2_000_001).unwrap();
+        assert_eq!(
+            std::fs::read_to_string(path).unwrap(),
+            "1970-01-01T00:00:00.000000Z one\n1970-01-01T00:00:00.000000Z two\n\
+             1970-01-01T00:00:02.000001Z \n"
+        );
     }
 
     #[test]

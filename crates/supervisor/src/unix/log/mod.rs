@@ -1,0 +1,86 @@
+//! A service's output: read from a pipe that outlives the service's restarts, and written by a thread
+//! to a file that is rotated by size. Whatever happens to the file, the pipe is emptied, so the
+//! service never waits for its log; what cannot be written is counted.
+
+mod rotating;
+mod stamp;
+mod writer;
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+pub(super) use writer::Writer;
+
+use crate::graph::ServiceId;
+use crate::vocabulary::Errno;
+
+/// At most so much is read of a pipe before others have their turn.
+const CHUNK: usize = 64 << 10;
+
+/// Both ends of a service's output pipe, and where it goes.
+#[derive(Debug)]
+pub(super) struct LogPipe {
+    pub(super) read: OwnedFd,
+    pub(super) write: Arc<OwnedFd>,
+    sink: Sink,
+}
+
+#[derive(Debug)]
+pub(super) enum Sink {
+    /// The file that the writer has for the service.
+    File,
+    /// The supervisor's standard error, each line with this prefix; the rest is a line begun.
+    Console(String, Vec<u8>),
+}
+
+impl LogPipe {
+    pub(super) fn new(sink: Sink) -> rustix::io::Result<Self> {
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        Self::with_ends(read, write, sink)
+    }
+
+    /// A pipe taken over from an earlier process image.
+    pub(super) fn with_ends(read: OwnedFd, write: OwnedFd, sink: Sink) -> rustix::io::Result<Self> {
+        // the reader's open file description only: a service's writes block as it expects
+        rustix::io::ioctl_fionbio(&read, true)?;
+        Ok(Self { read, write: Arc::new(write), sink })
+    }
+
+    /// Moves what is in the pipe, at most one chunk. Returns whether there was any.
+    pub(super) fn pump(&mut self, id: ServiceId, writer: &mut Writer) -> bool {
+        let mut chunk = writer.buffer(CHUNK);
+        let Ok(length @ 1..) = rustix::io::read(&self.read, &mut *chunk) else {
+            writer.give_back(chunk);
+            return false;
+        };
+        chunk.truncate(length);
+        match &mut self.sink {
+            Sink::File => writer.write(id, chunk),
+            Sink::Console(prefix, partial) => {
+                if let Err(lost) = console(prefix, partial, &chunk) {
+                    writer.lost(id, lost, Errno(nix::libc::EAGAIN));
+                }
+                writer.give_back(chunk);
+            }
+        }
+        true
+    }
+}
+
+/// Whole lines with a prefix; a line without end is kept until it has one or is long. The error is
+/// how many bytes are lost.
+fn console(prefix: &str, partial: &mut Vec<u8>, chunk: &[u8]) -> Result<(), u64> {
+    partial.extend_from_slice(chunk);
+    let end = match partial.iter().rposition(|byte| *byte == b'\n') {
+        Some(at) => at.saturating_add(1),
+        None if partial.len() >= 4096 => partial.len(),
+        None => return Ok(()),
+    };
+    let mut text = Vec::with_capacity(end.saturating_add(64));
+    for line in partial.get(..end).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
+        text.extend_from_slice(prefix.as_bytes());
+        text.extend_from_slice(line);
+    }
+    partial.drain(..end);
+    if super::console::write(&text) { Ok(()) } else { Err(text.len() as u64) }
+}
