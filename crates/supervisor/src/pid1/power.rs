@@ -1,4 +1,4 @@
-//! The power button. What happens when it was pressed is in [`ending`](super::ending).
+//! The power button. What happens when it was pressed is `ending`'s affair.
 
 use std::collections::BTreeMap;
 use std::io::Read;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// Where a service's standard output and error go. Standard input is always `/dev/null`, unless
-/// there is a [`ServiceSpec::tty`].
+/// there is a [`ServiceSpec::tty`](crate::ServiceSpec::tty).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]

@@ -28,6 +28,8 @@ pub(super) struct Plan {
     pub(super) tty: Option<CString>,
     /// Descriptors, and the numbers under which the child has them.
     pub(super) files: Vec<(RawFd, RawFd)>,
+    /// Signals that are ignored here and must not be there.
+    pub(super) ignored: Vec<i32>,
     /// The table of descriptors is still ours: it needs one of its own, with those below this.
     pub(super) descriptors_below: Option<u32>,
     /// What keeps them open.

@@ -55,11 +55,12 @@ pub(super) fn unprepared(subject: impl Into<String>, error: &std::io::Error) -> 
 pub(super) struct Room {
     stack: sys::Stack,
     slots: sys::Slots,
+    ignored: Vec<i32>,
 }
 
 impl Room {
     pub(super) fn new() -> Self {
-        Self { stack: sys::Stack::new(), slots: sys::Slots::new() }
+        Self { stack: sys::Stack::new(), slots: sys::Slots::new(), ignored: sys::ignored_signals() }
     }
 }
 
@@ -71,6 +72,7 @@ pub(super) fn spawn(
     pid: &AtomicI32,
 ) -> Result<(Pid, Option<OwnedFd>), SpawnError> {
     let mut plan = plan(spec, gifts)?;
+    plan.ignored.clone_from(&room.ignored);
     let mut group = None;
     if let Some(root) = &gifts.cgroup {
         let subject = || format!("control group {}", spec.name);

@@ -147,6 +147,19 @@ pub(super) fn spawn(
     }
 }
 
+/// The signals that this program ignores: `SIGPIPE`, as Rust's runtime has it, and what its own
+/// parent had it ignore. A service must not inherit that.
+pub(super) fn ignored_signals() -> Vec<c_int> {
+    let is_ignored = |signal: &c_int| {
+        // SAFETY: all zeroes is a valid `sigaction`.
+        let mut found: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: nothing is set, and the kernel writes into what it is given.
+        let result = unsafe { libc::sigaction(*signal, std::ptr::null(), &raw mut found) };
+        result == 0 && found.sa_sigaction == libc::SIG_IGN
+    };
+    (1..=64).filter(is_ignored).collect()
+}
+
 /// No handler of the embedding program may run in the child, on our memory.
 fn block_signals() -> nix::sys::signal::SigSet {
     let all = nix::sys::signal::SigSet::all();
@@ -249,8 +262,10 @@ extern "C" fn enter(argument: *mut c_void) -> ! {
 
 /// Returns only when it cannot be done.
 fn execute(task: &Task<'_>) -> (SpawnStep, i32) {
-    // SAFETY: SIG_DFL is a valid disposition; Rust's runtime ignores SIGPIPE, a service must not.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    for signal in &task.plan.ignored {
+        // SAFETY: SIG_DFL is a valid disposition of any signal.
+        unsafe { libc::signal(*signal, libc::SIG_DFL) };
+    }
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
     let mut errno = libc::ENOENT;
     for program in &task.plan.programs {

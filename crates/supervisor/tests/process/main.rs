@@ -35,6 +35,7 @@ const CASES: &[Case] = &[
     ("full_disk_does_not_block_the_service", full::run, full::test),
     ("group_is_killed_and_process_is_not", group::run, group::test),
     ("panic_is_survived_without_a_restart", panic::run, panic::test),
+    ("ignored_signals_are_not_inherited", ignored::run, ignored::test),
     ("few_descriptors_are_no_end", few::run, few::test),
     ("services_are_asked_whether_they_are_ready", asked::run, asked::test),
     ("sockets_are_opened_and_start_on_demand", demand::run, demand::test),
@@ -571,6 +572,28 @@ mod panic {
         }
         // How many lines there are is a matter of the machine's speed.
         assert!(log.lines().count() > 3, "{log}");
+    }
+}
+
+mod ignored {
+    use super::*;
+    pub(super) fn run(dir: &Path) {
+        let mut spec = ServiceSpec::one_shot("a", ["grep", "SigIgn", "/proc/self/status"]);
+        spec.log = Log::File(plain(dir.join("log")));
+        super::run(vec![spec], options(), &mut |_| {});
+    }
+    pub(super) fn test(dir: &Path) {
+        let name = "ignored_signals_are_not_inherited";
+        let own = std::env::current_exe().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' HUP USR1 CHLD; exec \"$0\" \"$@\""]).arg(own);
+        let status = command.args(["--case", name]).arg(dir).status().unwrap();
+        assert!(status.success());
+        let log = std::fs::read_to_string(dir.join("log")).unwrap();
+        let ignored = log.split_whitespace().last().map(|set| u64::from_str_radix(set, 16));
+        // signals 32 and 33 are glibc's own: nobody can ask for them or set them by its functions
+        let of_glibc = 3 << 31;
+        assert_eq!(ignored.unwrap().unwrap() & !of_glibc, 0, "{log}");
     }
 }
 

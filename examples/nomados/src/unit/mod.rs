@@ -11,19 +11,17 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
-mod command;
 mod convert;
 mod job;
 mod reasons;
-mod syntax;
-mod value;
+mod shell;
 
 use std::fmt;
 use std::path::PathBuf;
 
 pub use convert::convert;
 pub use job::{Job, Restart, Task};
-pub use syntax::{Assignment, Unit};
+pub use kiln_unit_file::{Assignment, Unit};
 
 /// What a conversion goes by, beside the unit.
 #[derive(Debug, Clone)]

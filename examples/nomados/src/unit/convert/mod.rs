@@ -9,11 +9,10 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use self::process::shell;
-use super::command::{CommandLine, Specifiers};
 use super::job::{Job, Restart, Task};
 use super::reasons::reason;
-use super::syntax::{Assignment, Unit};
-use super::{Conversion, Driver, Note, Options, value};
+use super::{Conversion, Driver, Note, Options};
+use kiln_unit_file::{Assignment, CommandLine, Specifiers, Unit, value};
 
 /// Nomad's defaults for what a task may use.
 const CPU: u64 = 100;

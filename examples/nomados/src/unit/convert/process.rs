@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::super::command::{self, quote};
 use super::super::reasons::reason;
-use super::super::{Driver, Note, value};
+use super::super::shell::{self, quote};
+use super::super::{Driver, Note};
 use super::{Converter, MAIN_PID, Step, TERM, Task};
+use kiln_unit_file::{assignments, is_name, parse_commands, value, words};
 
 impl Converter<'_> {
     /// `Environment=`, and the files: as templates where they could be read.
     pub(super) fn environment(&mut self) -> Vec<(String, String)> {
         for found in self.list("Environment") {
-            match command::assignments(&found.value, &self.specifiers) {
+            match assignments(&found.value, &self.specifiers) {
                 Ok(variables) => {
                     if variables.values().any(|value| value.contains("${")) {
                         self.note(found, true, "Nomad replaces ${…} in it where it knows the name");
@@ -62,7 +63,7 @@ impl Converter<'_> {
     pub(super) fn commands(&mut self, key: &str) -> Vec<Step> {
         let mut steps = Vec::new();
         for found in self.list(key) {
-            let commands = match command::parse(&found.value, &self.specifiers) {
+            let commands = match parse_commands(&found.value, &self.specifiers) {
                 Ok(commands) => commands,
                 Err(problem) => {
                     self.note(found, false, problem);
@@ -111,7 +112,7 @@ impl Converter<'_> {
         ends: bool,
     ) -> (String, Vec<String>) {
         if let ([step], true) = (steps, setup.is_empty())
-            && let Some(words) = step.command.plain()
+            && let Some(words) = shell::plain(&step.command)
             && !(ends && step.command.ignore_failure)
         {
             if step.command.ignore_failure {
@@ -121,11 +122,11 @@ impl Converter<'_> {
             return (words.next().unwrap_or_default(), words.collect());
         }
         let mut lines = setup.to_vec();
-        if steps.iter().any(|step| step.command.splits()) {
+        if steps.iter().any(|step| shell::splits(&step.command)) {
             lines.push("set -f".into());
         }
         for (index, step) in steps.iter().enumerate() {
-            let line = step.command.shell();
+            let line = shell::line(&step.command);
             if step.command.ignore_failure && !ends {
                 self.step_note(step, "-: Nomad counts its failure as one");
             }
@@ -181,7 +182,7 @@ impl Converter<'_> {
                 "it is looked for in exec's chroot, where the program writes it",
             );
         }
-        let starts: Vec<String> = main.iter().map(|step| step.command.shell()).collect();
+        let starts: Vec<String> = main.iter().map(|step| shell::line(&step.command)).collect();
         let signal = task.kill_signal.as_deref().unwrap_or(TERM).trim_start_matches("SIG");
         Some(format!(
             "{starts} && {{ pid=$(cat {path}); trap 'kill -{signal} \"$pid\"' {signal}; \
@@ -345,14 +346,14 @@ fn file_assignments(text: &str) -> BTreeMap<String, String> {
         .filter_map(|line| {
             let (name, value) = line.split_once('=')?;
             let value = value.trim();
-            let value = match command::words(value) {
+            let value = match words(value) {
                 // Quotes may stand anywhere in a value; outside of them white space stays.
                 Ok(words) if value.contains(['"', '\'', '\\']) => {
                     words.into_iter().map(|(word, _)| word).collect::<Vec<_>>().join(" ")
                 }
                 _ => value.to_owned(),
             };
-            command::is_name(name.trim()).then(|| (name.trim().to_owned(), value))
+            is_name(name.trim()).then(|| (name.trim().to_owned(), value))
         })
         .collect()
 }

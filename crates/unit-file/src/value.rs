@@ -5,8 +5,8 @@ use std::time::Duration;
 /// A time span; `None` for `infinity`.
 ///
 /// # Errors
-/// A sentence.
-pub(super) fn duration(text: &str) -> Result<Option<Duration>, String> {
+/// A sentence that says what is none.
+pub fn duration(text: &str) -> Result<Option<Duration>, String> {
     if text == "infinity" {
         return Ok(None);
     }
@@ -44,8 +44,20 @@ fn seconds(unit: &str) -> Option<f64> {
     })
 }
 
+/// A truth value (systemd.syntax(7)); `None` for what is none.
+#[must_use]
+pub fn boolean(text: &str) -> Option<bool> {
+    let is = |words: [&str; 4]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    if is(["1", "yes", "true", "on"]) {
+        Some(true)
+    } else {
+        is(["0", "no", "false", "off"]).then_some(false)
+    }
+}
+
 /// A size in bytes, with suffixes to the base of 1024.
-pub(super) fn size(text: &str) -> Option<u64> {
+#[must_use]
+pub fn size(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift = match text.get(digits.len()..)? {
         "" | "B" => 0,
@@ -59,7 +71,8 @@ pub(super) fn size(text: &str) -> Option<u64> {
 }
 
 /// A share such as `20%`, in per cent.
-pub(super) fn percent(text: &str) -> Option<u64> {
+#[must_use]
+pub fn percent(text: &str) -> Option<u64> {
     text.strip_suffix('%')?.trim().parse().ok()
 }
 

@@ -1,7 +1,7 @@
 //! The syntax of unit files (systemd.syntax(7)): sections, assignments, comments, lines that are
 //! continued. What the keys mean is not known here.
 
-use anyhow::{Result, bail};
+use crate::Error;
 
 /// The longest unit file that is read, in bytes (systemd's own limit on one line).
 const LONGEST: usize = 1 << 20;
@@ -36,17 +36,18 @@ impl Unit {
     ///
     /// # Errors
     /// When it is longer than 1 MiB or no UTF-8.
-    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self> {
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, Error> {
         if bytes.len() > LONGEST {
-            bail!("{name}: it has more than {LONGEST} bytes, which no unit file needs");
+            return Err(Error::TooLong { name: name.to_owned(), limit: LONGEST });
         }
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let text = match std::str::from_utf8(bytes) {
             Ok(text) => text,
             Err(error) => {
                 let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
-                let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
-                bail!("{name}:{line}: unit files are UTF-8, and this is not");
+                let lines = valid.iter().filter(|byte| **byte == b'\n').count();
+                let (name, line) = (name.to_owned(), lines.saturating_add(1));
+                return Err(Error::NotUtf8 { name, line });
             }
         };
         let mut unit = Self { name: name.into(), assignments: Vec::new(), ignored: Vec::new() };
