@@ -17,7 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `kiln-supervisor init WORDS…`
 fn init<'a>(words: impl IntoIterator<Item = &'a str>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln-supervisor"));
+    // whoever runs the tests in the background has signals ignored, which is inherited
+    let mut command = Command::new("env");
+    command.args(["--default-signal", env!("CARGO_BIN_EXE_kiln-supervisor")]);
     command.arg("init").args(words).stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -306,7 +308,8 @@ fn one_who_stops_the_command_himself_stops_nobody_else() {
 fn the_terminal_is_the_commands() {
     let terminal = nix::pty::openpty(None, None).unwrap();
     let mut command = Command::new("setsid");
-    command.args(["--ctty", env!("CARGO_BIN_EXE_kiln-supervisor"), "init", "-s", "--"]);
+    command.args(["--ctty", "env", "--default-signal"]);
+    command.args([env!("CARGO_BIN_EXE_kiln-supervisor"), "init", "-s", "--"]);
     // Its group, and the terminal's group in the foreground, as proc(5) counts them; then a read.
     let script = "cut -d' ' -f5,8 /proc/self/stat >&2; echo ready; read line; exec sleep 1000";
     command.args(["sh", "-c", script]);
