@@ -222,6 +222,26 @@ impl Graph {
         &self.order
     }
 
+    /// A service and all that can be reached from it along some edges, each once.
+    pub(crate) fn reached(
+        &self,
+        from: ServiceId,
+        edges: impl Fn(&Self, ServiceId) -> Vec<ServiceId>,
+    ) -> Vec<ServiceId> {
+        let mut seen = vec![false; self.order.len()];
+        let mut found = Vec::new();
+        let mut todo = vec![from];
+        while let Some(id) = todo.pop() {
+            match seen.get_mut(id.index()) {
+                Some(seen) if !*seen => *seen = true,
+                _ => continue,
+            }
+            found.push(id);
+            todo.extend(edges(self, id));
+        }
+        found
+    }
+
     /// Whether a service stands on none and none stands on it.
     pub(crate) fn is_alone(&self, id: ServiceId) -> bool {
         self.edges(id).next().is_none() && list(&self.before, id).is_empty()

@@ -340,17 +340,10 @@ impl Supervisor {
 
     /// Stops wanting a service and all that require it, `again` once they are down or not.
     fn unwant(&mut self, id: ServiceId, again: bool) {
-        let mut seen = vec![false; self.services.len()];
-        let mut todo = vec![id];
-        while let Some(id) = todo.pop() {
-            match seen.get_mut(id.index()) {
-                Some(seen) if !*seen => *seen = true,
-                _ => continue,
-            }
+        for id in self.graph.reached(id, |graph, id| list(&graph.required_by, id).to_vec()) {
             let Some(service) = self.services.get_mut(id.index()) else { continue };
             service.again = again && (service.wanted || service.again);
             service.wanted = false;
-            todo.extend(list(&self.graph.required_by, id));
         }
     }
 
@@ -481,18 +474,14 @@ impl Supervisor {
         if !down.is_some_and(|s| s.state == State::Down && restarting(s)) {
             return false;
         }
-        let mut seen = vec![false; self.services.len()];
-        let mut todo = vec![id];
-        while let Some(id) = todo.pop() {
-            match seen.get_mut(id.index()) {
-                Some(seen) if !*seen => *seen = true,
-                _ => continue,
-            }
-            if self.services.get(id.index()).is_some_and(|s| restarting(s) && s.state.is_live()) {
-                return false;
-            }
-            todo.extend(list(&self.graph.requires, id));
-            todo.extend(list(&self.graph.wants, id));
+        let below = self
+            .graph
+            .reached(id, |graph, id| [list(&graph.requires, id), list(&graph.wants, id)].concat());
+        let stops = |id: &ServiceId| {
+            self.services.get(id.index()).is_some_and(|s| restarting(s) && s.state.is_live())
+        };
+        if below.iter().any(stops) {
+            return false;
         }
         self.want(id, now);
         true

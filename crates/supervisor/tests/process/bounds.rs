@@ -63,3 +63,33 @@ pub(crate) fn test(dir: &Path) {
     assert_eq!(count(&lines, "bad: cannot isolate"), 1, "{lines:#?}");
     assert_eq!(count(&lines, "credentials left: false"), 1);
 }
+
+/// A service that is started again at once has its credentials each time: what the run before
+/// leaves is not cleared away under its successor.
+pub(crate) fn again_run(dir: &Path) {
+    std::fs::write(dir.join("secret"), "s3cret").unwrap();
+    let text = "[ -s $CREDENTIALS_DIRECTORY/token ] || echo missing; exec sleep 0.01";
+    let mut spec = sh("again", text);
+    spec.log = Log::File(plain(dir.join("log")));
+    spec.backoff.initial = Duration::from_millis(1);
+    spec.backoff.max = Duration::from_millis(1);
+    spec.isolation.credentials.insert("token".into(), dir.join("secret"));
+    let mut options = options();
+    options.credentials_dir = dir.join("credentials");
+    let mut starts = 0;
+    crate::run(vec![spec], options, &mut |event| {
+        starts += i32::from(matches!(event, Event::Started { .. }));
+        if starts == 60 {
+            starts += 1;
+            term_self();
+        }
+    });
+}
+
+pub(crate) fn again_test(dir: &Path) {
+    let lines = supervise("credentials_are_there_after_a_restart_at_once", dir);
+    let log = std::fs::read_to_string(dir.join("log")).unwrap_or_default();
+    assert_eq!(log, "", "{lines:#?}");
+    assert_eq!(count(&lines, "again: started"), 60, "{lines:#?}");
+    assert!(!dir.join("credentials/again").exists());
+}

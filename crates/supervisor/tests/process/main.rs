@@ -42,6 +42,7 @@ const CASES: &[Case] = &[
     ("descriptors_are_kept_over_a_restart", store::run, store::test),
     ("timers_and_conditions", schedule::run, schedule::test),
     ("bounds_and_isolation_hold", bounds::run, bounds::test),
+    ("credentials_are_there_after_a_restart_at_once", bounds::again_run, bounds::again_test),
     ("control_groups_are_killed_whole", cgroups::run, cgroups::test),
 ];
 

@@ -512,15 +512,10 @@ impl Shell {
     }
 
     fn on_child(&mut self, pid: Pid, on_event: &mut dyn FnMut(&Event)) {
-        if self.children.contains_key(&pid)
+        if (self.children.contains_key(&pid) || self.is_probe(pid))
             && let Some(status) = reap::look(pid)
         {
             self.ended(pid, status, true, on_event);
-        } else if self.is_probe(pid)
-            && let Some(status) = reap::look(pid)
-        {
-            reap::reap(pid);
-            self.probe_ended(pid, status, on_event);
         }
     }
 
@@ -550,7 +545,10 @@ impl Shell {
             if let Some(pidfd) = &child.pidfd {
                 let _ = epoll::delete(&self.epoll, pidfd);
             }
-            self.clear_away(child.service);
+            // a successor may be on its way already, and makes its own way clear
+            if !self.machine.state(child.service).is_some_and(crate::State::is_live) {
+                self.clear_away(child.service);
+            }
         }
     }
 
