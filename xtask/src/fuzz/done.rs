@@ -1,4 +1,5 @@
-//! What runs of the very same program have done, so that a campaign can take several sittings.
+//! What runs of the very same program have done: in the repository, so that a campaign can take
+//! several sittings, and machines.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::path::PathBuf;
@@ -50,14 +51,15 @@ impl Done {
 
     /// By earlier runs; nothing when the program was another one then.
     pub(super) fn read(places: &Places, target: &str, program: u64) -> Result<Self> {
-        let path = file(places, target)?;
+        let path = file(places, target);
         let Ok(text) = std::fs::read_to_string(&path) else { return Ok(Self::default()) };
         Ok(Self::parse(&text, program).unwrap_or_default())
     }
 
     pub(super) fn keep(&self, places: &Places, target: &str, program: u64) -> Result<()> {
-        let path = file(places, target)?;
-        std::fs::write(&path, self.emit(program))
+        let path = file(places, target);
+        std::fs::create_dir_all(&places.done)
+            .and_then(|()| std::fs::write(&path, self.emit(program) + "\n"))
             .with_context(|| format!("write {}", path.display()))
     }
 
@@ -84,8 +86,8 @@ impl Done {
     }
 }
 
-fn file(places: &Places, target: &str) -> Result<PathBuf> {
-    Ok(places.directory("earlier", target)?.join("done.json"))
+fn file(places: &Places, target: &str) -> PathBuf {
+    places.done.join(format!("{target}.json"))
 }
 
 /// What tells the programs of a target from other ones.

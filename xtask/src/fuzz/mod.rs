@@ -84,6 +84,8 @@ struct Places {
     host: String,
     work: PathBuf,
     committed: PathBuf,
+    /// What has been done so far, in the repository too.
+    done: PathBuf,
 }
 
 impl Places {
@@ -174,18 +176,21 @@ fn build() -> Result<Places> {
         command
     };
     for kind in Kind::ALL {
-        let mut flags = INSTRUMENTATION.to_vec();
+        let mut flags = INSTRUMENTATION.map(String::from).to_vec();
         if kind == Kind::Guided {
-            flags.push(COMPARISONS);
+            flags.push(COMPARISONS.into());
         }
+        // The same program wherever the workspace lies, whose executions then add up.
+        flags.push(format!("--remap-path-prefix={}=/kiln", program::workspace().display()));
         // A target of its own keeps build scripts and macros free of instrumentation.
         let verb = ["build", "--quiet", "--release", "--bins", "--target", host];
         program::run(cargo(&verb, kind.name()).env("RUSTFLAGS", flags.join(" ")))?;
     }
     let mut seeds = cargo(&["run", "--quiet", "--bin", "seeds"], "");
     program::run(seeds.arg("--").arg(work.join("seeds")))?;
-    let committed = program::workspace().join("fuzz/corpus");
-    Ok(Places { host: host.to_owned(), work, committed })
+    let fuzz = program::workspace().join("fuzz");
+    let (committed, done) = (fuzz.join("corpus"), fuzz.join("done"));
+    Ok(Places { host: host.to_owned(), work, committed, done })
 }
 
 /// libFuzzer on a target, with what is the same for all runs.
