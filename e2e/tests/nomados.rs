@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use kiln::Progress;
-use kiln_e2e::{Server, images, start};
+use kiln_e2e::{Guest, Server, images, start};
 use nomados::agent::batch_job;
 use nomados::run::Options;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const LONG: Duration = Duration::from_secs(300);
 
@@ -28,6 +28,25 @@ fn jobs_run_a_killed_agent_comes_back_and_the_power_button_stops_in_order() {
     ]);
     assert_eq!(guest.running.run_job(&fetch, &quiet).unwrap(), "a payload\n");
     assert!(server.requests().iter().any(|line| line.starts_with("GET /payload.txt")));
+
+    let ask = |guest: &mut Guest, name: &str, command: &str| {
+        guest.running.run_job(&batch_job(name, "raw_exec", command), &quiet).unwrap()
+    };
+    let status = ask(&mut guest, "status", "/usr/bin/svc status --json");
+    let mut status = status.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    assert!(status.any(|service| service["name"] == "nomad"));
+    // The task's processes are Nomad's, the agent's are the service's.
+    let groups = ask(
+        &mut guest,
+        "groups",
+        "cat /proc/self/cgroup; for pid in $(cat /sys/fs/cgroup/services/nomad.service/cgroup.procs); \
+         do cat /proc/$pid/comm; done | sort -u",
+    );
+    assert!(groups.starts_with("0::/nomad.slice/"), "{groups}");
+    assert!(groups.lines().any(|line| line == "nomad"), "{groups}");
+    let chart = ask(&mut guest, "chart", "/usr/bin/svc plot");
+    assert!(chart.starts_with("<svg") && chart.contains(">nomad<"), "{chart}");
+    std::fs::write(images().unwrap().join("boot.svg"), chart).unwrap();
 
     // The agent's tasks run the same program; only the agent itself is killed.
     let mut kill =

@@ -13,6 +13,8 @@ use kiln_supervisor::{Event, Outcome};
 use crate::console::say;
 use crate::{SETTINGS, System, clock, data, first_boot, root, services};
 
+/// There when cgroup2 is mounted where it belongs.
+const CONTROLLERS: &str = "/sys/fs/cgroup/cgroup.controllers";
 /// How long people may think at an emergency shell before the machine starts again.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
@@ -51,6 +53,9 @@ pub(crate) fn boot(system: &System, boot: &mut Boot) -> Result<Outcome, BoxError
     }
     let mut options = Options::default();
     options.log_dir.clone_from(&system.log_dir);
+    // Where the kernel has none, the step that mounts it has said so.
+    options.cgroup = system.cgroup.clone().filter(|_| Path::new(CONTROLLERS).exists());
+    options.control.clone_from(&system.control);
     options.on_panic = OnPanic::Reexec { limit: 5 };
     if let Some(watchdog) = watchdog {
         options.sources.push(watchdog);

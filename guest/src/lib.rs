@@ -61,6 +61,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use kiln_supervisor::ServiceSpec;
+use kiln_supervisor::control::{ControlOptions, DEFAULT_SOCKET};
 use kiln_supervisor::pid1::{self, Emergency, switch_root, watchdog};
 
 /// Where the image's own settings are.
@@ -85,6 +86,12 @@ pub struct System {
     pub services: Vec<ServiceSpec>,
     /// Where services' logs go. Default: `/var/log`.
     pub log_dir: Option<PathBuf>,
+    /// The directory below the mounted cgroup2 where each service has a control group of its own.
+    /// Default: `/sys/fs/cgroup/services`.
+    pub cgroup: Option<PathBuf>,
+    /// The socket by which `svc` asks about services and changes them. Default:
+    /// [`DEFAULT_SOCKET`], for root alone.
+    pub control: Option<ControlOptions>,
     /// A hardware watchdog that resets the machine when process 1 hangs. Default: none; the word
     /// `kiln.watchdog=SECONDS` of the command line asks for one, 0 for none.
     pub watchdog: Option<watchdog::Settings>,
@@ -141,6 +148,8 @@ impl System {
             shell: None,
             services: Vec::new(),
             log_dir: Some("/var/log".into()),
+            cgroup: Some("/sys/fs/cgroup/services".into()),
+            control: Some(ControlOptions::new(DEFAULT_SOCKET)),
             watchdog: None,
             emergency: Emergency::Off,
         }

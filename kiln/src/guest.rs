@@ -33,7 +33,7 @@ pub fn build_with_features(
 ) -> Result<PathBuf> {
     let root = cache::workspace_root();
     let target = target_directory(&root).join("guest-static");
-    let step = progress.step(format!("building /init ({name}, static)"));
+    let step = progress.step(format!("building {name} (static)"));
     let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
     let mut build = Command::new(cargo);
     build

@@ -52,6 +52,8 @@ pub struct Options {
     pub dev: bool,
     /// The program that becomes `/init`; built without.
     pub init: Option<PathBuf>,
+    /// A `svc` in place of the one that is built.
+    pub svc: Option<PathBuf>,
     /// Nothing but what the lock says goes in.
     pub locked: bool,
     /// Nothing is fetched.
@@ -80,6 +82,7 @@ impl Options {
             allow_secrets: false,
             dev: false,
             init: None,
+            svc: None,
             locked: false,
             offline: false,
             compression: Compression::ZSTD,
@@ -172,6 +175,7 @@ pub fn build(options: &Options, progress: &Progress) -> Result<Report> {
         }
         how.inputs.insert("nomad".into(), nomad.clone());
     }
+    how.inputs.extend(options.svc.iter().map(|svc| ("svc".into(), svc.clone())));
     // A kernel of the user's choice is no part of what the definition's lock answers.
     if matches!(options.kernel, Some(KernelSource::Package(_) | KernelSource::Source(_))) {
         std::fs::create_dir_all(&options.out)

@@ -121,6 +121,9 @@ struct BuildArguments {
     /// An /init in place of the one that is built
     #[arg(long, value_name = "PATH")]
     init: Option<PathBuf>,
+    /// A svc in place of the one that is built
+    #[arg(long, value_name = "PATH")]
+    svc: Option<PathBuf>,
     /// Take exactly what kiln.lock says, and do not change it
     #[arg(long)]
     locked: bool,
@@ -259,6 +262,7 @@ impl BuildArguments {
         options.allow_secrets = self.allow_secrets;
         options.dev = self.dev;
         options.init.clone_from(&self.init);
+        options.svc.clone_from(&self.svc);
         options.locked = self.locked;
         options.offline = self.offline;
         Ok(options)

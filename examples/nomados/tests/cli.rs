@@ -13,6 +13,7 @@ use tempfile::TempDir;
 struct Inputs {
     nomad: PathBuf,
     init: PathBuf,
+    svc: PathBuf,
     kernel: Kernel,
 }
 
@@ -23,6 +24,8 @@ fn inputs() -> &'static Inputs {
         Inputs {
             nomad: go::build(&cache, &go::NOMAD, &progress).expect("a Nomad"),
             init: guest::build("nomados-init", "nomados-init", &progress).expect("an init"),
+            svc: guest::build_with_features("kiln-supervisor", "svc", &["cli"], &progress)
+                .expect("a svc"),
             kernel: debian::kernel(&cache, "linux-image-amd64").expect("a kernel"),
         }
     })
@@ -38,7 +41,7 @@ fn build(out: &Path) -> Command {
     let mut command = nomados();
     command.arg("build").arg("--out").arg(out);
     command.arg("--nomad").arg(&inputs.nomad).arg("--init").arg(&inputs.init);
-    command.arg("--kernel").arg(&inputs.kernel.image);
+    command.arg("--svc").arg(&inputs.svc).arg("--kernel").arg(&inputs.kernel.image);
     command.arg("--modules").arg(inputs.kernel.modules.as_ref().expect("modules"));
     command.arg("--kernel-config").arg(&inputs.kernel.config);
     command
@@ -89,6 +92,7 @@ fn the_same_build_anywhere_by_anybody_at_any_time_gives_the_same_bytes() {
     let program = copy(Path::new(env!("CARGO_BIN_EXE_nomados")), "nomados");
     let nomad = copy(&inputs.nomad, "nomad");
     let init = copy(&inputs.init, "init");
+    let svc = copy(&inputs.svc, "svc");
     let there = other.path().join("out");
     std::fs::create_dir(&there).unwrap();
     open_to_all(&there);
@@ -106,7 +110,13 @@ fn the_same_build_anywhere_by_anybody_at_any_time_gives_the_same_bytes() {
     };
     command.arg("umask 077; exec \"$@\"").arg("sh").arg(&program).arg("build");
     command.arg("--out").arg(&there).args(formats).arg("--nomad").arg(&nomad);
-    command.arg("--init").arg(&init).arg("--kernel").arg(&inputs.kernel.image);
+    command
+        .arg("--init")
+        .arg(&init)
+        .arg("--svc")
+        .arg(&svc)
+        .arg("--kernel")
+        .arg(&inputs.kernel.image);
     command.arg("--modules").arg(inputs.kernel.modules.as_ref().expect("modules"));
     command.arg("--kernel-config").arg(&inputs.kernel.config);
     command.current_dir("/").env("TZ", "Pacific/Kiritimati").env("HOME", "/nonexistent");

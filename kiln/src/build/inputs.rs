@@ -117,7 +117,7 @@ struct Found {
 }
 
 /// An input: what the command line says, what the variable says, the definition's file, the program
-/// on PATH, the Go program. With `--locked`, only what the definition alone says.
+/// on PATH, the program that is built. With `--locked`, only what the definition alone says.
 fn find(
     definition: &Definition,
     options: &Options,
@@ -150,6 +150,20 @@ fn find(
         };
         let lock = (!is_own).then(|| LockedInput::new(name, "", sha256, "a file"));
         return Ok(Found { path, record, lock });
+    }
+    if let Some(program) = &input.cargo {
+        let package = program.package.as_str();
+        let features: Vec<&str> = program.features.iter().map(String::as_str).collect();
+        let name_of_binary = program.binary.as_deref().unwrap_or(package);
+        let path = guest::build_with_features(package, name_of_binary, &features, progress)?;
+        let record = InputRecord {
+            name: name.into(),
+            version: Some(env!("CARGO_PKG_VERSION").into()),
+            kind: "Rust program".into(),
+            sha256: digest::of_file(&path)?,
+        };
+        // as process 1: of the same sources as this builder, which no lock speaks of
+        return Ok(Found { path, record, lock: None });
     }
     let Some(recipe) = &input.go else {
         let wanted = input.program.as_deref().unwrap_or(name);

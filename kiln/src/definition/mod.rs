@@ -135,6 +135,20 @@ pub struct Input {
     pub program: Option<String>,
     /// The Go program that is built where nothing else is found.
     pub go: Option<Placed<String>>,
+    /// The program of this workspace that is built where nothing else is found.
+    pub cargo: Option<CargoProgram>,
+}
+
+/// A binary of this workspace, built static.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CargoProgram {
+    /// The package.
+    pub package: Placed<String>,
+    /// The binary; that of the package's name without.
+    pub binary: Option<String>,
+    /// Features of the package beside its default ones.
+    pub features: Vec<String>,
 }
 
 /// Process 1.

@@ -11,8 +11,8 @@ use toml::de::DeTable;
 use super::decode::{Notes, Section};
 use super::place::{Place, Placed, Problem, hint};
 use super::{
-    Content, Debian, Definition, Disk, EPOCH, FileEntry, Files, Filesystem, Firmware, Format,
-    Group, Init, InitSource, Input, Kernel, KernelSource, Packages, PartitionContent,
+    CargoProgram, Content, Debian, Definition, Disk, EPOCH, FileEntry, Files, Filesystem, Firmware,
+    Format, Group, Init, InitSource, Input, Kernel, KernelSource, Packages, PartitionContent,
     PartitionEntry, PartitionSize, Root, Run, Service, User,
 };
 
@@ -177,16 +177,38 @@ fn input(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Placed<Input> {
         variable: section.string(notes, "variable").map(|name| name.value),
         program: section.string(notes, "program").map(|name| name.value),
         go: section.string(notes, "go"),
+        cargo: cargo_program(&mut section, notes),
     };
-    if input.file.is_none() && input.program.is_none() && input.go.is_none() {
-        let name = section.name().to_owned();
+    let name = section.name().to_owned();
+    if input.go.is_some() && input.cargo.is_some() {
+        notes.note(Some(at), format!("{name} has go and cargo: only one of them can be built"));
+    }
+    let found = input.file.is_some() || input.program.is_some();
+    if !found && input.go.is_none() && input.cargo.is_none() {
         notes.note(
             Some(at),
-            format!("{name} says nowhere to take it from: give file, program or go"),
+            format!("{name} says nowhere to take it from: give file, program, go or cargo"),
         );
     }
     section.finish(notes);
     Placed::new(input, at)
+}
+
+fn cargo_program(section: &mut Section<'_, '_>, notes: &mut Notes<'_>) -> Option<CargoProgram> {
+    let package = section.string(notes, "cargo");
+    let binary = section.string(notes, "binary");
+    let features = section.strings(notes, "features");
+    if package.is_none()
+        && let Some(at) = binary.as_ref().or_else(|| features.first()).map(|value| value.at)
+    {
+        let text = format!("{}: binary and features are of a cargo package", section.name());
+        notes.note(at, text);
+    }
+    Some(CargoProgram {
+        package: package?,
+        binary: binary.map(|name| name.value),
+        features: features.into_iter().map(|name| name.value).collect(),
+    })
 }
 
 /// The one key of several that a section must have.
