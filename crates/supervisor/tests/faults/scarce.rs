@@ -69,7 +69,7 @@ pub(crate) fn nobody_test(dir: &Path) {
 pub(crate) fn read_only_run(dir: &Path) {
     let text = "while :; do echo line || echo failed >&2; sleep 0.01; done";
     let mut writer = sh("writer", text);
-    writer.log = Log::File(LogFile::new(dir.join("disk/writer.log")));
+    writer.log = Log::File(LogFile::new(dir.join("disk/below/writer.log")));
     supervise(vec![writer, sh("other", "exec sleep 1000")], options(dir));
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn read_only_test(dir: &Path) {
     // and from when it can be written, it is
     let flags = MountFlags::empty();
     rustix::mount::mount_remount(&disk, flags, c"size=64k").unwrap();
-    let has_lines = || std::fs::read_to_string(disk.join("writer.log")).unwrap_or_default();
+    let has_lines = || std::fs::read_to_string(disk.join("below/writer.log")).unwrap_or_default();
     until("lines are kept again", || has_lines().contains("line\n").then_some(()));
     supervisor.end();
     rustix::mount::unmount(&disk, UnmountFlags::DETACH).unwrap();
