@@ -66,7 +66,7 @@ impl Supervisor {
     /// A client, as soon as there is a socket.
     pub(crate) fn client(&self) -> Client {
         let path = socket(&self.dir);
-        until("a client is served", || Client::connect(&path).ok())
+        until("a client is served", || Client::connect_within(&path, PATIENCE).ok())
     }
 
     /// Whether it runs, or something that it is below of does.
