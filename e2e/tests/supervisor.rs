@@ -1,8 +1,10 @@
 //! A machine whose process 1 is the supervisor, through four starts in one virtual machine: devices that
-//! come late, the watchdog, a panic, an emergency, kexec, and a shutdown with all that can hold it up.
+//! come late, the watchdog, a panic, an emergency, kexec, and a shutdown with all that can hold it up;
+//! and one that lacks things.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -187,5 +189,74 @@ fn a_machine_is_started_four_times_and_ends() -> Result<()> {
     let (is_clean, seed) = calm(directory.path(), &layout)?;
     ensure!(is_clean, "calm was not unmounted\n{console}");
     ensure!(seed.len() == 32, "{seed:?}");
+    Ok(())
+}
+
+/// A machine without a console, with a root that cannot be written, then without processes, time and
+/// memory; ctrl-alt-del ends it.
+#[test]
+fn a_machine_that_lacks_things_goes_on() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let cache = Cache::of_workspace();
+    let kernel = debian::kernel(&cache, "linux-image-amd64")?;
+    let init = guest::build("kiln-e2e-init", "faults", &Progress::on_stderr())?;
+    let mut tree = Tree::new();
+    tree.insert("init", Node::executable(std::fs::read(init)?))?;
+    tree.insert("lib", Node::symlink("usr/lib"))?;
+    let wanted = ["i8042", "atkbd"].map(|name| (name.to_owned(), "ctrl-alt-del".to_owned()));
+    let problems = kernel::add_modules(&mut tree, &kernel, &wanted, &cache)?;
+    ensure!(problems.is_empty(), "{problems:?}");
+    let initramfs = directory.path().join("initramfs");
+    std::fs::write(&initramfs, write_image(&tree, &Compression::None, Vec::new())?)?;
+    let monitor = directory.path().join("monitor");
+    let mut machine = Machine::default();
+    (machine.network, machine.nic) = (false, None);
+    (machine.memory, machine.processors) = (384, 1);
+    machine.kernel = Some(DirectKernel {
+        kernel: kernel.image,
+        initramfs,
+        command_line: "console=ttyS0 quiet panic=-1".into(),
+    });
+    let monitor_argument = format!("unix:{},server=on,wait=off", monitor.display());
+    machine.arguments = vec!["-monitor".into(), monitor_argument];
+    let mut vm = machine.start()?;
+    let took = (|| -> Result<Duration> {
+        vm.wait_for("ready for ctrl-alt-del", LONG)?;
+        let pressed = Instant::now();
+        let mut keys = UnixStream::connect(&monitor).context("connect to the monitor")?;
+        keys.write_all(b"sendkey ctrl-alt-delete\n")?;
+        vm.wait_exit(LONG)?;
+        Ok(pressed.elapsed())
+    })();
+    let console = vm.console().tail(300);
+    let took = took.with_context(|| console.clone())?;
+    println!("from ctrl-alt-del to the end: {took:.1?}");
+    let all = said(&vm, "faults: ");
+    for line in [
+        "devices before: false, now: true",
+        "console: /dev/null",
+        "root: Err(ReadOnlyFilesystem)",
+        "others are the same: true",
+        "clock by 31536000 s: in time: true",
+        "clock by -63072000 s: in time: true",
+        "out of memory: process 1 -1000, services 0",
+        "back with a process: true",
+    ] {
+        ensure!(all.iter().any(|said| said == line), "{line:?} is not in\n{console}");
+    }
+    for line in [
+        "bytes of output dropped: EROFS",
+        "no process: ",
+        "bounded: killed by SIGKILL",
+        "glutton: killed by SIGKILL",
+        "deaf: killed, it did not stop in time",
+        "with all of its group",
+        "all services stopped: reboot",
+    ] {
+        ensure!(all.iter().any(|said| said.contains(line)), "{line:?} is not in\n{console}");
+    }
+    let place = |line: &str| all.iter().rposition(|said| said.contains(line));
+    ensure!(place("second: stopped") < place("first: stopping"), "order\n{console}");
+    ensure!(!console.contains("FAILED") && !console.contains("panic"), "{console}");
     Ok(())
 }

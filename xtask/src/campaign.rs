@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::setup::{self, Purpose};
-use crate::{fuzz, program};
+use crate::{fuzz, model, program};
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Campaign {
@@ -14,6 +14,10 @@ enum Campaign {
     BootMatrix,
     /// The readers of hostile bytes under libFuzzer (hours; see `campaign fuzz -- --help`)
     Fuzz,
+    /// The supervisor's machine in 10,000,000 random schedules (10 minutes)
+    Model,
+    /// A virtual machine whose services and their helpers are killed at random, for an hour
+    Chaos,
 }
 
 impl Campaign {
@@ -22,7 +26,8 @@ impl Campaign {
         match self {
             Self::Kernel => Some("kernel_campaign"),
             Self::BootMatrix => Some("boot_matrix"),
-            Self::Fuzz => None,
+            Self::Chaos => Some("chaos"),
+            Self::Fuzz | Self::Model => None,
         }
     }
 }
@@ -38,7 +43,12 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let Some(program) = arguments.name.program() else { return fuzz::run(&arguments.arguments) };
+    let Some(program) = arguments.name.program() else {
+        return match arguments.name {
+            Campaign::Model => model::run(&arguments.arguments),
+            _ => fuzz::run(&arguments.arguments),
+        };
+    };
     setup::ensure(Purpose::Test)?;
     let mut campaign = program::cargo();
     campaign.args(["run", "--release", "--locked", "--quiet", "--package", "kiln-e2e", "--bin"]);

@@ -4,6 +4,7 @@ mod bench;
 mod campaign;
 mod deps;
 mod fuzz;
+mod model;
 mod nomados;
 mod program;
 mod setup;

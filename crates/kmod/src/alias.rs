@@ -56,7 +56,7 @@ impl AliasTable {
         let Self { text, folded, rows } = self;
         let literal = |row: &Row| {
             let start = offset(row.start);
-            folded.get(start..start + usize::from(row.literal)).unwrap_or_default()
+            folded.get(start..start.saturating_add(usize::from(row.literal))).unwrap_or_default()
         };
         rows.sort_unstable_by(|a, b| {
             literal(a).cmp(literal(b)).then_with(|| a.start.cmp(&b.start))
@@ -68,12 +68,12 @@ impl AliasTable {
 
     fn pattern(&self, row: Row) -> &str {
         let start = offset(row.start);
-        self.text.get(start..start + usize::from(row.len)).unwrap_or_default()
+        self.text.get(start..start.saturating_add(usize::from(row.len))).unwrap_or_default()
     }
 
     /// The byte of a row's literal prefix at `depth`, which is within it.
     fn literal_at(&self, row: Row, depth: usize) -> u8 {
-        let at = offset(row.start) + depth;
+        let at = offset(row.start).saturating_add(depth);
         self.folded.get(at).copied().unwrap_or(0)
     }
 

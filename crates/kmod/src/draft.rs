@@ -233,7 +233,7 @@ pub(crate) fn builtin_records(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8
 
 fn split_once(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     let at = bytes.iter().position(|&byte| byte == at)?;
-    Some((bytes.get(..at)?, bytes.get(at + 1..)?))
+    Some((bytes.get(..at)?, bytes.get(at.saturating_add(1)..)?))
 }
 
 /// For each module all that it needs in load order, and the rings found on the way.
@@ -249,17 +249,17 @@ fn close(edges: &[Vec<u32>]) -> Result<(Closures, Vec<Vec<u32>>)> {
     let mut path: Vec<(u32, usize)> = Vec::new();
     let mut steps = 0_usize;
     for (at, root) in (0..edges.len()).zip(0_u32..) {
-        let round = at + 1;
+        let round = at.saturating_add(1);
         let mut ring: Option<Vec<u32>> = None;
         enter(root, round, &mut met, &mut on_path, &mut path);
         while let Some((id, next)) = path.last_mut() {
-            steps += 1;
+            steps = steps.saturating_add(1);
             if steps > MAX_STEPS {
                 return Err(Error::limit("too many steps along module dependencies", MAX_STEPS));
             }
             let id = *id;
             let needed = edges.get(id as usize).and_then(|list| list.get(*next)).copied();
-            *next += 1;
+            *next = next.saturating_add(1);
             let Some(needed) = needed else {
                 path.pop();
                 if let Some(flag) = on_path.get_mut(id as usize) {

@@ -41,18 +41,18 @@ impl Index {
         let mut next = 0;
         for &keep in kept {
             moved.push(keep.then_some(next));
-            next += u32::from(keep);
+            next = next.saturating_add(u32::from(keep));
         }
         let new_id = |old: u32| moved.get(old as usize).copied().flatten();
         let old_ids = || (0..).zip(kept).filter(|&(_, &keep)| keep).map(|(id, _)| id);
 
         let mut closures = Closures::default();
         let mut entries = Vec::new();
-        let mut loadable = 0;
+        let mut loadable = 0_usize;
         for old in old_ids() {
             entries.extend(self.entry(old).cloned());
             if !self.is_builtin(old) {
-                loadable += 1;
+                loadable = loadable.saturating_add(1);
                 closures.members.extend(self.closures.of(old).iter().filter_map(|&id| new_id(id)));
                 closures.ends.push(u32::try_from(closures.members.len()).unwrap_or(u32::MAX));
             }

@@ -21,7 +21,7 @@ pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let mut star: Option<(usize, usize)> = None;
     loop {
         if pattern.get(p) == Some(&b'*') {
-            p += 1;
+            p = p.saturating_add(1);
             star = Some((p, t));
             continue;
         }
@@ -31,7 +31,7 @@ pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
         };
         if let Some(next) = step(pattern, p, byte) {
             p = next;
-            t += 1;
+            t = t.saturating_add(1);
             continue;
         }
         match star {
@@ -39,9 +39,9 @@ pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
                 if after == pattern.len() {
                     return true;
                 }
-                star = Some((after, from + 1));
+                star = Some((after, from.saturating_add(1)));
                 p = after;
-                t = from + 1;
+                t = from.saturating_add(1);
             }
             None => return false,
         }
@@ -52,16 +52,16 @@ pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
 fn step(pattern: &[u8], at: usize, byte: u8) -> Option<usize> {
     let here = *pattern.get(at)?;
     match here {
-        b'?' => Some(at + 1),
-        b'[' => match bracket(pattern, at + 1, byte) {
+        b'?' => Some(at.saturating_add(1)),
+        b'[' => match bracket(pattern, at.saturating_add(1), byte) {
             Bracket::Set { hit, next } => hit.then_some(next),
-            Bracket::Unclosed => (byte == b'[').then_some(at + 1),
+            Bracket::Unclosed => (byte == b'[').then_some(at.saturating_add(1)),
         },
         b'\\' => {
-            let quoted = *pattern.get(at + 1)?;
-            (fold(quoted) == byte).then_some(at + 2)
+            let quoted = *pattern.get(at.saturating_add(1))?;
+            (fold(quoted) == byte).then_some(at.saturating_add(2))
         }
-        _ => (fold(here) == byte).then_some(at + 1),
+        _ => (fold(here) == byte).then_some(at.saturating_add(1)),
     }
 }
 
@@ -74,22 +74,24 @@ enum Bracket {
 fn bracket(pattern: &[u8], mut at: usize, byte: u8) -> Bracket {
     let negated = matches!(pattern.get(at), Some(b'!' | b'^'));
     if negated {
-        at += 1;
+        at = at.saturating_add(1);
     }
     let mut hit = false;
     let mut first = true;
     loop {
         let Some(&here) = pattern.get(at) else { return Bracket::Unclosed };
         if here == b']' && !first {
-            return Bracket::Set { hit: hit != negated, next: at + 1 };
+            return Bracket::Set { hit: hit != negated, next: at.saturating_add(1) };
         }
         first = false;
         let Some((low, after)) = member(pattern, at) else { return Bracket::Unclosed };
         at = after;
-        let ends_range =
-            pattern.get(at) == Some(&b'-') && !matches!(pattern.get(at + 1), None | Some(b']'));
+        let ends_range = pattern.get(at) == Some(&b'-')
+            && !matches!(pattern.get(at.saturating_add(1)), None | Some(b']'));
         let high = if ends_range {
-            let Some((high, after)) = member(pattern, at + 1) else { return Bracket::Unclosed };
+            let Some((high, after)) = member(pattern, at.saturating_add(1)) else {
+                return Bracket::Unclosed;
+            };
             at = after;
             high
         } else {
@@ -102,8 +104,8 @@ fn bracket(pattern: &[u8], mut at: usize, byte: u8) -> Bracket {
 /// One byte of a set, which a backslash may quote.
 fn member(pattern: &[u8], at: usize) -> Option<(u8, usize)> {
     match *pattern.get(at)? {
-        b'\\' => Some((*pattern.get(at + 1)?, at + 2)),
-        byte => Some((byte, at + 1)),
+        b'\\' => Some((*pattern.get(at.saturating_add(1))?, at.saturating_add(2))),
+        byte => Some((byte, at.saturating_add(1))),
     }
 }
 

@@ -69,7 +69,7 @@ impl Index {
     /// How many modules are built into the kernel.
     #[must_use]
     pub fn builtin(&self) -> usize {
-        self.entries.len() - self.loadable
+        self.entries.len().saturating_sub(self.loadable)
     }
 
     /// How many alias patterns there are, those of built-in modules included.

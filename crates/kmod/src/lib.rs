@@ -51,6 +51,8 @@
 //! `Index::scan` and `Modinfo`, which read the modules themselves; `gzip`, `xz` and `zstd` let
 //! `scan` read compressed ones.
 #![forbid(unsafe_code)]
+// what panics in process 1, which loads modules with this, takes a machine down
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
 mod alias;
 mod draft;

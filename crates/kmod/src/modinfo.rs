@@ -172,7 +172,8 @@ fn sort(found: &mut [(String, String, Modinfo)], order: &str) {
 fn other_kernels(found: &[(String, String, Modinfo)]) -> Vec<Problem> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for release in found.iter().filter_map(|(_, _, info)| info.release()) {
-        *counts.entry(release).or_default() += 1;
+        let count = counts.entry(release).or_default();
+        *count = count.saturating_add(1);
     }
     let Some((&most, _)) = counts.iter().max_by_key(|&(_, count)| *count) else {
         return Vec::new();
@@ -229,9 +230,10 @@ pub(crate) fn section(file: &impl Parts) -> Result<Vec<u8>, String> {
     let count = usize::from(header.e_shnum);
     let before = header.e_shoff.min(BEFORE_HEADERS);
     let lead = usize::try_from(before).unwrap_or(0);
-    let start = header.e_shoff - before;
-    let window = file.part(start, lead + count * entry)?;
-    if window.len() < lead + count * entry {
+    let start = header.e_shoff.saturating_sub(before);
+    let length = lead.saturating_add(count.saturating_mul(entry));
+    let window = file.part(start, length)?;
+    if window.len() < length {
         return Err("the section headers are cut off".to_owned());
     }
     let headers = SectionHeader::parse(&window, lead, count, context).map_err(elf)?;

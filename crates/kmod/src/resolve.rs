@@ -235,7 +235,7 @@ impl<'a> Walk<'a> {
 
     fn advance(&mut self) {
         if let Some(frame) = self.stack.last_mut() {
-            frame.next += 1;
+            frame.next = frame.next.saturating_add(1);
         }
     }
 

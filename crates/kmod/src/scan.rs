@@ -88,7 +88,7 @@ fn list(
         let kind = entry.file_type().map_err(Error::io(entry.path()))?;
         if kind.is_dir() {
             if depth > 0 || !matches!(file_name, "build" | "source") {
-                pending.push((entry.path(), below, depth + 1));
+                pending.push((entry.path(), below, depth.saturating_add(1)));
             }
         } else if name::of_path(file_name).is_some()
             && (kind.is_file() || fs::metadata(entry.path()).is_ok_and(|found| found.is_file()))
@@ -128,7 +128,7 @@ impl Parts for File {
             let at = offset.saturating_add(u64::try_from(done).unwrap_or(u64::MAX));
             match self.read_at(rest, at) {
                 Ok(0) => break,
-                Ok(n) => done += n,
+                Ok(n) => done = done.saturating_add(n),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.to_string()),
             }

@@ -1,9 +1,7 @@
-//! The control socket, with real supervisors and real clients. A harness of its own as in
-//! `process.rs`: each case's supervisor is a fresh process (this program again, with the case's
-//! name), and so are clients that must be somebody else.
+//! The control socket, with real supervisors and real clients: those that must be somebody else are
+//! this program again.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed test says so by panicking")]
 
-#[path = "control/harness.rs"]
 mod harness;
 #[path = "control/hostile.rs"]
 mod hostile;
@@ -11,6 +9,8 @@ mod hostile;
 mod logs;
 #[path = "control/rights.rs"]
 mod rights;
+#[path = "harness/supervised.rs"]
+mod supervised;
 #[path = "control/survival.rs"]
 mod survival;
 #[path = "control/verbs.rs"]
@@ -18,9 +18,8 @@ mod verbs;
 
 use std::process::ExitCode;
 
-use harness::Case;
+use harness::{Case, Order};
 
-/// Name, what the supervising process does, what the test does.
 const CASES: &[Case] = &[
     ("every_verb_does_what_it_says", verbs::run, verbs::test),
     ("waiting_ends_with_what_came_of_it", verbs::waits_run, verbs::waits_test),
@@ -46,11 +45,6 @@ const CASES: &[Case] = &[
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
-        [word, name, dir] if word == "--case" => {
-            let case = CASES.iter().find(|(known, ..)| known == name).unwrap();
-            case.1(dir.as_ref());
-            ExitCode::SUCCESS
-        }
         [word, name, dir] if word == "--client" => {
             match name.as_str() {
                 "crowd" => hostile::crowd(dir.as_ref()),
@@ -61,6 +55,6 @@ fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        _ => harness::main(CASES, &arguments),
+        _ => harness::main(CASES, &arguments, Order::OneByOne),
     }
 }

@@ -78,6 +78,12 @@ impl Root {
         }
     }
 
+    /// Whether a service's group has processes.
+    pub(super) fn is_populated(&self, service: &str) -> bool {
+        let events = std::fs::read_to_string(self.group(service).join("cgroup.events"));
+        events.is_ok_and(|text| text.lines().any(|line| line == "populated 1"))
+    }
+
     /// Lets a group go that has no processes any more; one that has is left.
     pub(super) fn remove(&self, service: &str) {
         let _ = std::fs::remove_dir(self.group(service));

@@ -12,7 +12,8 @@
 //! | `SIGHUP` | open the log files anew, and make the control socket anew if its file is gone |
 //!
 //! As any other process: `SIGTERM` and `SIGINT` stop everything in order and leave; `SIGHUP` as
-//! above. A second request while the first is carried out kills what is left at once.
+//! above; `SIGUSR1`, `SIGUSR2` and `SIGPWR`, which would end it and leave its services to nobody,
+//! mean nothing. A second request while the first is carried out kills what is left at once.
 
 mod account;
 mod cgroup;

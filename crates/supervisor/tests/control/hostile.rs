@@ -11,7 +11,7 @@ use kiln_supervisor::{Kill, Readiness, Restart, ServiceSpec};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use crate::harness::{PATIENCE, Raw, Supervisor, options, sh, socket, supervise, until};
+use crate::supervised::{PATIENCE, Raw, Supervisor, options, sh, socket, supervise, until};
 
 /// Memory that no client may cost, in KiB: 64 connections with a full buffer each, and some air.
 const BOUND: u64 = 24 << 10;

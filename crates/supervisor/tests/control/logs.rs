@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use kiln_supervisor::control::{ClientError, RefusalCode, Request};
 use kiln_supervisor::{Log, LogFile};
 
-use crate::harness::{Supervisor, options, sh, socket, supervise, svc, svc_out};
+use crate::supervised::{Supervisor, options, sh, socket, supervise, svc, svc_out};
 
 /// So many lines are written by so many runs each, one after the other.
 const LINES: usize = 300;
@@ -71,7 +71,7 @@ pub(crate) fn test(dir: &Path) {
         }
     });
     // inotify instances of the supervisor: one for each who follows
-    crate::harness::until("both follow", || {
+    crate::supervised::until("both follow", || {
         let links = std::fs::read_dir(format!("/proc/{}/fd", supervisor.pid())).unwrap();
         let watching = links
             .flatten()

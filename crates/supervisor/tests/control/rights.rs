@@ -7,7 +7,7 @@ use std::time::Duration;
 use kiln_supervisor::control::{Access, Client, ClientError, RefusalCode, Request};
 use rustix::process::{Gid, Uid};
 
-use crate::harness::{Supervisor, options, sh, socket, supervise, until};
+use crate::supervised::{Supervisor, options, sh, socket, supervise, until};
 
 /// The traditional number of `nobody`.
 const NOBODY: u32 = 65_534;

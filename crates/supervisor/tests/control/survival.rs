@@ -9,7 +9,7 @@ use kiln_supervisor::control::ControlOptions;
 use kiln_supervisor::unix::{self, OnPanic, Request, Source};
 use kiln_supervisor::{Outcome, Readiness};
 
-use crate::harness::{Supervisor, options, sh, socket, supervise, until};
+use crate::supervised::{Supervisor, options, sh, socket, supervise, until};
 
 /// Panics for each byte that somebody writes into a FIFO.
 #[derive(Debug)]

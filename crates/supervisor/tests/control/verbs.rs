@@ -8,7 +8,7 @@ use std::time::Duration;
 use kiln_supervisor::control::{Effect, EventLine, ServiceStatus, Times};
 use kiln_supervisor::{Kind, Log, Readiness, Reload, Restart, ServiceSpec, Signal};
 
-use crate::harness::{Supervisor, options, sh, socket, supervise, svc, svc_out, until};
+use crate::supervised::{Supervisor, options, sh, socket, supervise, svc, svc_out, until};
 
 fn services() -> Vec<ServiceSpec> {
     let mut base = sh("base", "exit 0");

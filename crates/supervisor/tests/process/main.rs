@@ -1,5 +1,4 @@
-//! Real processes. A harness of its own: each case runs as a supervisor in a fresh process (this
-//! program again, with the case's name), because signals and reaping belong to whole processes.
+//! Real processes: what the shell does with services that end, hang, fork, log and are bounded.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed test says so by panicking")]
 
 mod asked;
@@ -7,6 +6,8 @@ mod bounds;
 mod cgroups;
 mod children;
 mod demand;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod schedule;
 mod store;
 
@@ -14,15 +15,13 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use harness::{Case, Order};
 use kiln_supervisor::unix::{self, OnPanic, Options, Request, Source};
 use kiln_supervisor::{
     Condition, Event, Kill, Log, LogFile, Namespace, Outcome, Probe, Readiness, Resource,
     ResourceLimit, Restart, ServiceSpec, Socket, Timer,
 };
 
-type Case = (&'static str, fn(&Path), fn(&Path));
-
-/// Name, what the supervising process does, what the test does.
 const CASES: &[Case] = &[
     ("killed_service_is_restarted", killed::run, killed::test),
     ("start_errors_are_named", errors::run, errors::test),
@@ -48,48 +47,10 @@ const CASES: &[Case] = &[
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [word, name, dir] = arguments.as_slice()
-        && word == "--case"
-    {
-        let case = CASES.iter().find(|(known, ..)| known == name).unwrap();
-        case.1(Path::new(dir));
-        return ExitCode::SUCCESS;
-    }
     if children::live(&arguments) {
         return ExitCode::SUCCESS;
     }
-    if arguments.iter().any(|a| a == "--list") {
-        CASES.iter().for_each(|(name, ..)| println!("{name}: test"));
-        return ExitCode::SUCCESS;
-    }
-    let filters: Vec<_> = arguments.iter().filter(|a| !a.starts_with("--")).collect();
-    let chosen = CASES
-        .iter()
-        .filter(|(name, ..)| filters.is_empty() || filters.iter().any(|f| name.contains(*f)));
-    let threads: Vec<_> = chosen
-        .map(|(name, _, test)| {
-            let run = move || {
-                let dir = tempfile::Builder::new().prefix(name).tempdir().unwrap();
-                test(dir.path());
-            };
-            (name, std::thread::Builder::new().name((*name).to_owned()).spawn(run).unwrap())
-        })
-        .collect();
-    let ran = threads.len();
-    let mut failed = 0;
-    for (name, thread) in threads {
-        let good = thread.join().is_ok();
-        failed += usize::from(!good);
-        println!("test {name} ... {}", if good { "ok" } else { "FAILED" });
-    }
-    // The line of the usual harness, so that what counts its cases counts these.
-    println!(
-        "\ntest result: {}. {} passed; {failed} failed; 0 ignored; 0 measured; {} filtered out",
-        if failed == 0 { "ok" } else { "FAILED" },
-        ran - failed,
-        CASES.len() - ran
-    );
-    ExitCode::from(u8::from(failed != 0))
+    harness::main(CASES, &arguments, Order::Together)
 }
 
 /// Runs a case's supervisor to its end and gives its events, a line each.

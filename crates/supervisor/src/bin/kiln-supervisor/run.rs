@@ -19,12 +19,17 @@
 //! Exit codes: 0 all well, 1 a service has failed for good, 2 the file is unsound or unreadable,
 //! 3 supervision itself failed.
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use kiln_supervisor::unix::{self, Options};
 use kiln_supervisor::{Event, Graph};
+
+/// Bytes of the longest file that is read: 16,384 services of 256 bytes.
+const LONGEST: u64 = 4 << 20;
+/// Characters of a line of a complaint.
+const WIDEST: usize = 200;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -58,13 +63,13 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         unix::console_line(format_args!("kiln-supervisor: {}: {what}", arguments.config.display()));
         ExitCode::from(2)
     };
-    let text = match std::fs::read_to_string(&arguments.config) {
+    let text = match read(&arguments.config) {
         Ok(text) => text,
         Err(error) => return refuse(&error),
     };
     let specs = match kiln_supervisor::specs_from_toml(&text) {
         Ok(specs) => specs,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse(&shortened(&error.to_string())),
     };
     drop(text);
     if arguments.check {
@@ -109,6 +114,32 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
             ExitCode::from(3)
         }
     }
+}
+
+/// The text of a file, which may be a device or a pipe that has no end.
+fn read(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let limit = LONGEST.saturating_add(1);
+    if std::fs::File::open(path)?.take(limit).read_to_string(&mut text)? as u64 >= limit {
+        let what = format!("longer than {LONGEST} bytes");
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, what));
+    }
+    Ok(text)
+}
+
+/// A complaint without the middle of lines that are long: it quotes the line that it is about.
+fn shortened(complaint: &str) -> String {
+    let mut short = String::new();
+    for line in complaint.lines() {
+        if !short.is_empty() {
+            short.push('\n');
+        }
+        short.extend(line.chars().take(WIDEST));
+        if line.chars().nth(WIDEST).is_some() {
+            short.push('…');
+        }
+    }
+    short
 }
 
 /// A line to standard output. That nobody reads any more is no reason to leave services alone.

@@ -123,10 +123,15 @@ fn cut(data: &[u8], room: usize, empty: bool) -> usize {
 }
 
 fn open(path: &Path) -> std::io::Result<File> {
-    if let Some(parent) = path.parent() {
-        let _ = std::fs::create_dir_all(parent);
+    let file = || OpenOptions::new().append(true).create(true).open(path);
+    match (file(), path.parent()) {
+        (Err(error), Some(parent)) if error.kind() == std::io::ErrorKind::NotFound => {
+            // why there is no directory is told, such as that the disk cannot be written
+            std::fs::create_dir_all(parent)?;
+            file()
+        }
+        (opened, _) => opened,
     }
-    OpenOptions::new().append(true).create(true).open(path)
 }
 
 #[cfg(test)]

@@ -88,8 +88,13 @@ impl Writer {
         self.shared.push(Item::Open(id, file), 0);
     }
 
+    /// All files are to be opened anew; once for all that ask before the thread comes to it, or a storm
+    /// of signals would fill our memory while a disk hangs.
     pub(in crate::unix) fn reopen(&self) {
-        self.shared.push(Item::Reopen, 0);
+        let is_asked = matches!(self.shared.lock().queue.back(), Some(Item::Reopen));
+        if !is_asked {
+            self.shared.push(Item::Reopen, 0);
+        }
     }
 
     /// A buffer of this length.

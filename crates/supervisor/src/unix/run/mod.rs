@@ -237,11 +237,6 @@ impl Shell {
         ] {
             mask.add(signal);
         }
-        if !init {
-            mask.remove(NixSignal::SIGUSR1);
-            mask.remove(NixSignal::SIGUSR2);
-            mask.remove(NixSignal::SIGPWR);
-        }
         let old_mask =
             mask.thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(Error::system("block signals"))?;
         super::sys::hear_of_children();
@@ -324,8 +319,9 @@ impl Shell {
         }
         #[cfg(feature = "control")]
         shell.open_control(legacy.as_mut())?;
-        if let Some(legacy) = legacy {
-            shell.inherit(legacy);
+        match legacy {
+            Some(legacy) => shell.inherit(legacy),
+            None => shell.end_those_before(),
         }
         if lost {
             let what = "the state before a panic was lost: all processes were killed";
@@ -501,8 +497,8 @@ impl Shell {
                     continue;
                 }
                 Ok(NixSignal::SIGTERM | NixSignal::SIGINT) if self.init => Outcome::Reboot,
-                Ok(NixSignal::SIGUSR1) => Outcome::Halt,
-                Ok(NixSignal::SIGUSR2 | NixSignal::SIGPWR) => Outcome::PowerOff,
+                Ok(NixSignal::SIGUSR1) if self.init => Outcome::Halt,
+                Ok(NixSignal::SIGUSR2 | NixSignal::SIGPWR) if self.init => Outcome::PowerOff,
                 Ok(NixSignal::SIGTERM | NixSignal::SIGINT) => Outcome::Exit,
                 _ => continue,
             };

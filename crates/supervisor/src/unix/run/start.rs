@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::process::PidfdFlags;
 
@@ -13,6 +14,9 @@ use crate::unix::notify::{self, Channel, ChannelKind};
 use crate::unix::spawn::{Gifts, unprepared};
 use crate::unix::spawner::Job;
 use crate::vocabulary::{Errno, Event, Input, Pid, SpawnError, Token};
+
+/// How long those that a supervisor before this one has left may take to die of `SIGKILL`.
+const LAST_OF_BEFORE: Duration = Duration::from_secs(2);
 
 impl Shell {
     /// Has a service's process started. What can be said at once is the input to tell.
@@ -188,6 +192,27 @@ impl Shell {
             groups.kill(&spec.name);
         }
         result.err().map(|error| Errno(error.raw_os_error()))
+    }
+
+    /// Ends what a supervisor before this one has left running in the groups of services, for that
+    /// one was killed and nobody but us would know of it; a second instance beside it would be worse.
+    /// Processes that are no longer their service's affair ([`Kill::Process`]) stay.
+    pub(super) fn end_those_before(&mut self) {
+        let Some(groups) = &self.cgroups else { return };
+        let owned = self.machine.specs.iter().filter(|spec| spec.kill != Kill::Process);
+        let left: Vec<String> =
+            owned.map(|spec| spec.name.clone()).filter(|name| groups.is_populated(name)).collect();
+        left.iter().for_each(|name| groups.kill(name));
+        let began = Instant::now();
+        // they are not our children: nothing tells of their end
+        while left.iter().any(|name| groups.is_populated(name)) && began.elapsed() < LAST_OF_BEFORE
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if !left.is_empty() {
+            let what = format!("killed what was left of {} from before", left.join(", "));
+            self.told.push(warning(what));
+        }
     }
 
     /// What a process that has ended leaves behind.

@@ -1,10 +1,11 @@
-//! Running cases, supervisors and clients.
+//! Supervisors with a control socket, and clients of theirs.
+#![allow(dead_code, reason = "not every target has a use for all of it")]
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use kiln_supervisor::control::frame::{Decoder, FrameKind, encode};
@@ -12,41 +13,8 @@ use kiln_supervisor::control::{Answer, Client, ControlOptions};
 use kiln_supervisor::unix::{self, Options};
 use kiln_supervisor::{Log, Outcome, ServiceSpec};
 
-pub(crate) type Case = (&'static str, fn(&Path), fn(&Path));
-
 /// Longer than anything takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-pub(crate) fn main(cases: &'static [Case], arguments: &[String]) -> ExitCode {
-    if arguments.iter().any(|a| a == "--list") {
-        cases.iter().for_each(|(name, ..)| println!("{name}: test"));
-        return ExitCode::SUCCESS;
-    }
-    let filters: Vec<_> = arguments.iter().filter(|a| !a.starts_with("--")).collect();
-    let chosen = cases
-        .iter()
-        .filter(|(name, ..)| filters.is_empty() || filters.iter().any(|f| name.contains(*f)));
-    let (mut ran, mut failed) = (0, 0);
-    // one after the other: some measure how long answers take
-    for (name, _, test) in chosen {
-        let run = move || {
-            let dir = tempfile::Builder::new().prefix("kiln-control").tempdir().unwrap();
-            test(dir.path());
-        };
-        let thread = std::thread::Builder::new().name((*name).to_owned()).spawn(run).unwrap();
-        let good = thread.join().is_ok();
-        ran += 1;
-        failed += usize::from(!good);
-        println!("test {name} ... {}", if good { "ok" } else { "FAILED" });
-    }
-    println!(
-        "\ntest result: {}. {} passed; {failed} failed; 0 ignored; 0 measured; {} filtered out",
-        if failed == 0 { "ok" } else { "FAILED" },
-        ran - failed,
-        cases.len() - ran
-    );
-    ExitCode::from(u8::from(failed != 0))
-}
 
 pub(crate) fn sh(name: &str, text: &str) -> ServiceSpec {
     let mut spec = ServiceSpec::daemon(name, ["/bin/sh", "-c", text]);
@@ -98,7 +66,13 @@ impl Supervisor {
     /// A client, as soon as there is a socket.
     pub(crate) fn client(&self) -> Client {
         let path = socket(&self.dir);
-        until("a client is served", || Client::connect(&path).ok())
+        until("a client is served", || Client::connect_within(&path, PATIENCE).ok())
+    }
+
+    /// Whether it runs, or something that it is below of does.
+    pub(crate) fn is_alive(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        stat.is_ok_and(|stat| !stat.contains(") Z "))
     }
 
     pub(crate) fn out(&self) -> String {
