@@ -22,6 +22,7 @@ pub(crate) mod console;
 #[cfg(feature = "control")]
 mod control;
 mod credentials;
+mod image;
 pub mod init;
 mod log;
 mod notify;
@@ -102,6 +103,9 @@ pub struct Options {
     pub reap_orphans: Option<bool>,
     /// What a panic does (default: it unwinds out of [`run`]).
     pub on_panic: OnPanic,
+    /// Whether and how the process replaces itself when somebody asks for it
+    /// ([`Request::Reexec`], `svc reexec`; default: it refuses).
+    pub reexec: Option<Reexec>,
     /// The control socket (default: none).
     #[cfg(feature = "control")]
     pub control: Option<crate::control::ControlOptions>,
@@ -124,6 +128,7 @@ impl Default for Options {
             role: Role::Auto,
             reap_orphans: None,
             on_panic: OnPanic::Unwind,
+            reexec: None,
             #[cfg(feature = "control")]
             control: None,
             sources: Vec::new(),
@@ -171,6 +176,35 @@ pub enum OnPanic {
     },
 }
 
+/// How the process goes on as a new image, with all services as they run: a newer version of the
+/// program, for example.
+///
+/// The program gets the same arguments and has to come to [`run`] again. If it cannot be executed
+/// nothing changes. If what it finds in `run` cannot be understood or its services are unsound, it
+/// becomes the program again that it was.
+#[non_exhaustive]
+pub struct Reexec {
+    /// `/proc/self/exe` is the program that runs, even if its file is gone.
+    pub program: PathBuf,
+    /// Asked first whether the new image could come to [`run`]; an error is told, and all stays as
+    /// it is. Must not wait for anything.
+    pub check: Box<dyn Fn() -> Result<(), String>>,
+}
+
+impl Reexec {
+    /// As this program, with nothing to check.
+    #[must_use]
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into(), check: Box::new(|| Ok(())) }
+    }
+}
+
+impl fmt::Debug for Reexec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reexec").field("program", &self.program).finish_non_exhaustive()
+    }
+}
+
 /// Something else to wait for.
 pub trait Source: fmt::Debug {
     /// What becomes readable when there is something.
@@ -196,6 +230,8 @@ pub enum Request {
     Restart(String),
     /// Tell this as a warning.
     Warn(String),
+    /// Go on as a new process image: [`Options::reexec`].
+    Reexec,
     /// Panic: to prove that a panic is survived.
     #[doc(hidden)]
     Panic,

@@ -12,12 +12,10 @@ use rustix::process::Rlimit;
 
 use super::cgroup::Group;
 use super::child::{Mounts, Plan};
+use super::image::{BEFORE_VARIABLE, STATE_VARIABLE};
 use super::{account, cgroup, credentials, sys};
 use crate::spec::{Namespace, Readiness, Resource, ServiceSpec};
 use crate::vocabulary::{Errno, Pid, SpawnError, SpawnStep};
-
-/// The variable that tells a new process image of the supervisor where its state is.
-pub(super) const STATE_VARIABLE: &str = "KILN_SUPERVISOR_STATE";
 
 /// What the shell gives to a new process.
 #[derive(Debug, Clone)]
@@ -261,9 +259,17 @@ fn environment(
             None => list.push((key, value)),
         };
     if spec.inherit_env {
-        let own = ["NOTIFY_FD", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", PID_VARIABLE];
+        let own = [
+            "NOTIFY_FD",
+            "NOTIFY_SOCKET",
+            "LISTEN_FDS",
+            "LISTEN_FDNAMES",
+            PID_VARIABLE,
+            STATE_VARIABLE,
+            BEFORE_VARIABLE,
+        ];
         for (key, value) in std::env::vars_os() {
-            if !own.iter().any(|name| key == *name) && key != STATE_VARIABLE {
+            if !own.iter().any(|name| key == *name) {
                 set(key, value);
             }
         }

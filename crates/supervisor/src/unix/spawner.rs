@@ -181,12 +181,12 @@ impl<Key: Clone + Send + 'static> Spawner<Key> {
         }
     }
 
-    /// Lets the one that is being started come to an end, within bounds, and gives all that were.
-    /// No more are started: this process image is about to be replaced.
-    pub(super) fn close(&mut self) -> Vec<Done<Key>> {
+    /// Lets the one that is being started come to an end, within bounds, and gives all that were,
+    /// and those that were to be. No more are started: this process image is about to be replaced.
+    pub(super) fn close(&mut self) -> (Vec<Done<Key>>, VecDeque<Job<Key>>) {
         let mut work = self.shared.lock();
         work.closed = true;
-        work.queue.clear();
+        let queue = std::mem::take(&mut work.queue);
         let (mut work, _) = self
             .shared
             .more
@@ -197,7 +197,16 @@ impl<Key: Clone + Send + 'static> Spawner<Key> {
             let pid = self.shared.pid.load(Ordering::SeqCst);
             done.extend((pid > 0).then_some(Done { key, result: Ok((Pid(pid), None)) }));
         }
-        done
+        (done, queue)
+    }
+
+    /// Goes on after [`close`](Self::close), with those that were to be started.
+    pub(super) fn reopen(&mut self, queue: VecDeque<Job<Key>>) -> std::io::Result<()> {
+        self.since = None;
+        self.shared = Self::start(&self.wake)?;
+        let now = super::now();
+        queue.into_iter().for_each(|job| self.post(job, now));
+        Ok(())
     }
 }
 

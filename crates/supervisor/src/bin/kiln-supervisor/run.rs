@@ -20,11 +20,11 @@
 //! 3 supervision itself failed.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use kiln_supervisor::unix::{self, Options};
-use kiln_supervisor::{Event, Graph};
+use kiln_supervisor::unix::{self, Options, Reexec};
+use kiln_supervisor::{Event, Graph, ServiceSpec};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -58,19 +58,14 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         unix::console_line(format_args!("kiln-supervisor: {}: {what}", arguments.config.display()));
         ExitCode::from(2)
     };
-    let text = match std::fs::read_to_string(&arguments.config) {
-        Ok(text) => text,
-        Err(error) => return refuse(&error),
-    };
-    let specs = match kiln_supervisor::specs_from_toml(&text) {
+    let specs = match read(&arguments.config) {
         Ok(specs) => specs,
-        Err(error) => return refuse(&error),
+        Err(why) => return refuse(&why),
     };
-    drop(text);
     if arguments.check {
-        let graph = match Graph::new(&specs) {
+        let graph = match sound(&specs) {
             Ok(graph) => graph,
-            Err(problems) => return refuse(&problems),
+            Err(why) => return refuse(&why),
         };
         for id in graph.order() {
             say(&specs.get(id.index()).map_or("", |spec| spec.name.as_str()));
@@ -88,6 +83,17 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         options.exit_when_ended = false;
     }
     options.reap_orphans = arguments.subreaper.then_some(true);
+    // By its path, at which a newer version may be by then. It reads the file again, which must not
+    // be what ends it.
+    options.reexec = std::env::current_exe().ok().map(|program| {
+        let config = arguments.config.clone();
+        let mut reexec = Reexec::new(program);
+        reexec.check = Box::new(move || match read(&config).and_then(|specs| sound(&specs)) {
+            Ok(_) => Ok(()),
+            Err(why) => Err(format!("{}: {why}", config.display())),
+        });
+        reexec
+    });
     let quiet = arguments.quiet;
     let mut failed = false;
     let result = unix::run(specs, options, &mut |event| {
@@ -109,6 +115,15 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
             ExitCode::from(3)
         }
     }
+}
+
+fn read(config: &Path) -> Result<Vec<ServiceSpec>, String> {
+    let text = std::fs::read_to_string(config).map_err(|error| error.to_string())?;
+    kiln_supervisor::specs_from_toml(&text).map_err(|error| error.to_string())
+}
+
+fn sound(specs: &[ServiceSpec]) -> Result<Graph, String> {
+    Graph::new(specs).map_err(|problems| problems.to_string())
 }
 
 /// A line to standard output. That nobody reads any more is no reason to leave services alone.

@@ -18,9 +18,9 @@ use rustix::event::{Timespec, epoll};
 use rustix::process::{Resource, Rlimit};
 
 use super::conditions::Conditions;
+use super::image::Estate;
 use super::log::{LogPipe, Writer};
 use super::notify::{Channel, Heard};
-use super::panic::Legacy;
 use super::reap::Ended;
 use super::spawner::Spawner;
 use super::{Console, Error, OnPanic, Options, Request, Role, cgroup, console, credentials, reap};
@@ -58,7 +58,7 @@ pub fn run(
     let caught = catch_unwind(AssertUnwindSafe(|| shell.run_to_end(on_event)));
     caught.unwrap_or_else(|payload| {
         let is_init = rustix::process::getpid().is_init();
-        match (shell.reexec(limit), is_init) {
+        match (shell.reexec_after_panic(limit), is_init) {
             (why, true) => super::emergency(&why),
             (_, false) => resume_unwind(payload),
         }
@@ -159,6 +159,8 @@ struct Shell {
     committed: Snapshot,
     panics: u32,
     last_panic: Time,
+    /// Whether somebody has asked for a new process image.
+    replace: bool,
     told: Vec<Event>,
     epoll: OwnedFd,
     signals: SignalFd,
@@ -187,20 +189,23 @@ impl Shell {
             not(feature = "control"),
             expect(unused_mut, reason = "nothing is taken out of it")
         )]
-        let mut legacy = match Legacy::inherited() {
-            Some(Ok(legacy)) => Some(legacy),
-            Some(Err(())) if rustix::process::getpid().is_init() => {
+        let mut estate = Estate::taken();
+        let mut legacy = match estate.as_mut().map(Estate::read) {
+            Some(Some(legacy)) => Some(legacy),
+            Some(None) => {
+                // returns only if there is no way back
+                estate.iter().for_each(Estate::go_back);
+                if !rustix::process::getpid().is_init() {
+                    let what = "take over the state of the process image before";
+                    return Err(Error::system(what)(std::io::Error::from(
+                        std::io::ErrorKind::InvalidData,
+                    )));
+                }
                 // whatever runs is nobody's: a second instance beside it would be worse than none
                 let all = nix::unistd::Pid::from_raw(-1);
                 let _ = nix::sys::signal::kill(all, NixSignal::SIGKILL);
                 lost = true;
                 None
-            }
-            Some(Err(())) => {
-                let what = "take over the state of the process image before";
-                return Err(Error::system(what)(std::io::Error::from(
-                    std::io::ErrorKind::InvalidData,
-                )));
             }
             None => None,
         };
@@ -212,7 +217,11 @@ impl Shell {
                     let pid = snapshot.processes().find(|(n, _)| *n == name).map(|(_, pid)| pid);
                     snapshot.set_process(&name, pid);
                 }
-                Supervisor::resume(specs, &snapshot, now)?
+                let resumed = Supervisor::resume(specs, &snapshot, now);
+                if resumed.is_err() {
+                    estate.iter().for_each(Estate::go_back);
+                }
+                resumed?
             }
             None => Supervisor::new(specs, now)?,
         };
@@ -244,6 +253,13 @@ impl Shell {
         }
         let old_mask =
             mask.thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(Error::system("block signals"))?;
+        let mut old_mask = old_mask;
+        if legacy.is_some() {
+            // blocked by the image before
+            for signal in mask.iter() {
+                old_mask.remove(signal);
+            }
+        }
         super::sys::hear_of_children();
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(Error::system("make a signalfd"))?;
@@ -256,7 +272,8 @@ impl Shell {
         )
         .or_else(|_| empty_input())
         .map_err(Error::system("open /dev/null"))?;
-        let nofile = raise_nofile();
+        let limit = legacy.as_ref().and_then(|legacy| legacy.nofile);
+        let nofile = raise_nofile(limit);
         let reset_oom = std::fs::read_to_string("/proc/self/oom_score_adj")
             .is_ok_and(|text| text.trim() != "0");
         let awaited = machine.awaited().into_iter().cloned().collect();
@@ -290,6 +307,7 @@ impl Shell {
             options,
             panics: 0,
             last_panic: Time::ZERO,
+            replace: false,
             told,
             epoll,
             signals,
@@ -322,10 +340,11 @@ impl Shell {
                 .watch(source.fd(), Key::Source(index))
                 .map_err(Error::system("watch a source"))?;
         }
+        let returned = estate.is_some_and(|estate| estate.returned);
         #[cfg(feature = "control")]
-        shell.open_control(legacy.as_mut())?;
+        shell.open_control(legacy.as_mut(), returned)?;
         if let Some(legacy) = legacy {
-            shell.inherit(legacy);
+            shell.inherit(legacy, returned);
         }
         if lost {
             let what = "the state before a panic was lost: all processes were killed";
@@ -357,6 +376,9 @@ impl Shell {
                 self.losses(Time::MAX, on_event);
                 let _ = self.old_mask.thread_set_mask();
                 return Ok(outcome);
+            }
+            if std::mem::take(&mut self.replace) {
+                self.reexec_on_request(on_event);
             }
             self.turn(on_event)?;
         }
@@ -676,6 +698,10 @@ impl Shell {
                 Request::Start(name) => named(name).map(Input::Start),
                 Request::Stop(name) => named(name).map(Input::Stop),
                 Request::Restart(name) => named(name).map(Input::Restart),
+                Request::Reexec => {
+                    self.replace = true;
+                    continue;
+                }
                 Request::Warn(what) => {
                     self.tell(&Event::Warning { what: what.clone() }, on_event);
                     continue;
@@ -703,9 +729,13 @@ fn empty_input() -> rustix::io::Result<OwnedFd> {
     rustix::fs::memfd_create("null", rustix::fs::MemfdFlags::CLOEXEC)
 }
 
-/// Raises the soft limit of open files to the hard one; gives the old for services to have.
-fn raise_nofile() -> Option<Rlimit> {
+/// Raises the soft limit of open files to the hard one; gives the old for services to have, which is
+/// known where an image before this one has raised it.
+fn raise_nofile(known: Option<u64>) -> Option<Rlimit> {
     let old = rustix::process::getrlimit(Resource::Nofile);
+    if known.is_some() {
+        return Some(Rlimit { current: known, maximum: old.maximum });
+    }
     if old.current == old.maximum {
         return None;
     }

@@ -11,7 +11,7 @@ use crate::spec::{Cgroup, Kill, Log, LogFile, Readiness, ServiceSpec};
 use crate::unix::log::{LogPipe, Sink};
 use crate::unix::notify::{self, Channel, ChannelKind};
 use crate::unix::spawn::{Gifts, unprepared};
-use crate::unix::spawner::Job;
+use crate::unix::spawner::{Done, Job};
 use crate::vocabulary::{Errno, Event, Input, Pid, SpawnError, Token};
 
 impl Shell {
@@ -98,30 +98,32 @@ impl Shell {
     /// Takes in what the thread has done.
     pub(super) fn on_spawned(&mut self, on_event: &mut dyn FnMut(&Event)) {
         for done in self.spawner.done(crate::unix::now()) {
-            let input = match (done.key, done.result) {
-                (Purpose::Service(id, token), Ok((pid, pidfd))) => {
-                    self.adopt(id, pid, pidfd);
-                    Input::Spawned { token, pid }
-                }
-                (Purpose::Service(id, token), Err(error)) => {
-                    self.channels.remove(&id);
-                    self.clear_away(id);
-                    Input::SpawnFailed { token, error }
-                }
-                #[cfg(feature = "control")]
-                (Purpose::Reload(client, id, wait), result) => {
-                    self.reload_started(client, id, wait, result);
-                    continue;
-                }
-                (Purpose::Probe(id, token), result) => {
-                    match self.probe_started(id, token, result) {
-                        Some(input) => input,
-                        None => continue,
-                    }
-                }
-            };
-            self.input(input, on_event);
+            self.spawned(done, on_event);
         }
+    }
+
+    /// Takes in what has become of one.
+    pub(super) fn spawned(&mut self, done: Done<Purpose>, on_event: &mut dyn FnMut(&Event)) {
+        let input = match (done.key, done.result) {
+            (Purpose::Service(id, token), Ok((pid, pidfd))) => {
+                self.adopt(id, pid, pidfd);
+                Input::Spawned { token, pid }
+            }
+            (Purpose::Service(id, token), Err(error)) => {
+                self.channels.remove(&id);
+                self.clear_away(id);
+                Input::SpawnFailed { token, error }
+            }
+            #[cfg(feature = "control")]
+            (Purpose::Reload(client, id, wait), result) => {
+                return self.reload_started(client, id, wait, result);
+            }
+            (Purpose::Probe(id, token), result) => match self.probe_started(id, token, result) {
+                Some(input) => input,
+                None => return,
+            },
+        };
+        self.input(input, on_event);
     }
 
     /// Remembers a process before anything else happens, and watches it.
