@@ -22,11 +22,13 @@ pub(crate) mod console;
 #[cfg(feature = "control")]
 mod control;
 mod credentials;
+pub(crate) mod fault;
 mod image;
 pub mod init;
 mod log;
 mod notify;
 mod panic;
+mod priority;
 mod reap;
 mod run;
 mod socket;
@@ -40,6 +42,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use console::console_line;
+#[cfg(feature = "fault")]
+pub use fault::panic_after;
 pub(crate) use panic::emergency;
 #[cfg(feature = "pid1")]
 pub(crate) use panic::on_emergency;
@@ -98,6 +102,10 @@ pub struct Options {
     pub exit_when_ended: bool,
     /// What signals mean (default: by whether this is PID 1).
     pub role: Role,
+    /// The niceness of the thread that calls [`run`], and of its session if it leads one: less is
+    /// more of a busy machine's time (default: −15 for PID 1, else unchanged). Services and other
+    /// threads keep what was before.
+    pub nice: Option<i32>,
     /// Whether the processes of others that fall to this one are reaped (default: by role). With
     /// `Some(true)` in an ordinary process it also becomes a child subreaper.
     pub reap_orphans: Option<bool>,
@@ -126,6 +134,7 @@ impl Default for Options {
             console: Console::Quiet,
             exit_when_ended: false,
             role: Role::Auto,
+            nice: None,
             reap_orphans: None,
             on_panic: OnPanic::Unwind,
             reexec: None,

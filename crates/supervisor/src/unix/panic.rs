@@ -8,7 +8,7 @@ use std::sync::{Once, OnceLock};
 use super::image::STATE_VARIABLE;
 use super::reap;
 use crate::snapshot::Snapshot;
-use crate::vocabulary::{Pid, Time};
+use crate::vocabulary::{ExitStatus, Pid, Time};
 
 /// Whether this process image was started to go on where another was: after a panic, or because
 /// somebody asked for it. What is done once at boot has been done.
@@ -50,6 +50,8 @@ pub(super) struct Legacy {
     pub(super) nice: Option<i32>,
     /// Children that are no service's main process, and whether nobody waits for them any more.
     pub(super) left: Vec<(Pid, bool)>,
+    /// Processes that the state may say run, and that have ended and are reaped.
+    pub(super) ended: Vec<(Pid, ExitStatus)>,
     pub(super) fds: Vec<Inherited>,
 }
 
@@ -113,6 +115,14 @@ impl Legacy {
         for (pid, unwanted) in &self.left {
             let _ = writeln!(text, "left {pid} {}", u8::from(*unwanted));
         }
+        for (pid, status) in &self.ended {
+            let (word, number) = match status {
+                ExitStatus::Code(code) => ("code", *code),
+                ExitStatus::Signal(signal) => ("signal", *signal),
+                ExitStatus::Unknown => ("unknown", 0),
+            };
+            let _ = writeln!(text, "ended {pid} {word} {number}");
+        }
         for Inherited { service, kind, number, name } in &self.fds {
             let kind = KINDS.iter().find(|(known, _)| known == kind).map_or("", |(_, word)| word);
             let _ = writeln!(text, "fd {service} {kind} {number} {name}");
@@ -142,6 +152,16 @@ impl Legacy {
                 ["left", pid, unwanted @ ("0" | "1")] => {
                     legacy.left.push((Pid(pid.parse().ok()?), *unwanted == "1"));
                 }
+                ["ended", pid, word, number] => {
+                    let number = number.parse().ok()?;
+                    let status = match *word {
+                        "code" => ExitStatus::Code(number),
+                        "signal" => ExitStatus::Signal(number),
+                        "unknown" => ExitStatus::Unknown,
+                        _ => return None,
+                    };
+                    legacy.ended.push((Pid(pid.parse().ok()?), status));
+                }
                 ["fd", service, kind, number, name] => legacy.fds.push(Inherited {
                     service: (*service).to_owned(),
                     kind: KINDS
@@ -151,7 +171,10 @@ impl Legacy {
                     number: number.parse().ok()?,
                     name: (*name).to_owned(),
                 }),
-                ["panics" | "time-set" | "asked" | "nofile" | "nice" | "left" | "fd", ..] => {
+                [
+                    "panics" | "time-set" | "asked" | "nofile" | "nice" | "left" | "ended" | "fd",
+                    ..,
+                ] => {
                     return None;
                 }
                 _ => {}
@@ -195,6 +218,7 @@ mod tests {
     #[test]
     fn what_is_handed_on_comes_back() {
         let text = "panics 2 61000\ntime-set\nasked\nnofile 1024\nnice -3\nleft 77 0\nleft 78 1\n\
+                    ended 79 code 3\nended 80 signal 9\nended 81 unknown 0\n\
                     fd nomad log-read 7 \nfd nomad log-write 8 \n\
                     fd web socket 10 two words\nfd net notify-pipe 9 \n\
                     fd . control-socket 10 \nfd . control-times 11 \nfd . control-asker 12 \nkiln-supervisor 2\ntoken 12\n\

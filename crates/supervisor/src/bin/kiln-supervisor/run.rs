@@ -82,6 +82,8 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         // What has ended may be started again by request.
         options.exit_when_ended = false;
     }
+    // Who may not have it gets none.
+    options.nice = rustix::process::geteuid().is_root().then_some(-10);
     options.reap_orphans = arguments.subreaper.then_some(true);
     // By its path, at which a newer version may be by then. It reads the file again, which must not
     // be what ends it.

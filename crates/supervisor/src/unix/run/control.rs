@@ -15,6 +15,7 @@ use crate::reload::Reload;
 use crate::spec::{Kill, Readiness, ServiceSpec};
 use crate::state::State;
 use crate::unix::control::{COMMAND_TIMEOUT, Client, Goal, List, ListKind, Server, Wait};
+use crate::unix::fault::point;
 use crate::unix::panic::{FdKind, Inherited, Legacy};
 use crate::unix::spawner::Job;
 use crate::unix::{Error, reap, sys};
@@ -119,7 +120,9 @@ impl Shell {
                 self.control.as_mut().and_then(|server| server.next_request(client, done, now))
             {
                 done = done.saturating_add(1);
+                point();
                 self.grant(client, request, now, on_event);
+                point();
             }
         }
         if let Some(server) = &mut self.control {

@@ -15,7 +15,7 @@ use crate::unix::log::LogPipe;
 use crate::unix::notify::{Channel, ChannelKind};
 use crate::unix::panic::{FdKind, Inherited, Legacy};
 use crate::unix::spawner::Done;
-use crate::vocabulary::{Event, Pid, Time};
+use crate::vocabulary::{Event, Input, Pid, Time};
 
 /// A panic later than this after the one before starts the count again.
 const PANIC_WINDOW: Time = Time::from_secs(60);
@@ -88,7 +88,13 @@ impl Shell {
             .collect();
         let services = running.len();
         for (id, pid) in running {
-            self.adopt(id, pid, None);
+            match legacy.ended.iter().find(|(known, _)| *known == pid) {
+                Some((_, status)) => {
+                    let status = *status;
+                    self.machine.handle(Input::Exited { pid, status }, crate::unix::now());
+                }
+                None => self.adopt(id, pid, None),
+            }
         }
         // of services that are in this image's list no longer
         let snapshot = legacy.snapshot.processes();
@@ -153,9 +159,7 @@ impl Shell {
         if let Err(error) = self.spawner.reopen(queue) {
             self.tell(&warning(format!("no thread that starts processes: {error}")), on_event);
         }
-        for done in started {
-            self.spawned(done, on_event);
-        }
+        self.take_in(started, on_event);
     }
 
     fn stay(
@@ -242,8 +246,9 @@ impl Shell {
             time_set: self.conditions.was_set(),
             asked,
             nofile: self.nofile.and_then(|limit| limit.current),
-            nice: None,
+            nice: self.nice,
             left,
+            ended: self.uncommitted.clone(),
             fds,
         };
         legacy.execute(program, &keep)

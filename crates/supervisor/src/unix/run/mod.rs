@@ -18,6 +18,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::process::{Resource, Rlimit};
 
 use super::conditions::Conditions;
+use super::fault::point;
 use super::image::Estate;
 use super::log::{LogPipe, Writer};
 use super::notify::{Channel, Heard};
@@ -29,6 +30,9 @@ use crate::machine::Supervisor;
 use crate::snapshot::Snapshot;
 use crate::spec::ServiceSpec;
 use crate::vocabulary::{Action, Event, ExitStatus, Input, Outcome, Output, Pid, Time, Token};
+
+/// The niceness of PID 1's loop unless something else is asked for.
+const INIT_NICE: i32 = -15;
 
 /// So many orphans are reaped before services are looked after again.
 const REAP_BATCH: usize = 256;
@@ -155,6 +159,8 @@ struct Shell {
     stored: BTreeMap<ServiceId, Vec<(String, Arc<OwnedFd>)>>,
     /// Commands of probes that were killed.
     doomed: Vec<Pid>,
+    /// What has ended since the state was committed, and is reaped: nobody can ask for it again.
+    uncommitted: Vec<(Pid, ExitStatus)>,
     options: Options,
     committed: Snapshot,
     panics: u32,
@@ -170,6 +176,8 @@ struct Shell {
     more_to_reap: bool,
     null: Arc<OwnedFd>,
     nofile: Option<Rlimit>,
+    /// The niceness of before.
+    nice: Option<i32>,
     reset_oom: bool,
     children: BTreeMap<Pid, Child>,
     channels: BTreeMap<ServiceId, Channel>,
@@ -185,11 +193,11 @@ impl Shell {
     fn new(specs: Vec<ServiceSpec>, options: Options) -> Result<Self, Error> {
         let now = super::now();
         let mut lost = false;
+        let mut estate = Estate::taken();
         #[cfg_attr(
             not(feature = "control"),
             expect(unused_mut, reason = "nothing is taken out of it")
         )]
-        let mut estate = Estate::taken();
         let mut legacy = match estate.as_mut().map(Estate::read) {
             Some(Some(legacy)) => Some(legacy),
             Some(None) => {
@@ -291,8 +299,16 @@ impl Shell {
                 None
             }
         });
+        let nice = super::priority::original(legacy.as_ref().and_then(|legacy| legacy.nice));
+        let wanted =
+            options.nice.or_else(|| rustix::process::getpid().is_init().then_some(INIT_NICE));
         let spawner = Spawner::new().map_err(Error::system("start a thread"))?;
         let writer = Writer::new().map_err(Error::system("start a thread for logs"))?;
+        // after the threads, which have the niceness of before
+        let preferred = wanted.map(super::priority::prefer);
+        if let (Some(Err(error)), Some(_)) = (preferred, options.nice) {
+            told.push(warning(format!("no other niceness: {error}")));
+        }
         let conditions = Conditions::new(awaited).map_err(Error::system("watch conditions"))?;
         let mut shell = Self {
             spawner,
@@ -302,6 +318,7 @@ impl Shell {
             sockets: BTreeMap::new(),
             stored: BTreeMap::new(),
             doomed: Vec::new(),
+            uncommitted: Vec::new(),
             committed: machine.snapshot(),
             machine,
             options,
@@ -317,6 +334,7 @@ impl Shell {
             more_to_reap: true,
             null: Arc::new(null),
             nofile,
+            nice: nice.filter(|_| wanted.is_some()),
             reset_oom,
             children: BTreeMap::new(),
             channels: BTreeMap::new(),
@@ -359,15 +377,19 @@ impl Shell {
 
     fn run_to_end(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<Outcome, Error> {
         loop {
+            point();
             self.drain(on_event);
             for event in std::mem::take(&mut self.told) {
                 self.tell(&event, on_event);
             }
             #[cfg(feature = "control")]
             self.serve(on_event);
+            point();
             if self.options.on_panic != OnPanic::Unwind {
                 self.committed = self.machine.snapshot();
+                self.uncommitted.clear();
             }
+            point();
             let ended = self.options.exit_when_ended && self.machine.all_ended();
             if let Some(outcome) =
                 self.machine.finished().or_else(|| ended.then_some(Outcome::Exit))
@@ -415,6 +437,7 @@ impl Shell {
             Err(error) => return Err(Error::system("wait for events")(error)),
         }
         for event in events {
+            point();
             match Key::unpack(event.data) {
                 Some(Key::Signal) => self.on_signals(on_event),
                 Some(Key::Child(pid)) => self.on_child(pid, on_event),
@@ -431,9 +454,11 @@ impl Shell {
                 None => {}
             }
         }
+        point();
         if self.more_to_reap {
             self.reap(on_event);
         }
+        point();
         let now = super::now();
         self.losses(now, on_event);
         if self.spawner.deadline() <= now {
@@ -447,7 +472,9 @@ impl Shell {
     }
 
     fn input(&mut self, input: Input, on_event: &mut dyn FnMut(&Event)) {
+        point();
         self.machine.handle(input, super::now());
+        point();
         self.drain(on_event);
     }
 
@@ -461,6 +488,12 @@ impl Shell {
     }
 
     fn perform(&mut self, output: Output, on_event: &mut dyn FnMut(&Event)) {
+        point();
+        self.perform_one(output, on_event);
+        point();
+    }
+
+    fn perform_one(&mut self, output: Output, on_event: &mut dyn FnMut(&Event)) {
         match output {
             Output::Event(event) => self.tell(&event, on_event),
             Output::Action(Action::Spawn { token, service }) => {
@@ -557,12 +590,19 @@ impl Shell {
         }
         if let Some(child) = self.children.get_mut(&pid) {
             child.ended = true;
+            if self.options.on_panic != OnPanic::Unwind {
+                self.uncommitted.push((pid, status));
+            }
         }
+        point();
         self.machine.handle(Input::Exited { pid, status }, super::now());
+        point();
         self.drain(on_event);
+        point();
         if zombie {
             reap::reap(pid);
         }
+        point();
         if let Some(child) = self.children.remove(&pid) {
             if let Some(pidfd) = &child.pidfd {
                 let _ = epoll::delete(&self.epoll, pidfd);
@@ -632,6 +672,7 @@ impl Shell {
                 self.input(Input::Ready { token }, on_event);
             }
             Heard::Message(message) => {
+                point();
                 self.store(id, message.stored, &message.forgotten);
                 if message.ready {
                     self.input(Input::Ready { token }, on_event);
