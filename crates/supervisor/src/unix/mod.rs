@@ -23,6 +23,8 @@ pub(crate) mod console;
 mod control;
 mod credentials;
 pub(crate) mod fault;
+#[cfg(feature = "seccomp")]
+mod filter;
 mod image;
 pub mod init;
 mod log;

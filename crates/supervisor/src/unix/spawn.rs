@@ -166,6 +166,14 @@ fn plan(spec: &ServiceSpec, gifts: &Gifts) -> Result<Plan, SpawnError> {
         let value = Rlimit { current: limit.soft, maximum: limit.hard };
         plan.limits.push((resource(limit.resource), value));
     }
+    #[cfg(feature = "seccomp")]
+    if let Some(seccomp) = &isolation.seccomp {
+        // Without it only the mighty may have a filter, and a program with a set-user-ID bit would
+        // be misled by it.
+        plan.no_new_privs = true;
+        plan.filter = super::filter::compile(seccomp)
+            .map_err(|why| failure(SpawnStep::Prepare, libc::EINVAL, format!("seccomp: {why}")))?;
+    }
     give(&mut plan, spec, gifts)?;
     Ok(plan)
 }
