@@ -107,6 +107,8 @@ pub use spec::{
     LogFile, Namespace, Probe, Readiness, Resource, ResourceLimit, Restart, ServiceSpec, Signal,
     Socket, Timer,
 };
+#[cfg(feature = "seccomp")]
+pub use spec::{Seccomp, SystemCall, Violation};
 pub use state::{State, StopReason};
 pub use vocabulary::{
     Action, Errno, Event, ExitStatus, Failure, Ignored, Input, Name, Outcome, Output, Pid,

@@ -8,6 +8,9 @@
 //! ```
 //! Times are milliseconds on the clock of `now`; a service has its name, wanted, again, settled,
 //! succeeded, started, restarts, failures in a row, and its state.
+//!
+//! The number in the first line changes with the meaning of what is there; another one is refused.
+//! Lines and words behind a state that are not known are of a newer version, and left out.
 
 use std::fmt;
 use std::str::FromStr;
@@ -277,7 +280,7 @@ impl Snapshot {
                     state,
                 });
             }
-            _ => return None,
+            _ => {}
         }
         Some(())
     }

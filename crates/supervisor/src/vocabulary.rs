@@ -450,6 +450,8 @@ pub enum Event {
     LogDropped { service: Name, bytes: u64, errno: Errno },
     /// The supervisor has replaced itself after a panic and took its services over.
     Resumed { panics: u32, services: usize },
+    /// The supervisor has replaced itself because it was asked to, and took its services over.
+    Reexecuted { services: usize },
     /// Something in the shell went wrong that stops nothing.
     Warning { what: String },
 }
@@ -521,6 +523,9 @@ impl fmt::Display for Event {
             }
             Self::Resumed { panics, services } => {
                 write!(f, "resumed after panic {panics} with {services} processes taken over")
+            }
+            Self::Reexecuted { services } => {
+                write!(f, "goes on as a new process image with {services} processes taken over")
             }
             Self::Warning { what } => f.write_str(what),
         }

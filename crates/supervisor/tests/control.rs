@@ -7,6 +7,8 @@ mod harness;
 mod hostile;
 #[path = "control/logs.rs"]
 mod logs;
+#[path = "control/reexec.rs"]
+mod reexec;
 #[path = "control/rights.rs"]
 mod rights;
 #[path = "harness/supervised.rs"]
@@ -37,6 +39,9 @@ const CASES: &[Case] = &[
     ("answers_while_orphans_are_reaped", hostile::orphans_run, hostile::orphans_test),
     ("logs_are_followed_through_restarts_and_rotations", logs::run, logs::test),
     ("a_panic_keeps_the_socket_and_the_times", survival::panic_run, survival::panic_test),
+    ("reexecution_on_request_keeps_everything", reexec::run, reexec::test),
+    ("reexecution_as_another_program", reexec::other_run, reexec::other_test),
+    ("reexecution_is_refused_unless_allowed", reexec::refused_run, reexec::refused_test),
     ("nobody_connected_means_no_wakeups", survival::idle_run, survival::idle_test),
     ("a_first_process_goes_on_without_its_socket", survival::late_run, survival::late_test),
     ("a_lost_socket_is_made_anew_and_a_live_one_kept", survival::lost_run, survival::lost_test),

@@ -233,6 +233,14 @@ impl Client {
         self.act(&Request::Shutdown { outcome, force, timeout_ms: None })
     }
 
+    /// Has the supervisor go on as a new process image, and waits until that serves.
+    ///
+    /// # Errors
+    /// As [`act`](Self::act).
+    pub fn reexec(&mut self) -> Result<ActionResult, ClientError> {
+        self.act(&Request::Reexec {})
+    }
+
     /// Sends [`Request::Logs`] and hands on what comes; [`None`] says that output was lost to a
     /// rotation. `take` ends it by breaking; a request that does not follow ends by itself.
     ///

@@ -76,6 +76,11 @@ pub enum Request {
         #[serde(default)]
         timeout_ms: Option<u64>,
     },
+    /// Go on as a new process image, with everything that runs
+    /// ([`Options::reexec`](crate::unix::Options)). Answer: [`Answer::Result`] by the new image; by
+    /// the old one if it stays. Other connections are closed; who waits for a service is told
+    /// [`Effect::TimedOut`] first.
+    Reexec {},
     /// Who stands on whom. Answers: [`Answer::Tree`], then [`Answer::End`].
     Tree {},
     /// When services were started and ready. Answers: [`Answer::Times`], then [`Answer::End`].
@@ -113,6 +118,7 @@ impl Request {
             | Self::Stop { .. }
             | Self::Restart { .. }
             | Self::Reload { .. }
+            | Self::Reexec {}
             | Self::Shutdown { .. } => true,
             Self::Hello { .. }
             | Self::Status { .. }

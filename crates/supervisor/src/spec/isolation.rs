@@ -16,6 +16,9 @@ pub struct Isolation {
     /// Whether programs with a set-user-ID bit or file capabilities give it nothing
     /// (`PR_SET_NO_NEW_PRIVS`).
     pub no_new_privs: bool,
+    /// Which system calls it may make; implies `no_new_privs`.
+    #[cfg(feature = "seccomp")]
+    pub seccomp: Option<super::Seccomp>,
     /// Namespaces of its own (namespaces(7)).
     pub namespaces: Vec<Namespace>,
     /// Paths that it can read only; they need a mount namespace of its own, which they imply.

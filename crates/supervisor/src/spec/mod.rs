@@ -6,6 +6,8 @@ mod limits;
 mod log;
 mod readiness;
 mod schedule;
+#[cfg(feature = "seccomp")]
+mod seccomp;
 mod signal;
 mod socket;
 
@@ -19,6 +21,8 @@ pub use limits::{Bytes, Cgroup, Limits, Resource, ResourceLimit};
 pub use log::{Log, LogFile};
 pub use readiness::{Address, Probe, Readiness};
 pub use schedule::{Condition, Timer};
+#[cfg(feature = "seccomp")]
+pub use seccomp::{Seccomp, SystemCall, Violation};
 pub use signal::Signal;
 pub use socket::Socket;
 

@@ -51,6 +51,9 @@ pub(super) struct Plan {
     pub(super) groups: Option<Vec<Gid>>,
     pub(super) capabilities: Option<u64>,
     pub(super) no_new_privs: bool,
+    /// What the kernel is to do with its system calls, from its program's execution on.
+    #[cfg(feature = "seccomp")]
+    pub(super) filter: Vec<nix::libc::sock_filter>,
 }
 
 /// Changes of a mount namespace of its own.

@@ -23,10 +23,15 @@ pub(crate) mod console;
 #[cfg(feature = "control")]
 mod control;
 mod credentials;
+pub(crate) mod fault;
+#[cfg(feature = "seccomp")]
+mod filter;
+mod image;
 pub mod init;
 mod log;
 mod notify;
 mod panic;
+mod priority;
 mod reap;
 mod run;
 mod socket;
@@ -40,6 +45,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use console::console_line;
+#[cfg(feature = "fault")]
+pub use fault::panic_after;
 pub(crate) use panic::emergency;
 #[cfg(feature = "pid1")]
 pub(crate) use panic::on_emergency;
@@ -98,11 +105,18 @@ pub struct Options {
     pub exit_when_ended: bool,
     /// What signals mean (default: by whether this is PID 1).
     pub role: Role,
+    /// The niceness of the thread that calls [`run`], and of its session if it leads one: less is
+    /// more of a busy machine's time (default: −15 for PID 1, else unchanged). Services and other
+    /// threads keep what was before.
+    pub nice: Option<i32>,
     /// Whether the processes of others that fall to this one are reaped (default: by role). With
     /// `Some(true)` in an ordinary process it also becomes a child subreaper.
     pub reap_orphans: Option<bool>,
     /// What a panic does (default: it unwinds out of [`run`]).
     pub on_panic: OnPanic,
+    /// Whether and how the process replaces itself when somebody asks for it
+    /// ([`Request::Reexec`], `svc reexec`; default: it refuses).
+    pub reexec: Option<Reexec>,
     /// The control socket (default: none).
     #[cfg(feature = "control")]
     pub control: Option<crate::control::ControlOptions>,
@@ -123,8 +137,10 @@ impl Default for Options {
             console: Console::Quiet,
             exit_when_ended: false,
             role: Role::Auto,
+            nice: None,
             reap_orphans: None,
             on_panic: OnPanic::Unwind,
+            reexec: None,
             #[cfg(feature = "control")]
             control: None,
             sources: Vec::new(),
@@ -172,6 +188,35 @@ pub enum OnPanic {
     },
 }
 
+/// How the process goes on as a new image, with all services as they run: a newer version of the
+/// program, for example.
+///
+/// The program gets the same arguments and has to come to [`run`] again. If it cannot be executed
+/// nothing changes. If what it finds in `run` cannot be understood or its services are unsound, it
+/// becomes the program again that it was.
+#[non_exhaustive]
+pub struct Reexec {
+    /// `/proc/self/exe` is the program that runs, even if its file is gone.
+    pub program: PathBuf,
+    /// Asked first whether the new image could come to [`run`]; an error is told, and all stays as
+    /// it is. Must not wait for anything.
+    pub check: Box<dyn Fn() -> Result<(), String>>,
+}
+
+impl Reexec {
+    /// As this program, with nothing to check.
+    #[must_use]
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into(), check: Box::new(|| Ok(())) }
+    }
+}
+
+impl fmt::Debug for Reexec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reexec").field("program", &self.program).finish_non_exhaustive()
+    }
+}
+
 /// Something else to wait for.
 pub trait Source: fmt::Debug {
     /// What becomes readable when there is something.
@@ -197,6 +242,8 @@ pub enum Request {
     Restart(String),
     /// Tell this as a warning.
     Warn(String),
+    /// Go on as a new process image: [`Options::reexec`].
+    Reexec,
     /// Panic: to prove that a panic is survived.
     #[doc(hidden)]
     Panic,

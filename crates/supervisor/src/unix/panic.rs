@@ -1,21 +1,17 @@
 //! What a panic does: it is told, and the process goes on as a new image with the old state.
 
-use std::io::{Read, Seek, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::process::CommandExt;
+use std::io::Write;
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Once, OnceLock};
 
-use super::spawn::STATE_VARIABLE;
-use super::{reap, sys};
+use super::image::STATE_VARIABLE;
+use super::reap;
 use crate::snapshot::Snapshot;
-use crate::vocabulary::Time;
+use crate::vocabulary::{ExitStatus, Pid, Time};
 
-/// More state than this was not written by us: 16,384 services of some 130 bytes.
-const STATE_LIMIT: u64 = 8 << 20;
-
-/// Whether this process image was started to go on after a panic of another. What is done once at
-/// boot has been done.
+/// Whether this process image was started to go on where another was: after a panic, or because
+/// somebody asked for it. What is done once at boot has been done.
 #[must_use]
 pub fn resumed() -> bool {
     std::env::var_os(STATE_VARIABLE).is_some()
@@ -46,6 +42,16 @@ pub(super) struct Legacy {
     pub(super) last_panic: Time,
     /// Whether the clock has been set while somebody was looking.
     pub(super) time_set: bool,
+    /// Whether somebody has asked for the new image; else it comes of a panic.
+    pub(super) asked: bool,
+    /// The soft limit of open files that services get, where the supervisor has raised its own.
+    pub(super) nofile: Option<u64>,
+    /// The niceness that services get, where the supervisor has changed its own.
+    pub(super) nice: Option<i32>,
+    /// Children that are no service's main process, and whether nobody waits for them any more.
+    pub(super) left: Vec<(Pid, bool)>,
+    /// Processes that the state may say run, and that have ended and are reaped.
+    pub(super) ended: Vec<(Pid, ExitStatus)>,
     pub(super) fds: Vec<Inherited>,
 }
 
@@ -71,9 +77,13 @@ pub(super) enum FdKind {
     ControlSocket,
     /// A memfd with the services' times.
     ControlTimes,
+    /// The connection of a client that has asked for the new image and waits for it.
+    ControlAsker,
+    /// What a newer version hands on, and this one does not know.
+    Unknown,
 }
 
-const KINDS: [(FdKind, &str); 8] = [
+const KINDS: [(FdKind, &str); 9] = [
     (FdKind::Socket, "socket"),
     (FdKind::Stored, "stored"),
     (FdKind::LogRead, "log-read"),
@@ -82,6 +92,7 @@ const KINDS: [(FdKind, &str); 8] = [
     (FdKind::NotifySocket, "notify-socket"),
     (FdKind::ControlSocket, "control-socket"),
     (FdKind::ControlTimes, "control-times"),
+    (FdKind::ControlAsker, "control-asker"),
 ];
 
 impl Legacy {
@@ -92,6 +103,26 @@ impl Legacy {
         if self.time_set {
             text.push_str("time-set\n");
         }
+        if self.asked {
+            text.push_str("asked\n");
+        }
+        if let Some(limit) = self.nofile {
+            let _ = writeln!(text, "nofile {limit}");
+        }
+        if let Some(nice) = self.nice {
+            let _ = writeln!(text, "nice {nice}");
+        }
+        for (pid, unwanted) in &self.left {
+            let _ = writeln!(text, "left {pid} {}", u8::from(*unwanted));
+        }
+        for (pid, status) in &self.ended {
+            let (word, number) = match status {
+                ExitStatus::Code(code) => ("code", *code),
+                ExitStatus::Signal(signal) => ("signal", *signal),
+                ExitStatus::Unknown => ("unknown", 0),
+            };
+            let _ = writeln!(text, "ended {pid} {word} {number}");
+        }
         for Inherited { service, kind, number, name } in &self.fds {
             let kind = KINDS.iter().find(|(known, _)| known == kind).map_or("", |(_, word)| word);
             let _ = writeln!(text, "fd {service} {kind} {number} {name}");
@@ -100,6 +131,9 @@ impl Legacy {
         text
     }
 
+    /// Reads what another image has left; `None` if it cannot be understood. Lines and kinds of
+    /// descriptors that are not known come from a newer version of this program, which writes them so
+    /// only if they can be done without.
     pub(super) fn decode(text: &str) -> Option<Self> {
         let start = text.find("kiln-supervisor ")?;
         let (head, body) = text.split_at_checked(start)?;
@@ -112,66 +146,41 @@ impl Legacy {
                     legacy.last_panic = Time::from_millis(last.parse().ok()?);
                 }
                 ["time-set"] => legacy.time_set = true,
+                ["asked"] => legacy.asked = true,
+                ["nofile", limit] => legacy.nofile = Some(limit.parse().ok()?),
+                ["nice", nice] => legacy.nice = Some(nice.parse().ok()?),
+                ["left", pid, unwanted @ ("0" | "1")] => {
+                    legacy.left.push((Pid(pid.parse().ok()?), *unwanted == "1"));
+                }
+                ["ended", pid, word, number] => {
+                    let number = number.parse().ok()?;
+                    let status = match *word {
+                        "code" => ExitStatus::Code(number),
+                        "signal" => ExitStatus::Signal(number),
+                        "unknown" => ExitStatus::Unknown,
+                        _ => return None,
+                    };
+                    legacy.ended.push((Pid(pid.parse().ok()?), status));
+                }
                 ["fd", service, kind, number, name] => legacy.fds.push(Inherited {
                     service: (*service).to_owned(),
-                    kind: KINDS.iter().find(|(_, word)| word == kind)?.0,
+                    kind: KINDS
+                        .iter()
+                        .find(|(_, word)| word == kind)
+                        .map_or(FdKind::Unknown, |k| k.0),
                     number: number.parse().ok()?,
                     name: (*name).to_owned(),
                 }),
-                _ => return None,
+                [
+                    "panics" | "time-set" | "asked" | "nofile" | "nice" | "left" | "ended" | "fd",
+                    ..,
+                ] => {
+                    return None;
+                }
+                _ => {}
             }
         }
         Some(legacy)
-    }
-
-    /// The state that the process image before this one has left, if there was one; `Err` if it
-    /// cannot be understood.
-    pub(super) fn inherited() -> Option<Result<Self, ()>> {
-        // once: the number may be of another file by the next time
-        static TAKEN: AtomicBool = AtomicBool::new(false);
-        if TAKEN.swap(true, Ordering::Relaxed) {
-            return None;
-        }
-        let number = std::env::var(STATE_VARIABLE).ok()?;
-        Some(Self::read(&number).ok_or(()))
-    }
-
-    fn read(number: &str) -> Option<Self> {
-        let number = number.parse().ok()?;
-        let mut file = std::fs::File::from(sys::adopt_fd(number)?);
-        file.rewind().ok()?;
-        let mut text = String::new();
-        file.take(STATE_LIMIT).read_to_string(&mut text).ok()?;
-        Self::decode(&text)
-    }
-
-    /// Executes this program again, with the same arguments; returns only if that fails.
-    pub(super) fn reexec(&self, keep: &[BorrowedFd<'_>]) -> std::io::Error {
-        match self.prepare(keep) {
-            Ok((memfd, arguments)) => {
-                let mut arguments = arguments.into_iter();
-                let mut command = std::process::Command::new("/proc/self/exe");
-                if let Some(name) = arguments.next() {
-                    command.arg0(name);
-                }
-                command.args(arguments).env(STATE_VARIABLE, memfd.as_raw_fd().to_string()).exec()
-            }
-            Err(error) => error,
-        }
-    }
-
-    fn prepare(
-        &self,
-        keep: &[BorrowedFd<'_>],
-    ) -> std::io::Result<(std::fs::File, Vec<std::ffi::OsString>)> {
-        let flags = rustix::fs::MemfdFlags::empty();
-        let memfd = rustix::fs::memfd_create("kiln-supervisor", flags)?;
-        let mut file = std::fs::File::from(memfd);
-        file.write_all(self.encode().as_bytes())?;
-        for fd in keep {
-            rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
-        }
-        Ok((file, std::env::args_os().collect()))
     }
 }
 
@@ -208,9 +217,11 @@ mod tests {
 
     #[test]
     fn what_is_handed_on_comes_back() {
-        let text = "panics 2 61000\ntime-set\nfd nomad log-read 7 \nfd nomad log-write 8 \n\
+        let text = "panics 2 61000\ntime-set\nasked\nnofile 1024\nnice -3\nleft 77 0\nleft 78 1\n\
+                    ended 79 code 3\nended 80 signal 9\nended 81 unknown 0\n\
+                    fd nomad log-read 7 \nfd nomad log-write 8 \n\
                     fd web socket 10 two words\nfd net notify-pipe 9 \n\
-                    fd . control-socket 10 \nfd . control-times 11 \nkiln-supervisor 2\ntoken 12\n\
+                    fd . control-socket 10 \nfd . control-times 11 \nfd . control-asker 12 \nkiln-supervisor 2\ntoken 12\n\
                     shutdown reboot 1000 2000 1\n\
                     service nomad 1 0 1 0 5012 3 1 up 212\n\
                     service net 1 1 0 0 5 0 0 unready 213 900\n\
@@ -219,10 +230,27 @@ mod tests {
                     service s 0 0 1 1 7 2 2 stopping 9 - 1 not-ready\n";
         let legacy = Legacy::decode(text).unwrap();
         assert_eq!(legacy.encode(), text);
-        for broken in
-            ["", "kiln-supervisor 1\n", "x\nkiln-supervisor 2\n", "kiln-supervisor 2\nservice a\n"]
-        {
+        for broken in [
+            "",
+            "kiln-supervisor 1\n",
+            "left x 0\nkiln-supervisor 2\n",
+            "kiln-supervisor 2\nservice a\n",
+        ] {
             assert_eq!(Legacy::decode(broken), None, "{broken:?}");
         }
+    }
+
+    #[test]
+    fn what_another_version_has_left_is_understood_or_refused_as_a_whole() {
+        // more than is known, of the same version: it can be done without
+        let more = "panics 0 0\nweather fine\nfd . telephone 9 \nkiln-supervisor 2\nmood good\n\
+                    service a 1 0 1 0 5012 3 1 up 212 with more\n";
+        let legacy = Legacy::decode(more).unwrap();
+        let pids: Vec<_> = legacy.snapshot.processes().collect();
+        assert_eq!(pids, [("a", Pid(212))]);
+        // its descriptor is known of, to be closed
+        assert_eq!((legacy.fds[0].kind, legacy.fds[0].number), (FdKind::Unknown, 9));
+        // a version that means something else by the same words
+        assert_eq!(Legacy::decode("panics 0 0\nkiln-supervisor 3\nservice a up 212\n"), None);
     }
 }

@@ -12,12 +12,10 @@ use rustix::process::Rlimit;
 
 use super::cgroup::Group;
 use super::child::{Mounts, Plan};
+use super::image::{BEFORE_VARIABLE, STATE_VARIABLE};
 use super::{account, cgroup, credentials, sys};
 use crate::spec::{Namespace, Readiness, Resource, ServiceSpec};
 use crate::vocabulary::{Errno, Pid, SpawnError, SpawnStep};
-
-/// The variable that tells a new process image of the supervisor where its state is.
-pub(super) const STATE_VARIABLE: &str = "KILN_SUPERVISOR_STATE";
 
 /// What the shell gives to a new process.
 #[derive(Debug, Clone)]
@@ -168,6 +166,14 @@ fn plan(spec: &ServiceSpec, gifts: &Gifts) -> Result<Plan, SpawnError> {
         let value = Rlimit { current: limit.soft, maximum: limit.hard };
         plan.limits.push((resource(limit.resource), value));
     }
+    #[cfg(feature = "seccomp")]
+    if let Some(seccomp) = &isolation.seccomp {
+        // Without it only the mighty may have a filter, and a program with a set-user-ID bit would
+        // be misled by it.
+        plan.no_new_privs = true;
+        plan.filter = super::filter::compile(seccomp)
+            .map_err(|why| failure(SpawnStep::Prepare, libc::EINVAL, format!("seccomp: {why}")))?;
+    }
     give(&mut plan, spec, gifts)?;
     Ok(plan)
 }
@@ -261,9 +267,17 @@ fn environment(
             None => list.push((key, value)),
         };
     if spec.inherit_env {
-        let own = ["NOTIFY_FD", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", PID_VARIABLE];
+        let own = [
+            "NOTIFY_FD",
+            "NOTIFY_SOCKET",
+            "LISTEN_FDS",
+            "LISTEN_FDNAMES",
+            PID_VARIABLE,
+            STATE_VARIABLE,
+            BEFORE_VARIABLE,
+        ];
         for (key, value) in std::env::vars_os() {
-            if !own.iter().any(|name| key == *name) && key != STATE_VARIABLE {
+            if !own.iter().any(|name| key == *name) {
                 set(key, value);
             }
         }

@@ -40,6 +40,8 @@ pub(super) struct Done<Key> {
 pub(super) struct Spawner<Key> {
     shared: Arc<Shared<Key>>,
     wake: Arc<OwnedFd>,
+    /// The niceness of the thread, and of what it starts.
+    nice: Option<i32>,
     /// Since when it has been seen at the work that it is at, and which that is.
     since: Option<(Time, u64)>,
 }
@@ -70,10 +72,11 @@ impl<Key: Clone + Send + 'static> Spawner<Key> {
     pub(super) fn new() -> std::io::Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let wake = Arc::new(rustix::event::eventfd(0, flags)?);
-        Ok(Self { shared: Self::start(&wake)?, wake, since: None })
+        let nice = rustix::process::getpriority_process(None).ok();
+        Ok(Self { shared: Self::start(&wake, nice)?, wake, nice, since: None })
     }
 
-    fn start(wake: &Arc<OwnedFd>) -> std::io::Result<Arc<Shared<Key>>> {
+    fn start(wake: &Arc<OwnedFd>, nice: Option<i32>) -> std::io::Result<Arc<Shared<Key>>> {
         let work = Work {
             queue: VecDeque::new(),
             done: Vec::new(),
@@ -89,7 +92,13 @@ impl<Key: Clone + Send + 'static> Spawner<Key> {
         });
         let (theirs, wake, room) = (Arc::clone(&shared), Arc::clone(wake), Room::new());
         let builder = std::thread::Builder::new().name("spawner".into()).stack_size(STACK);
-        builder.spawn(move || theirs.live(&wake, room))?;
+        builder.spawn(move || {
+            // by now the loop may have another
+            if let Some(nice) = nice {
+                let _ = rustix::process::setpriority_process(None, nice);
+            }
+            theirs.live(&wake, room);
+        })?;
         Ok(shared)
     }
 
@@ -159,7 +168,7 @@ impl<Key: Clone + Send + 'static> Spawner<Key> {
         self.shared.abandoned.store(true, Ordering::SeqCst);
         kill(self.shared.pid.load(Ordering::SeqCst));
         self.since = None;
-        match Self::start(&self.wake) {
+        match Self::start(&self.wake, self.nice) {
             Ok(shared) => {
                 self.shared = shared;
                 for job in queue {
@@ -181,12 +190,12 @@ impl<Key: Clone + Send + 'static> Spawner<Key> {
         }
     }
 
-    /// Lets the one that is being started come to an end, within bounds, and gives all that were.
-    /// No more are started: this process image is about to be replaced.
-    pub(super) fn close(&mut self) -> Vec<Done<Key>> {
+    /// Lets the one that is being started come to an end, within bounds, and gives all that were,
+    /// and those that were to be. No more are started: this process image is about to be replaced.
+    pub(super) fn close(&mut self) -> (Vec<Done<Key>>, VecDeque<Job<Key>>) {
         let mut work = self.shared.lock();
         work.closed = true;
-        work.queue.clear();
+        let queue = std::mem::take(&mut work.queue);
         let (mut work, _) = self
             .shared
             .more
@@ -197,7 +206,16 @@ impl<Key: Clone + Send + 'static> Spawner<Key> {
             let pid = self.shared.pid.load(Ordering::SeqCst);
             done.extend((pid > 0).then_some(Done { key, result: Ok((Pid(pid), None)) }));
         }
-        done
+        (done, queue)
+    }
+
+    /// Goes on after [`close`](Self::close), with those that were to be started.
+    pub(super) fn reopen(&mut self, queue: VecDeque<Job<Key>>) -> std::io::Result<()> {
+        self.since = None;
+        self.shared = Self::start(&self.wake, self.nice)?;
+        let now = super::now();
+        queue.into_iter().for_each(|job| self.post(job, now));
+        Ok(())
     }
 }
 

@@ -267,6 +267,11 @@ fn execute(task: &Task<'_>) -> (SpawnStep, i32) {
         unsafe { libc::signal(*signal, libc::SIG_DFL) };
     }
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+    // last, so that it need not allow what was done before
+    #[cfg(feature = "seccomp")]
+    if let Err(errno) = filter_system_calls(&task.plan.filter) {
+        return (SpawnStep::Isolation, errno.raw_os_error());
+    }
     let mut errno = libc::ENOENT;
     for program in &task.plan.programs {
         // SAFETY: all strings end in NUL and both lists in a null pointer, and outlive the call.
@@ -282,6 +287,23 @@ fn execute(task: &Task<'_>) -> (SpawnStep, i32) {
         }
     }
     (SpawnStep::Exec, errno)
+}
+
+/// Has the kernel judge all system calls of this process from now on.
+#[cfg(feature = "seccomp")]
+fn filter_system_calls(filter: &[libc::sock_filter]) -> rustix::io::Result<()> {
+    if filter.is_empty() {
+        return Ok(());
+    }
+    let len = u16::try_from(filter.len()).map_err(|_| rustix::io::Errno::TOOBIG)?;
+    let program = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut() };
+    let (set, none) = (libc::SECCOMP_SET_MODE_FILTER, 0);
+    // SAFETY: the kernel copies the program, whose length is that of the slice, and writes nothing.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, set, none, &raw const program) };
+    if result == 0 {
+        return Ok(());
+    }
+    Err(rustix::io::Errno::from_raw_os_error(nix::errno::Errno::last_raw()))
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -108,6 +108,7 @@ pub(crate) fn reader(dir: &Path) {
     let service = || "a".to_owned();
     for request in [
         Request::Start { service: service(), wait_ms: None },
+        Request::Reexec {},
         Request::Stop { service: service(), wait_ms: Some(1000) },
         Request::Restart { service: service(), wait_ms: None },
         Request::Reload { service: Some(service()), wait_ms: None },

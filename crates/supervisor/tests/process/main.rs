@@ -8,7 +8,10 @@ mod children;
 mod demand;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod priority;
 mod schedule;
+#[cfg(feature = "seccomp")]
+mod seccomp;
 mod store;
 
 use std::path::Path;
@@ -40,6 +43,9 @@ const CASES: &[Case] = &[
     ("sockets_are_opened_and_start_on_demand", demand::run, demand::test),
     ("descriptors_are_kept_over_a_restart", store::run, store::test),
     ("timers_and_conditions", schedule::run, schedule::test),
+    ("niceness_is_the_loops_alone", priority::run, priority::test),
+    #[cfg(feature = "seccomp")]
+    ("system_calls_are_filtered", seccomp::run, seccomp::test),
     ("bounds_and_isolation_hold", bounds::run, bounds::test),
     ("credentials_are_there_after_a_restart_at_once", bounds::again_run, bounds::again_test),
     ("control_groups_are_killed_whole", cgroups::run, cgroups::test),

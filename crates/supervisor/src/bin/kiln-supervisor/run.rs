@@ -23,8 +23,8 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use kiln_supervisor::unix::{self, Options};
-use kiln_supervisor::{Event, Graph};
+use kiln_supervisor::unix::{self, Options, Reexec};
+use kiln_supervisor::{Event, Graph, ServiceSpec};
 
 /// Bytes of the longest file that is read: 16,384 services of 256 bytes.
 const LONGEST: u64 = 4 << 20;
@@ -63,19 +63,14 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         unix::console_line(format_args!("kiln-supervisor: {}: {what}", arguments.config.display()));
         ExitCode::from(2)
     };
-    let text = match read(&arguments.config) {
-        Ok(text) => text,
-        Err(error) => return refuse(&error),
-    };
-    let specs = match kiln_supervisor::specs_from_toml(&text) {
+    let specs = match read(&arguments.config) {
         Ok(specs) => specs,
-        Err(error) => return refuse(&shortened(&error.to_string())),
+        Err(why) => return refuse(&why),
     };
-    drop(text);
     if arguments.check {
-        let graph = match Graph::new(&specs) {
+        let graph = match sound(&specs) {
             Ok(graph) => graph,
-            Err(problems) => return refuse(&problems),
+            Err(why) => return refuse(&why),
         };
         for id in graph.order() {
             say(&specs.get(id.index()).map_or("", |spec| spec.name.as_str()));
@@ -92,7 +87,20 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         // What has ended may be started again by request.
         options.exit_when_ended = false;
     }
+    // Who may not have it gets none.
+    options.nice = rustix::process::geteuid().is_root().then_some(-10);
     options.reap_orphans = arguments.subreaper.then_some(true);
+    // By its path, at which a newer version may be by then. It reads the file again, which must not
+    // be what ends it.
+    options.reexec = std::env::current_exe().ok().map(|program| {
+        let config = arguments.config.clone();
+        let mut reexec = Reexec::new(program);
+        reexec.check = Box::new(move || match read(&config).and_then(|specs| sound(&specs)) {
+            Ok(_) => Ok(()),
+            Err(why) => Err(format!("{}: {why}", config.display())),
+        });
+        reexec
+    });
     let quiet = arguments.quiet;
     let mut failed = false;
     let result = unix::run(specs, options, &mut |event| {
@@ -117,7 +125,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
 }
 
 /// The text of a file, which may be a device or a pipe that has no end.
-fn read(path: &Path) -> std::io::Result<String> {
+fn text_of(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     let limit = LONGEST.saturating_add(1);
     if std::fs::File::open(path)?.take(limit).read_to_string(&mut text)? as u64 >= limit {
@@ -140,6 +148,15 @@ fn shortened(complaint: &str) -> String {
         }
     }
     short
+}
+
+fn read(config: &Path) -> Result<Vec<ServiceSpec>, String> {
+    let text = text_of(config).map_err(|error| error.to_string())?;
+    kiln_supervisor::specs_from_toml(&text).map_err(|error| shortened(&error.to_string()))
+}
+
+fn sound(specs: &[ServiceSpec]) -> Result<Graph, String> {
+    Graph::new(specs).map_err(|problems| problems.to_string())
 }
 
 /// A line to standard output. That nobody reads any more is no reason to leave services alone.

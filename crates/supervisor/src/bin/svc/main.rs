@@ -91,6 +91,8 @@ enum Verb {
         #[arg(long, value_name = "SECONDS", value_parser = seconds)]
         timeout: Option<Duration>,
     },
+    /// Have the supervisor go on as a new process image, with everything that runs
+    Reexec,
     /// What stands on what
     Tree { service: Option<String> },
     /// How long services took to become ready, the slowest first
@@ -210,6 +212,7 @@ fn run(arguments: &Arguments) -> Result<u8, ClientError> {
             let request = Request::Shutdown { outcome, force: *force, timeout_ms };
             client.act(&request).map(|result| tell(&result, json))
         }
+        Verb::Reexec => client.reexec().map(|result| tell(&result, json)),
         Verb::Tree { service } => {
             let nodes = client.tree()?;
             if let Some(name) = service

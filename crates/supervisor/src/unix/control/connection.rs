@@ -109,6 +109,8 @@ pub(in crate::unix) enum Goal {
     Down,
     /// A reload command has ended.
     Command(Pid),
+    /// This process goes on as a new image.
+    Reexec,
 }
 
 impl Wait {
@@ -116,7 +118,7 @@ impl Wait {
     fn hear(&mut self, event: &Event) -> Option<ActionResult> {
         let result = |effect| Some(ActionResult::new(effect, event.to_string()));
         let down_first = match self.goal {
-            Goal::Command(_) => return None,
+            Goal::Command(_) | Goal::Reexec => return None,
             Goal::Down => {
                 return match event {
                     Event::Stopped { service } if *service == self.service.as_str() => {
@@ -289,9 +291,14 @@ impl Connection {
         None
     }
 
-    fn greet(&mut self) {
+    /// It has greeted, and may send long requests.
+    pub(super) fn greeted(&mut self) {
         self.greeted = true;
         self.decoder.set_limit(frame::MAX_PAYLOAD);
+    }
+
+    fn greet(&mut self) {
+        self.greeted();
         self.say(&Answer::Hello {
             version: VERSION,
             pid: rustix::process::getpid().as_raw_nonzero().get(),

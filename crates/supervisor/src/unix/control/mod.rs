@@ -328,6 +328,46 @@ impl Server {
         }
     }
 
+    /// Goes on with a connection of the image before, whose client waits for its answer.
+    pub(super) fn take_back(&mut self, fd: OwnedFd, now: Time) -> Option<Client> {
+        let client = self.next;
+        self.admit(fd, now);
+        let connection = self.connections.get_mut(&client)?;
+        connection.greeted();
+        Some(client)
+    }
+
+    /// Whether a client has sent more than was taken from it.
+    pub(super) fn has_more(&self, client: Client) -> bool {
+        self.connections.get(&client).is_some_and(Connection::is_half)
+    }
+
+    /// Clients that wait for a new process image.
+    pub(super) fn askers(&self) -> impl Iterator<Item = (Client, BorrowedFd<'_>)> {
+        let asks = |connection: &Connection| matches!(&connection.job, Job::Wait(wait) if wait.goal == Goal::Reexec);
+        self.connections
+            .iter()
+            .filter(move |(_, connection)| asks(connection))
+            .map(|(client, connection)| (*client, connection.fd()))
+    }
+
+    /// Tells who waits for a service that it goes on without us, and sends what is to be sent and
+    /// taken at once. All connections but those of [`askers`](Self::askers) end with this image.
+    pub(super) fn say_farewell(&mut self, now: Time) {
+        for connection in self.connections.values_mut() {
+            let waits = matches!(&connection.job, Job::Wait(wait) if wait.goal != Goal::Reexec);
+            if waits {
+                connection.expire(now);
+            }
+            connection.flush(now);
+        }
+    }
+
+    /// Reload commands that run.
+    pub(super) fn command_pids(&self) -> Vec<Pid> {
+        self.commands.iter().map(|command| command.pid).collect()
+    }
+
     /// Whether another reload command may be started.
     pub(super) fn takes_commands(&self) -> bool {
         self.commands.len() < COMMANDS

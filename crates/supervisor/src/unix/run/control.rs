@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::handover::NOT_UNDERSTOOD;
 use super::{Key, Purpose, Shell};
 use crate::control::protocol::{Effect, RefusalCode, Request, Times};
 use crate::control::timeline::Timeline;
@@ -14,6 +15,7 @@ use crate::reload::Reload;
 use crate::spec::{Kill, Readiness, ServiceSpec};
 use crate::state::State;
 use crate::unix::control::{COMMAND_TIMEOUT, Client, Goal, List, ListKind, Server, Wait};
+use crate::unix::fault::point;
 use crate::unix::panic::{FdKind, Inherited, Legacy};
 use crate::unix::spawner::Job;
 use crate::unix::{Error, reap, sys};
@@ -26,14 +28,25 @@ const TIMES_LIMIT: u64 = 64 << 20;
 
 impl Shell {
     /// Opens the control socket, or takes over that of the process image before.
-    pub(super) fn open_control(&mut self, legacy: Option<&mut Legacy>) -> Result<(), Error> {
+    /// Who has asked for this image, if anybody has, is told so; or that it is the old program again,
+    /// if `returned`.
+    pub(super) fn open_control(
+        &mut self,
+        legacy: Option<&mut Legacy>,
+        returned: bool,
+    ) -> Result<(), Error> {
         let Some(options) = self.options.control.clone() else { return Ok(()) };
         let mut own: BTreeMap<&str, OwnedFd> = BTreeMap::new();
+        let mut askers = Vec::new();
         if let Some(legacy) = legacy {
             legacy.fds.retain(|Inherited { service, kind, number, .. }| {
                 let kind = match kind {
                     FdKind::ControlSocket => "socket",
                     FdKind::ControlTimes => "times",
+                    FdKind::ControlAsker => {
+                        askers.extend(sys::adopt_fd(*number));
+                        return false;
+                    }
                     _ => return true,
                 };
                 own.extend(sys::adopt_fd(*number).filter(|_| service == OWN).map(|fd| (kind, fd)));
@@ -48,7 +61,20 @@ impl Shell {
             Ok(server)
         });
         match opened {
-            Ok(server) => self.control = Some(server),
+            Ok(mut server) => {
+                let process = rustix::process::getpid().as_raw_nonzero();
+                let (effect, text) = match returned {
+                    true => (Effect::Failed, NOT_UNDERSTOOD.to_owned()),
+                    false => (Effect::Done, format!("process {process} goes on as a new image")),
+                };
+                let now = crate::unix::now();
+                for fd in askers {
+                    if let Some(client) = server.take_back(fd, now) {
+                        server.result(client, effect, text.clone(), now);
+                    }
+                }
+                self.control = Some(server);
+            }
             // a machine without its control socket is better than none
             Err(error) if self.init => {
                 let what = format!("no control socket at {path}: {error}");
@@ -63,7 +89,7 @@ impl Shell {
     pub(super) fn reopen_control(&mut self, on_event: &mut dyn FnMut(&Event)) {
         if self.control.is_none() {
             // what goes wrong was told, or is by the next turn
-            let _ = self.open_control(None);
+            let _ = self.open_control(None, false);
         }
         if let Some(Err(error)) = self.control.as_mut().map(Server::reopen) {
             let what = format!("the control socket cannot be made anew: {error}");
@@ -94,7 +120,9 @@ impl Shell {
                 self.control.as_mut().and_then(|server| server.next_request(client, done, now))
             {
                 done = done.saturating_add(1);
+                point();
                 self.grant(client, request, now, on_event);
+                point();
             }
         }
         if let Some(server) = &mut self.control {
@@ -159,6 +187,7 @@ impl Shell {
                     timeout_ms.map_or(self.options.shutdown_timeout, Duration::from_millis);
                 self.shut_down(client, outcome, force, timeout, on_event);
             }
+            (Request::Reexec {}, _) => self.ask_for_reexec(client, now),
             _ => {
                 let why = "this supervisor cannot do that".to_owned();
                 self.refuse(client, RefusalCode::NotSupported, why);
@@ -270,6 +299,52 @@ impl Shell {
             self.input(Input::Shutdown { outcome, timeout }, on_event);
         }
         self.result(client, Effect::Accepted, format!("shutting down to {outcome}"));
+    }
+
+    /// Has the process replaced at the end of this turn; the client waits until then, and after.
+    fn ask_for_reexec(&mut self, client: Client, now: Time) {
+        if self.options.reexec.is_none() {
+            let why = "this supervisor was not told that it may execute itself again".to_owned();
+            return self.refuse(client, RefusalCode::NotSupported, why);
+        }
+        if self.machine.is_shutting_down() {
+            let why = "everything is being stopped".to_owned();
+            return self.refuse(client, RefusalCode::ShuttingDown, why);
+        }
+        if self.control.as_ref().is_some_and(|server| server.has_more(client)) {
+            let why = "no request may follow this one before its answer".to_owned();
+            return self.refuse(client, RefusalCode::BadRequest, why);
+        }
+        self.replace = true;
+        if let Some(server) = &mut self.control {
+            let goal = Goal::Reexec;
+            let (service, until) = (String::new(), now.saturating_add(COMMAND_TIMEOUT));
+            server.wait(client, Wait { service, goal, until, last: None });
+        }
+    }
+
+    /// Before the process is replaced: who waits for a service is told that it goes on.
+    pub(super) fn say_farewell(&mut self) {
+        if let Some(server) = &mut self.control {
+            server.say_farewell(crate::unix::now());
+        }
+    }
+
+    /// The process could not be replaced.
+    pub(super) fn refuse_askers(&mut self, why: &str) {
+        let now = crate::unix::now();
+        if let Some(server) = &mut self.control {
+            let askers: Vec<Client> = server.askers().map(|(client, _)| client).collect();
+            for client in askers {
+                server.result(client, Effect::Failed, why.to_owned(), now);
+            }
+            server.settle(&self.machine, now);
+        }
+    }
+
+    /// Reload commands that run.
+    pub(super) fn command_pids(&self) -> Vec<Pid> {
+        self.control.as_ref().map(Server::command_pids).unwrap_or_default()
     }
 
     fn reload(&mut self, client: Client, id: ServiceId, wait: Duration) {
@@ -385,6 +460,10 @@ impl Shell {
         };
         fds.push(own(FdKind::ControlSocket, server.listener()));
         keep.push(server.listener());
+        for (_, fd) in server.askers() {
+            fds.push(own(FdKind::ControlAsker, fd));
+            keep.push(fd);
+        }
         let times = write_times(&server.timeline.to_times())?;
         fds.push(own(FdKind::ControlTimes, times.as_fd()));
         Some(times)

@@ -1,26 +1,36 @@
-//! What runs is handed from one process image to the next: after a panic, and at its start.
+//! What runs is handed from one process image to the next: after a panic, or because somebody has
+//! asked for it; and is taken over at its start.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::demand::Sockets;
-use super::{Key, Purpose, Shell};
+use super::{Key, Purpose, Shell, warning};
 use crate::graph::ServiceId;
+use crate::snapshot::Snapshot;
+use crate::unix::image::OWN_PROGRAM;
 use crate::unix::log::LogPipe;
 use crate::unix::notify::{Channel, ChannelKind};
 use crate::unix::panic::{FdKind, Inherited, Legacy};
-use crate::vocabulary::{Event, Pid, Time};
+use crate::unix::spawner::Done;
+use crate::vocabulary::{Event, Input, Pid, Time};
 
 /// A panic later than this after the one before starts the count again.
 const PANIC_WINDOW: Time = Time::from_secs(60);
+
+/// What is said where a new program has given up and the old one goes on.
+pub(super) const NOT_UNDERSTOOD: &str =
+    "the new program cannot go on with what the old one has left; the old one goes on as before";
 
 /// How long logs may take to be written before what waits of them is lost.
 pub(super) const FLUSH: Time = Time::from_secs(2);
 
 impl Shell {
-    /// Takes over what runs from an earlier process image.
-    pub(super) fn inherit(&mut self, legacy: Legacy) {
+    /// Takes over what runs from an earlier process image; one that has gone back to this program if
+    /// `returned`.
+    pub(super) fn inherit(&mut self, legacy: Legacy, returned: bool) {
         self.panics = legacy.panics;
         self.last_panic = legacy.last_panic;
         let mut pipes: BTreeMap<ServiceId, (Option<OwnedFd>, Option<OwnedFd>)> = BTreeMap::new();
@@ -42,7 +52,10 @@ impl Shell {
                 FdKind::LogRead => pipes.entry(id).or_default().0 = Some(fd),
                 FdKind::LogWrite => pipes.entry(id).or_default().1 = Some(fd),
                 // of the shell itself, and taken out before if it is served here
-                FdKind::ControlSocket | FdKind::ControlTimes => {}
+                FdKind::ControlSocket
+                | FdKind::ControlTimes
+                | FdKind::ControlAsker
+                | FdKind::Unknown => {}
                 FdKind::NotifyPipe | FdKind::NotifySocket => {
                     let Some(token) = self.machine.run_token(id) else { continue };
                     let stays =
@@ -75,35 +88,125 @@ impl Shell {
             .collect();
         let services = running.len();
         for (id, pid) in running {
-            self.adopt(id, pid, None);
+            match legacy.ended.iter().find(|(known, _)| *known == pid) {
+                Some((_, status)) => {
+                    let status = *status;
+                    self.machine.handle(Input::Exited { pid, status }, crate::unix::now());
+                }
+                None => self.adopt(id, pid, None),
+            }
         }
-        self.told.push(Event::Resumed { panics: self.panics, services });
+        // of services that are in this image's list no longer
+        let snapshot = legacy.snapshot.processes();
+        let strangers = snapshot.filter(|(name, _)| self.machine.id(name).is_none());
+        for (name, pid) in strangers {
+            signal(pid, rustix::process::Signal::TERM);
+            let what = format!("{name} is no service any more: its process {pid} was sent SIGTERM");
+            self.told.push(warning(what));
+            self.doomed.push(pid);
+        }
+        for (pid, unwanted) in legacy.left {
+            if unwanted {
+                signal(pid, rustix::process::Signal::KILL);
+            }
+            self.doomed.push(pid);
+        }
+        self.told.push(match legacy.asked {
+            true => Event::Reexecuted { services },
+            false => Event::Resumed { panics: self.panics, services },
+        });
+        if returned {
+            self.told.push(warning(NOT_UNDERSTOOD.to_owned()));
+        }
     }
 
-    /// Goes on as a new process image; returns why that was not possible.
-    pub(super) fn reexec(&mut self, limit: u32) -> String {
+    /// Goes on as a new process image after a panic; returns why that was not possible.
+    pub(super) fn reexec_after_panic(&mut self, limit: u32) -> String {
         let now = crate::unix::now();
         if now.saturating_sub(self.last_panic) > PANIC_WINDOW {
             self.panics = 0;
         }
         self.panics = self.panics.saturating_add(1);
+        self.last_panic = now;
         if self.panics > limit {
             return format!("{} panics in a row", self.panics);
         }
-        for done in self.spawner.close() {
-            if let (Purpose::Service(id, _), Ok((pid, pidfd))) = (done.key, done.result) {
-                self.adopt(id, pid, pidfd);
-            }
-        }
+        let (started, _) = self.spawner.close();
         // what is read is no longer in its pipe
         self.writer.flush(FLUSH);
-        let mut snapshot = std::mem::take(&mut self.committed);
+        let snapshot = std::mem::take(&mut self.committed);
+        let error = self.execute(Path::new(OWN_PROGRAM), snapshot, &started, false);
+        format!("cannot execute {OWN_PROGRAM} again: {error}")
+    }
+
+    /// Goes on as a new process image because somebody has asked for it. If that is not possible,
+    /// all goes on as before.
+    pub(super) fn reexec_on_request(&mut self, on_event: &mut dyn FnMut(&Event)) {
+        let Some(reexec) = &self.options.reexec else {
+            let what = "asked to execute itself again, which it was not told that it may";
+            return self.tell(&warning(what.to_owned()), on_event);
+        };
+        let program = reexec.program.clone();
+        if let Err(why) = (reexec.check)() {
+            return self.stay(&program, &why, on_event);
+        }
+        #[cfg(feature = "control")]
+        self.say_farewell();
+        let (started, queue) = self.spawner.close();
+        self.flush_logs();
+        let error = self.execute(&program, self.machine.snapshot(), &started, true);
+        self.stay(&program, &error, on_event);
+        if let Err(error) = self.spawner.reopen(queue) {
+            self.tell(&warning(format!("no thread that starts processes: {error}")), on_event);
+        }
+        self.take_in(started, on_event);
+    }
+
+    fn stay(
+        &mut self,
+        program: &Path,
+        why: &dyn std::fmt::Display,
+        on_event: &mut dyn FnMut(&Event),
+    ) {
+        let why = format!("cannot go on as {}: {why}; it goes on as before", program.display());
+        #[cfg(feature = "control")]
+        self.refuse_askers(&why);
+        self.tell(&warning(why), on_event);
+    }
+
+    /// Executes a program that goes on with a state; `started` are processes that the machine has not
+    /// been told of.
+    fn execute(
+        &self,
+        program: &Path,
+        mut snapshot: Snapshot,
+        started: &[Done<Purpose>],
+        asked: bool,
+    ) -> std::io::Error {
+        let mut left: Vec<(Pid, bool)> = self.doomed.iter().map(|pid| (*pid, false)).collect();
+        left.extend(self.probe_pids().into_iter().map(|pid| (pid, true)));
+        #[cfg(feature = "control")]
+        left.extend(self.command_pids().into_iter().map(|pid| (pid, false)));
+        let mut fresh: BTreeMap<ServiceId, Pid> = BTreeMap::new();
+        for done in started {
+            match (&done.key, &done.result) {
+                (Purpose::Service(id, _), Ok((pid, _))) => drop(fresh.insert(*id, *pid)),
+                (Purpose::Probe(..), Ok((pid, _))) => left.push((*pid, true)),
+                #[cfg(feature = "control")]
+                (Purpose::Reload(..), Ok((pid, _))) => left.push((*pid, false)),
+                (_, Err(_)) => {}
+            }
+        }
         for status in self.machine.status() {
-            let id = self.machine.id(status.name.as_str());
-            let pids = self.children.iter().filter(|(_, c)| Some(c.service) == id);
+            let Some(id) = self.machine.id(status.name.as_str()) else { continue };
+            let pids = self.children.iter().filter(|(_, c)| c.service == id);
             // one that has ended is still here while its end is dealt with: its successor counts
-            let pid = pids.min_by_key(|(_, c)| c.ended).map(|(pid, _)| *pid);
+            let known = pids.min_by_key(|(_, c)| c.ended).map(|(pid, _)| *pid);
+            let pid = fresh.get(&id).copied().or(known);
             snapshot.set_process(status.name.as_str(), pid);
+            let others =
+                self.children.iter().filter(|(other, c)| c.service == id && Some(**other) != pid);
+            left.extend(others.map(|(other, _)| (*other, false)));
         }
         let mut fds = Vec::new();
         let mut keep = Vec::new();
@@ -134,11 +237,26 @@ impl Shell {
             expect(unused_mut, reason = "nothing more is handed on")
         )]
         let mut keep: Vec<BorrowedFd<'_>> = keep.into_iter().map(|(_, _, fd, _)| fd).collect();
-        let time_set = self.conditions.was_set();
         #[cfg(feature = "control")]
         let _times = self.hand_control(&mut fds, &mut keep);
-        let legacy = Legacy { snapshot, panics: self.panics, last_panic: now, time_set, fds };
-        let error = legacy.reexec(&keep);
-        format!("cannot execute /proc/self/exe again: {error}")
+        let legacy = Legacy {
+            snapshot,
+            panics: self.panics,
+            last_panic: self.last_panic,
+            time_set: self.conditions.was_set(),
+            asked,
+            nofile: self.nofile.and_then(|limit| limit.current),
+            nice: self.nice,
+            left,
+            ended: self.uncommitted.clone(),
+            fds,
+        };
+        legacy.execute(program, &keep)
+    }
+}
+
+fn signal(pid: Pid, signal: rustix::process::Signal) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid.0).filter(|pid| !pid.is_init()) {
+        let _ = rustix::process::kill_process(pid, signal);
     }
 }

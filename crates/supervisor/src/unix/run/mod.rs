@@ -18,9 +18,10 @@ use rustix::event::{Timespec, epoll};
 use rustix::process::{Resource, Rlimit};
 
 use super::conditions::Conditions;
+use super::fault::point;
+use super::image::Estate;
 use super::log::{LogPipe, Writer};
 use super::notify::{Channel, Heard};
-use super::panic::Legacy;
 use super::reap::Ended;
 use super::spawner::Spawner;
 use super::{Console, Error, OnPanic, Options, Request, Role, cgroup, console, credentials, reap};
@@ -29,6 +30,9 @@ use crate::machine::Supervisor;
 use crate::snapshot::Snapshot;
 use crate::spec::ServiceSpec;
 use crate::vocabulary::{Action, Event, ExitStatus, Input, Outcome, Output, Pid, Time, Token};
+
+/// The niceness of PID 1's loop unless something else is asked for.
+const INIT_NICE: i32 = -15;
 
 /// So many orphans are reaped before services are looked after again.
 const REAP_BATCH: usize = 256;
@@ -58,7 +62,7 @@ pub fn run(
     let caught = catch_unwind(AssertUnwindSafe(|| shell.run_to_end(on_event)));
     caught.unwrap_or_else(|payload| {
         let is_init = rustix::process::getpid().is_init();
-        match (shell.reexec(limit), is_init) {
+        match (shell.reexec_after_panic(limit), is_init) {
             (why, true) => super::emergency(&why),
             (_, false) => resume_unwind(payload),
         }
@@ -155,10 +159,14 @@ struct Shell {
     stored: BTreeMap<ServiceId, Vec<(String, Arc<OwnedFd>)>>,
     /// Commands of probes that were killed.
     doomed: Vec<Pid>,
+    /// What has ended since the state was committed, and is reaped: nobody can ask for it again.
+    uncommitted: Vec<(Pid, ExitStatus)>,
     options: Options,
     committed: Snapshot,
     panics: u32,
     last_panic: Time,
+    /// Whether somebody has asked for a new process image.
+    replace: bool,
     told: Vec<Event>,
     epoll: OwnedFd,
     signals: SignalFd,
@@ -168,6 +176,8 @@ struct Shell {
     more_to_reap: bool,
     null: Arc<OwnedFd>,
     nofile: Option<Rlimit>,
+    /// The niceness of before.
+    nice: Option<i32>,
     reset_oom: bool,
     children: BTreeMap<Pid, Child>,
     channels: BTreeMap<ServiceId, Channel>,
@@ -183,24 +193,27 @@ impl Shell {
     fn new(specs: Vec<ServiceSpec>, options: Options) -> Result<Self, Error> {
         let now = super::now();
         let mut lost = false;
+        let mut estate = Estate::taken();
         #[cfg_attr(
             not(feature = "control"),
             expect(unused_mut, reason = "nothing is taken out of it")
         )]
-        let mut legacy = match Legacy::inherited() {
-            Some(Ok(legacy)) => Some(legacy),
-            Some(Err(())) if rustix::process::getpid().is_init() => {
+        let mut legacy = match estate.as_mut().map(Estate::read) {
+            Some(Some(legacy)) => Some(legacy),
+            Some(None) => {
+                // returns only if there is no way back
+                estate.iter().for_each(Estate::go_back);
+                if !rustix::process::getpid().is_init() {
+                    let what = "take over the state of the process image before";
+                    return Err(Error::system(what)(std::io::Error::from(
+                        std::io::ErrorKind::InvalidData,
+                    )));
+                }
                 // whatever runs is nobody's: a second instance beside it would be worse than none
                 let all = nix::unistd::Pid::from_raw(-1);
                 let _ = nix::sys::signal::kill(all, NixSignal::SIGKILL);
                 lost = true;
                 None
-            }
-            Some(Err(())) => {
-                let what = "take over the state of the process image before";
-                return Err(Error::system(what)(std::io::Error::from(
-                    std::io::ErrorKind::InvalidData,
-                )));
             }
             None => None,
         };
@@ -212,7 +225,11 @@ impl Shell {
                     let pid = snapshot.processes().find(|(n, _)| *n == name).map(|(_, pid)| pid);
                     snapshot.set_process(&name, pid);
                 }
-                Supervisor::resume(specs, &snapshot, now)?
+                let resumed = Supervisor::resume(specs, &snapshot, now);
+                if resumed.is_err() {
+                    estate.iter().for_each(Estate::go_back);
+                }
+                resumed?
             }
             None => Supervisor::new(specs, now)?,
         };
@@ -239,6 +256,13 @@ impl Shell {
         }
         let old_mask =
             mask.thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(Error::system("block signals"))?;
+        let mut old_mask = old_mask;
+        if legacy.is_some() {
+            // blocked by the image before
+            for signal in mask.iter() {
+                old_mask.remove(signal);
+            }
+        }
         super::sys::hear_of_children();
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(Error::system("make a signalfd"))?;
@@ -251,7 +275,8 @@ impl Shell {
         )
         .or_else(|_| empty_input())
         .map_err(Error::system("open /dev/null"))?;
-        let nofile = raise_nofile();
+        let limit = legacy.as_ref().and_then(|legacy| legacy.nofile);
+        let nofile = raise_nofile(limit);
         let reset_oom = std::fs::read_to_string("/proc/self/oom_score_adj")
             .is_ok_and(|text| text.trim() != "0");
         let awaited = machine.awaited().into_iter().cloned().collect();
@@ -269,8 +294,16 @@ impl Shell {
                 None
             }
         });
+        let nice = super::priority::original(legacy.as_ref().and_then(|legacy| legacy.nice));
+        let wanted =
+            options.nice.or_else(|| rustix::process::getpid().is_init().then_some(INIT_NICE));
         let spawner = Spawner::new().map_err(Error::system("start a thread"))?;
         let writer = Writer::new().map_err(Error::system("start a thread for logs"))?;
+        // after the threads, which have the niceness of before
+        let preferred = wanted.map(super::priority::prefer);
+        if let (Some(Err(error)), Some(_)) = (preferred, options.nice) {
+            told.push(warning(format!("no other niceness: {error}")));
+        }
         let conditions = Conditions::new(awaited).map_err(Error::system("watch conditions"))?;
         let mut shell = Self {
             spawner,
@@ -280,11 +313,13 @@ impl Shell {
             sockets: BTreeMap::new(),
             stored: BTreeMap::new(),
             doomed: Vec::new(),
+            uncommitted: Vec::new(),
             committed: machine.snapshot(),
             machine,
             options,
             panics: 0,
             last_panic: Time::ZERO,
+            replace: false,
             told,
             epoll,
             signals,
@@ -294,6 +329,7 @@ impl Shell {
             more_to_reap: true,
             null: Arc::new(null),
             nofile,
+            nice: nice.filter(|_| wanted.is_some()),
             reset_oom,
             children: BTreeMap::new(),
             channels: BTreeMap::new(),
@@ -317,10 +353,11 @@ impl Shell {
                 .watch(source.fd(), Key::Source(index))
                 .map_err(Error::system("watch a source"))?;
         }
+        let returned = estate.is_some_and(|estate| estate.returned);
         #[cfg(feature = "control")]
-        shell.open_control(legacy.as_mut())?;
+        shell.open_control(legacy.as_mut(), returned)?;
         match legacy {
-            Some(legacy) => shell.inherit(legacy),
+            Some(legacy) => shell.inherit(legacy, returned),
             None => shell.end_those_before(),
         }
         if lost {
@@ -336,15 +373,19 @@ impl Shell {
 
     fn run_to_end(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<Outcome, Error> {
         loop {
+            point();
             self.drain(on_event);
             for event in std::mem::take(&mut self.told) {
                 self.tell(&event, on_event);
             }
             #[cfg(feature = "control")]
             self.serve(on_event);
+            point();
             if self.options.on_panic != OnPanic::Unwind {
                 self.committed = self.machine.snapshot();
+                self.uncommitted.clear();
             }
+            point();
             let ended = self.options.exit_when_ended && self.machine.all_ended();
             if let Some(outcome) =
                 self.machine.finished().or_else(|| ended.then_some(Outcome::Exit))
@@ -353,6 +394,9 @@ impl Shell {
                 self.losses(Time::MAX, on_event);
                 let _ = self.old_mask.thread_set_mask();
                 return Ok(outcome);
+            }
+            if std::mem::take(&mut self.replace) {
+                self.reexec_on_request(on_event);
             }
             self.turn(on_event)?;
         }
@@ -389,6 +433,7 @@ impl Shell {
             Err(error) => return Err(Error::system("wait for events")(error)),
         }
         for event in events {
+            point();
             match Key::unpack(event.data) {
                 Some(Key::Signal) => self.on_signals(on_event),
                 Some(Key::Child(pid)) => self.on_child(pid, on_event),
@@ -405,9 +450,11 @@ impl Shell {
                 None => {}
             }
         }
+        point();
         if self.more_to_reap {
             self.reap(on_event);
         }
+        point();
         let now = super::now();
         self.losses(now, on_event);
         if self.spawner.deadline() <= now {
@@ -421,7 +468,9 @@ impl Shell {
     }
 
     fn input(&mut self, input: Input, on_event: &mut dyn FnMut(&Event)) {
+        point();
         self.machine.handle(input, super::now());
+        point();
         self.drain(on_event);
     }
 
@@ -435,6 +484,12 @@ impl Shell {
     }
 
     fn perform(&mut self, output: Output, on_event: &mut dyn FnMut(&Event)) {
+        point();
+        self.perform_one(output, on_event);
+        point();
+    }
+
+    fn perform_one(&mut self, output: Output, on_event: &mut dyn FnMut(&Event)) {
         match output {
             Output::Event(event) => self.tell(&event, on_event),
             Output::Action(Action::Spawn { token, service }) => {
@@ -531,12 +586,19 @@ impl Shell {
         }
         if let Some(child) = self.children.get_mut(&pid) {
             child.ended = true;
+            if self.options.on_panic != OnPanic::Unwind {
+                self.uncommitted.push((pid, status));
+            }
         }
+        point();
         self.machine.handle(Input::Exited { pid, status }, super::now());
+        point();
         self.drain(on_event);
+        point();
         if zombie {
             reap::reap(pid);
         }
+        point();
         if let Some(child) = self.children.remove(&pid) {
             if let Some(pidfd) = &child.pidfd {
                 let _ = epoll::delete(&self.epoll, pidfd);
@@ -606,6 +668,7 @@ impl Shell {
                 self.input(Input::Ready { token }, on_event);
             }
             Heard::Message(message) => {
+                point();
                 self.store(id, message.stored, &message.forgotten);
                 if message.ready {
                     self.input(Input::Ready { token }, on_event);
@@ -672,6 +735,10 @@ impl Shell {
                 Request::Start(name) => named(name).map(Input::Start),
                 Request::Stop(name) => named(name).map(Input::Stop),
                 Request::Restart(name) => named(name).map(Input::Restart),
+                Request::Reexec => {
+                    self.replace = true;
+                    continue;
+                }
                 Request::Warn(what) => {
                     self.tell(&Event::Warning { what: what.clone() }, on_event);
                     continue;
@@ -699,9 +766,13 @@ fn empty_input() -> rustix::io::Result<OwnedFd> {
     rustix::fs::memfd_create("null", rustix::fs::MemfdFlags::CLOEXEC)
 }
 
-/// Raises the soft limit of open files to the hard one; gives the old for services to have.
-fn raise_nofile() -> Option<Rlimit> {
+/// Raises the soft limit of open files to the hard one; gives the old for services to have, which is
+/// known where an image before this one has raised it.
+fn raise_nofile(known: Option<u64>) -> Option<Rlimit> {
     let old = rustix::process::getrlimit(Resource::Nofile);
+    if known.is_some() {
+        return Some(Rlimit { current: known, maximum: old.maximum });
+    }
     if old.current == old.maximum {
         return None;
     }

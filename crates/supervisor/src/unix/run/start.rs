@@ -9,10 +9,11 @@ use rustix::process::PidfdFlags;
 use super::{Child, Key, Purpose, Shell, credentials, warning};
 use crate::graph::ServiceId;
 use crate::spec::{Cgroup, Kill, Log, LogFile, Readiness, ServiceSpec};
+use crate::unix::fault::point;
 use crate::unix::log::{LogPipe, Sink};
 use crate::unix::notify::{self, Channel, ChannelKind};
 use crate::unix::spawn::{Gifts, unprepared};
-use crate::unix::spawner::Job;
+use crate::unix::spawner::{Done, Job};
 use crate::vocabulary::{Errno, Event, Input, Pid, SpawnError, Token};
 
 /// How long those that a supervisor before this one has left may take to die of `SIGKILL`.
@@ -101,31 +102,46 @@ impl Shell {
 
     /// Takes in what the thread has done.
     pub(super) fn on_spawned(&mut self, on_event: &mut dyn FnMut(&Event)) {
-        for done in self.spawner.done(crate::unix::now()) {
-            let input = match (done.key, done.result) {
-                (Purpose::Service(id, token), Ok((pid, pidfd))) => {
-                    self.adopt(id, pid, pidfd);
-                    Input::Spawned { token, pid }
-                }
-                (Purpose::Service(id, token), Err(error)) => {
-                    self.channels.remove(&id);
-                    self.clear_away(id);
-                    Input::SpawnFailed { token, error }
-                }
-                #[cfg(feature = "control")]
-                (Purpose::Reload(client, id, wait), result) => {
-                    self.reload_started(client, id, wait, result);
-                    continue;
-                }
-                (Purpose::Probe(id, token), result) => {
-                    match self.probe_started(id, token, result) {
-                        Some(input) => input,
-                        None => continue,
-                    }
-                }
-            };
-            self.input(input, on_event);
+        let done = self.spawner.done(crate::unix::now());
+        self.take_in(done, on_event);
+    }
+
+    /// Takes in what has become of some that were to be started.
+    pub(super) fn take_in(
+        &mut self,
+        mut all: Vec<Done<Purpose>>,
+        on_event: &mut dyn FnMut(&Event),
+    ) {
+        // All processes are known before anything else happens: a panic later must not lose one.
+        for done in &mut all {
+            if let (Purpose::Service(id, _), Ok((pid, pidfd))) = (&done.key, &mut done.result) {
+                self.adopt(*id, *pid, pidfd.take());
+            }
         }
+        for done in all {
+            point();
+            self.spawned(done, on_event);
+        }
+    }
+
+    fn spawned(&mut self, done: Done<Purpose>, on_event: &mut dyn FnMut(&Event)) {
+        let input = match (done.key, done.result) {
+            (Purpose::Service(_, token), Ok((pid, _))) => Input::Spawned { token, pid },
+            (Purpose::Service(id, token), Err(error)) => {
+                self.channels.remove(&id);
+                self.clear_away(id);
+                Input::SpawnFailed { token, error }
+            }
+            #[cfg(feature = "control")]
+            (Purpose::Reload(client, id, wait), result) => {
+                return self.reload_started(client, id, wait, result);
+            }
+            (Purpose::Probe(id, token), result) => match self.probe_started(id, token, result) {
+                Some(input) => input,
+                None => return,
+            },
+        };
+        self.input(input, on_event);
     }
 
     /// Remembers a process before anything else happens, and watches it.
