@@ -52,6 +52,8 @@ pub(super) struct Legacy {
     pub(super) left: Vec<(Pid, bool)>,
     /// Processes that the state may say run, and that have ended and are reaped.
     pub(super) ended: Vec<(Pid, ExitStatus)>,
+    /// Services that have said to be ready, which the state may not know.
+    pub(super) ready: Vec<String>,
     pub(super) fds: Vec<Inherited>,
 }
 
@@ -123,6 +125,9 @@ impl Legacy {
             };
             let _ = writeln!(text, "ended {pid} {word} {number}");
         }
+        for name in &self.ready {
+            let _ = writeln!(text, "ready {name}");
+        }
         for Inherited { service, kind, number, name } in &self.fds {
             let kind = KINDS.iter().find(|(known, _)| known == kind).map_or("", |(_, word)| word);
             let _ = writeln!(text, "fd {service} {kind} {number} {name}");
@@ -152,6 +157,7 @@ impl Legacy {
                 ["left", pid, unwanted @ ("0" | "1")] => {
                     legacy.left.push((Pid(pid.parse().ok()?), *unwanted == "1"));
                 }
+                ["ready", name] => legacy.ready.push((*name).to_owned()),
                 ["ended", pid, word, number] => {
                     let number = number.parse().ok()?;
                     let status = match *word {
@@ -218,7 +224,7 @@ mod tests {
     #[test]
     fn what_is_handed_on_comes_back() {
         let text = "panics 2 61000\ntime-set\nasked\nnofile 1024\nnice -3\nleft 77 0\nleft 78 1\n\
-                    ended 79 code 3\nended 80 signal 9\nended 81 unknown 0\n\
+                    ended 79 code 3\nended 80 signal 9\nended 81 unknown 0\nready net\n\
                     fd nomad log-read 7 \nfd nomad log-write 8 \n\
                     fd web socket 10 two words\nfd net notify-pipe 9 \n\
                     fd . control-socket 10 \nfd . control-times 11 \nfd . control-asker 12 \nkiln-supervisor 2\ntoken 12\n\

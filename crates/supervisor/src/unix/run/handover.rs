@@ -96,6 +96,12 @@ impl Shell {
                 None => self.adopt(id, pid, None),
             }
         }
+        for name in &legacy.ready {
+            let token = self.machine.id(name).and_then(|id| self.machine.run_token(id));
+            if let Some(token) = token {
+                self.machine.handle(Input::Ready { token }, crate::unix::now());
+            }
+        }
         // of services that are in this image's list no longer
         let snapshot = legacy.snapshot.processes();
         let strangers = snapshot.filter(|(name, _)| self.machine.id(name).is_none());
@@ -249,6 +255,11 @@ impl Shell {
             nice: self.nice,
             left,
             ended: self.uncommitted.clone(),
+            ready: self
+                .heard_ready
+                .iter()
+                .filter_map(|id| Some(self.machine.name(*id)?.to_string()))
+                .collect(),
             fds,
         };
         legacy.execute(program, &keep)

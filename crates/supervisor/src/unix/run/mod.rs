@@ -161,6 +161,8 @@ struct Shell {
     doomed: Vec<Pid>,
     /// What has ended since the state was committed, and is reaped: nobody can ask for it again.
     uncommitted: Vec<(Pid, ExitStatus)>,
+    /// Who has said to be ready since then: what was read is in no pipe any more.
+    heard_ready: Vec<ServiceId>,
     options: Options,
     committed: Snapshot,
     panics: u32,
@@ -314,6 +316,7 @@ impl Shell {
             stored: BTreeMap::new(),
             doomed: Vec::new(),
             uncommitted: Vec::new(),
+            heard_ready: Vec::new(),
             committed: machine.snapshot(),
             machine,
             options,
@@ -384,6 +387,7 @@ impl Shell {
             if self.options.on_panic != OnPanic::Unwind {
                 self.committed = self.machine.snapshot();
                 self.uncommitted.clear();
+                self.heard_ready.clear();
             }
             point();
             let ended = self.options.exit_when_ended && self.machine.all_ended();
@@ -588,6 +592,9 @@ impl Shell {
             child.ended = true;
             if self.options.on_panic != OnPanic::Unwind {
                 self.uncommitted.push((pid, status));
+                // its successor has said nothing yet
+                let service = child.service;
+                self.heard_ready.retain(|id| *id != service);
             }
         }
         point();
@@ -658,6 +665,15 @@ impl Shell {
         let token = channel.token;
         let heard = channel.hear(pid);
         let done = !channel.stays();
+        let is_ready = match &heard {
+            Heard::Ready => true,
+            Heard::Message(message) => message.ready,
+            Heard::Nothing | Heard::Closed => false,
+        };
+        if is_ready && self.options.on_panic != OnPanic::Unwind {
+            self.heard_ready.push(id);
+        }
+        point();
         match heard {
             Heard::Nothing => {}
             Heard::Closed => drop(self.channels.remove(&id)),
