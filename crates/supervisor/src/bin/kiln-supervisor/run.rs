@@ -1,4 +1,5 @@
-//! `kiln-supervisor run FILE.toml`: the services of a file, as any user.
+//! `kiln-supervisor run FILE.toml|DIR/…`: the services of files, as any user. Of a directory, its files
+//! `*.toml`.
 //!
 //! ```toml
 //! [[service]]
@@ -16,20 +17,22 @@
 //!
 //! It leaves when nothing is left to run (with `--control`: not by itself), or on `SIGTERM` or `SIGINT`
 //! after an orderly stop.
-//! Exit codes: 0 all well, 1 a service has failed for good, 2 the file is unsound or unreadable,
+//! Exit codes: 0 all well, 1 a service has failed for good, 2 a file is unsound or unreadable,
 //! 3 supervision itself failed.
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use kiln_supervisor::service_file::{self, Definitions, Finding, Findings};
 use kiln_supervisor::unix::{self, Options};
 use kiln_supervisor::{Event, Graph};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The services, as `[[service]]` tables
-    config: PathBuf,
+    /// Files with the services, as `[[service]]` tables, or directories of such files (*.toml)
+    #[arg(required = true, value_name = "FILE|DIR")]
+    files: Vec<PathBuf>,
     /// Where their output goes (default: to ours)
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
@@ -42,9 +45,12 @@ pub(crate) struct Arguments {
     /// Serve the control socket here, for `svc --socket PATH`
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
-    /// Only say whether the file is sound, and in which order services would start
+    /// Only say whether the files are sound, and in which order services would start
     #[arg(long)]
     check: bool,
+    /// With --check: say it as JSON, to standard output
+    #[arg(long, requires = "check")]
+    json: bool,
     /// Also reap what others leave behind (PID 1 does so anyway)
     #[arg(long)]
     subreaper: bool,
@@ -53,30 +59,23 @@ pub(crate) struct Arguments {
     quiet: bool,
 }
 
+/// What `--check --json` prints.
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    /// The services as they would start.
+    order: Vec<&'a str>,
+    problems: &'a [Finding],
+}
+
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
-    let refuse = |what: &dyn std::fmt::Display| {
-        unix::console_line(format_args!("kiln-supervisor: {}: {what}", arguments.config.display()));
-        ExitCode::from(2)
-    };
-    let text = match std::fs::read_to_string(&arguments.config) {
-        Ok(text) => text,
-        Err(error) => return refuse(&error),
-    };
-    let specs = match kiln_supervisor::specs_from_toml(&text) {
-        Ok(specs) => specs,
-        Err(error) => return refuse(&error),
-    };
-    drop(text);
+    let read = service_file::read(&arguments.files);
     if arguments.check {
-        let graph = match Graph::new(&specs) {
-            Ok(graph) => graph,
-            Err(problems) => return refuse(&problems),
-        };
-        for id in graph.order() {
-            say(&specs.get(id.index()).map_or("", |spec| spec.name.as_str()));
-        }
-        return ExitCode::SUCCESS;
+        return check(&read, arguments.json);
     }
+    let specs = match read {
+        Ok(definitions) => definitions.specs,
+        Err(findings) => return refuse(&findings),
+    };
     let mut options = Options::default();
     options.log_dir = arguments.log_dir;
     options.log_max_bytes = arguments.log_max_bytes.unwrap_or(options.log_max_bytes);
@@ -103,12 +102,39 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     match result {
         Ok(_) if failed => ExitCode::from(1),
         Ok(_) => ExitCode::SUCCESS,
-        Err(unix::Error::Problems(problems)) => refuse(&problems),
         Err(error) => {
             unix::console_line(format_args!("kiln-supervisor: {error}"));
             ExitCode::from(3)
         }
     }
+}
+
+/// What is wrong, a line each, to standard error.
+fn refuse(findings: &Findings) -> ExitCode {
+    for finding in &findings.0 {
+        unix::console_line(format_args!("{finding}"));
+    }
+    ExitCode::from(2)
+}
+
+fn check(read: &Result<Definitions, Findings>, json: bool) -> ExitCode {
+    let (specs, problems) = match read {
+        Ok(definitions) => (definitions.specs.as_slice(), &[][..]),
+        Err(findings) => (&[][..], findings.0.as_slice()),
+    };
+    let graph = Graph::new(specs).unwrap_or_default();
+    let ids = graph.order().iter();
+    let order: Vec<&str> =
+        ids.filter_map(|id| specs.get(id.index())).map(|spec| spec.name.as_str()).collect();
+    match read {
+        _ if json => {
+            let report = serde_json::to_string(&Report { order, problems });
+            say(&report.unwrap_or_default());
+        }
+        Ok(_) => order.iter().for_each(|name| say(name)),
+        Err(findings) => return refuse(findings),
+    }
+    if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) }
 }
 
 /// A line to standard output. That nobody reads any more is no reason to leave services alone.
