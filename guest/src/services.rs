@@ -4,7 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
 
-use kiln_supervisor::{Graph, Log, Readiness, ServiceSpec, specs_from_toml};
+use kiln_supervisor::service_file::{Context, Source, parse_with};
+use kiln_supervisor::{Log, Readiness, ServiceSpec};
 
 use crate::{System, files};
 
@@ -72,19 +73,16 @@ pub(crate) fn with_file(own: Vec<ServiceSpec>, path: &Path) -> (Vec<ServiceSpec>
 }
 
 fn join(own: &[ServiceSpec], path: &Path, text: &str) -> Result<Vec<ServiceSpec>, Vec<String>> {
-    let more =
-        specs_from_toml(text).map_err(|error| vec![files::toml_problem(path, text, &error)])?;
-    let services: Vec<ServiceSpec> = own.iter().cloned().chain(more).collect();
-    match Graph::new(&services) {
-        Ok(_) => Ok(services),
-        Err(problems) => {
-            Err(problems.0.iter().map(|problem| format!("{}: {problem}", path.display())).collect())
-        }
+    match parse_with(&[Source::new(path, text)], Context::with(own)) {
+        Ok(more) => Ok(own.iter().cloned().chain(more.specs).collect()),
+        Err(findings) => Err(findings.0.iter().map(ToString::to_string).collect()),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use kiln_supervisor::Graph;
+
     use super::*;
     use crate::Data;
 
@@ -127,13 +125,13 @@ mod tests {
     #[test]
     fn a_bad_file_is_told_with_its_line_and_left_out() {
         for (text, expected) in [
-            ("[[service]]\nname = \"a\"\nbad = 1\n", "/services.toml:3:1: unknown field"),
-            ("[[service]]\nname = 5\n", "/services.toml:2:8: invalid type"),
+            ("[[service]]\nname = \"a\"\nbad = 1\n", "/services.toml:3: unknown key"),
+            ("[[service]]\nname = 5\n", "/services.toml:2: name: expected a string"),
             ("[[service\n", "/services.toml:1:"),
             ("[[service]]\nname = \"modules\"\ncommand = [\"/a\"]\n", "modules"),
             (
                 "[[service]]\nname = \"a\"\ncommand = [\"/a\"]\nrequires = [\"nobody\"]\n",
-                "service a: requires \"nobody\"",
+                "/services.toml:4: a requires \"nobody\"",
             ),
         ] {
             let (names, problems) = joined(text);

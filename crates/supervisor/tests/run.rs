@@ -154,5 +154,64 @@ fn what_is_not_understood_has_its_line() {
     let dir = tempfile::tempdir().unwrap();
     let (code, said) = run(dir.path(), "[[service]]\nname = \"a\"\ncomand = []\n", &[]);
     assert_eq!(code, 2);
-    assert!(said.contains("line 3") && said.contains("comand"), "{said}");
+    let file = dir.path().join("services.toml");
+    let expected =
+        format!("{0}:3: unknown key \"comand\", did you mean \"command\"?\n", file.display());
+    assert_eq!(said, expected);
+    // the same as data
+    let (code, said) =
+        run(dir.path(), "[[service]]\nname = \"a\"\nnise = []\n", &["--check", "--json"]);
+    assert_eq!(code, 2);
+    let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(report["problems"][0]["line"], 3);
+    assert_eq!(report["problems"][0]["file"], file.display().to_string());
+    assert_eq!(report["order"], serde_json::json!([]));
+}
+
+#[test]
+fn all_problems_of_all_files_are_told_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let more = dir.path().join("more");
+    fs::create_dir(&more).unwrap();
+    fs::write(more.join("b.toml"), shot("b", "true", "requires = ['c']\nrestrat = 'never'"))
+        .unwrap();
+    fs::write(more.join("c.toml"), shot("a", "true", "")).unwrap();
+    let words = [more.to_str().unwrap(), "--check"];
+    let (code, said) = run(dir.path(), &shot("a", "true", "after = ['b']"), &words);
+    assert_eq!(code, 2);
+    let prefix = format!("{}/", dir.path().display());
+    let said = said.replace(&prefix, "");
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "more/b.toml:5: b requires \"c\", which does not exist, known here: a",
+            "more/b.toml:6: unknown key \"restrat\", did you mean \"restart\"?",
+            "more/c.toml:2: a is defined twice, first at services.toml:2",
+        ]
+    );
+    fs::write(more.join("b.toml"), shot("b", "echo b >>$OUT", "requires = ['c']")).unwrap();
+    fs::write(more.join("c.toml"), shot("c", "echo c >>$OUT", "")).unwrap();
+    let (code, said) = run(dir.path(), &shot("a", "echo a >>$OUT", "after = ['b']"), &[words[0]]);
+    assert_eq!((code, out(dir.path()).as_str()), (0, "c\nb\na\n"), "{said}");
+}
+
+#[test]
+fn garbage_is_refused_and_never_a_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes) in [
+        ("nul", b"[[service]]\nname = \"a\0\"\n".to_vec()),
+        ("not-utf-8", b"[[service]]\nname = \"\xff\"\n".to_vec()),
+        ("nested", [b"a = ".to_vec(), vec![b'['; 200_000]].concat()),
+        ("huge", vec![b'#'; 9 << 20]),
+    ] {
+        let file = dir.path().join(name);
+        fs::write(&file, bytes).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln-supervisor"));
+        let output = command.arg("run").arg(&file).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{name}: {said}");
+        assert!(said.starts_with(&file.display().to_string()), "{said}");
+        assert!(!said.contains("panicked") && said.len() < 4096, "{said}");
+    }
 }
