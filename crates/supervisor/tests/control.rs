@@ -9,6 +9,8 @@ mod harness;
 mod hostile;
 #[path = "control/logs.rs"]
 mod logs;
+#[path = "control/reload.rs"]
+mod reload;
 #[path = "control/rights.rs"]
 mod rights;
 #[path = "control/survival.rs"]
@@ -38,6 +40,9 @@ const CASES: &[Case] = &[
     ("answers_while_orphans_are_reaped", hostile::orphans_run, hostile::orphans_test),
     ("logs_are_followed_through_restarts_and_rotations", logs::run, logs::test),
     ("a_panic_keeps_the_socket_and_the_times", survival::panic_run, survival::panic_test),
+    ("a_reload_does_what_is_different", reload::run, reload::test),
+    ("reloads_that_overlap_are_all_answered", reload::run, reload::slow_test),
+    ("sockets_follow_their_services", reload::run, reload::sockets_test),
     ("nobody_connected_means_no_wakeups", survival::idle_run, survival::idle_test),
     ("a_first_process_goes_on_without_its_socket", survival::late_run, survival::late_test),
     ("a_lost_socket_is_made_anew_and_a_live_one_kept", survival::lost_run, survival::lost_test),

@@ -71,9 +71,11 @@ pub(super) enum FdKind {
     ControlSocket,
     /// A memfd with the services' times.
     ControlTimes,
+    /// A memfd with the specs, as they were read last.
+    Specs,
 }
 
-const KINDS: [(FdKind, &str); 8] = [
+const KINDS: [(FdKind, &str); 9] = [
     (FdKind::Socket, "socket"),
     (FdKind::Stored, "stored"),
     (FdKind::LogRead, "log-read"),
@@ -82,6 +84,7 @@ const KINDS: [(FdKind, &str); 8] = [
     (FdKind::NotifySocket, "notify-socket"),
     (FdKind::ControlSocket, "control-socket"),
     (FdKind::ControlTimes, "control-times"),
+    (FdKind::Specs, "specs"),
 ];
 
 impl Legacy {

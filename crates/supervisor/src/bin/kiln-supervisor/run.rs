@@ -15,7 +15,8 @@
 //! backoff = { initial = "200ms", max = "10s" }
 //! ```
 //!
-//! It leaves when nothing is left to run (with `--control`: not by itself), or on `SIGTERM` or `SIGINT`
+//! `SIGHUP`, and `svc reload`, read the files again and go over to what they say: what is not sound
+//! changes nothing. It leaves when nothing is left to run (with `--control`: not by itself), or on `SIGTERM` or `SIGINT`
 //! after an orderly stop.
 //! Exit codes: 0 all well, 1 a service has failed for good, 2 a file is unsound or unreadable,
 //! 3 supervision itself failed.
@@ -25,8 +26,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use kiln_supervisor::service_file::{self, Definitions, Finding, Findings};
-use kiln_supervisor::unix::{self, Options};
-use kiln_supervisor::{Event, Graph};
+use kiln_supervisor::unix::{self, Options, SpecSource};
+use kiln_supervisor::{Event, Graph, ServiceSpec};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -59,6 +60,17 @@ pub(crate) struct Arguments {
     quiet: bool,
 }
 
+/// Where services are read from, and read again.
+#[derive(Debug)]
+struct Files(Vec<PathBuf>);
+
+impl SpecSource for Files {
+    fn load(&mut self) -> Result<Vec<ServiceSpec>, String> {
+        let read = service_file::read(&self.0);
+        read.map(|definitions| definitions.specs).map_err(|findings| findings.to_string())
+    }
+}
+
 /// What `--check --json` prints.
 #[derive(serde::Serialize)]
 struct Report<'a> {
@@ -68,14 +80,20 @@ struct Report<'a> {
 }
 
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
-    let read = service_file::read(&arguments.files);
+    let mut files = Files(arguments.files);
+    let read = service_file::read(&files.0);
     if arguments.check {
         return check(&read, arguments.json);
     }
     let specs = match read {
         Ok(definitions) => definitions.specs,
+        // those that run are taken over as they were read last
+        Err(_) if unix::resumed() => Vec::new(),
         Err(findings) => return refuse(&findings),
     };
+    for path in &mut files.0 {
+        *path = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+    }
     let mut options = Options::default();
     options.log_dir = arguments.log_dir;
     options.log_max_bytes = arguments.log_max_bytes.unwrap_or(options.log_max_bytes);
@@ -86,6 +104,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         // What has ended may be started again by request.
         options.exit_when_ended = false;
     }
+    options.spec_source = Some(Box::new(files));
     options.reap_orphans = arguments.subreaper.then_some(true);
     let quiet = arguments.quiet;
     let mut failed = false;

@@ -109,6 +109,8 @@ pub(in crate::unix) enum Goal {
     Down,
     /// A reload command has ended.
     Command(Pid),
+    /// The supervisor has read its services again.
+    Reload,
 }
 
 impl Wait {
@@ -116,7 +118,7 @@ impl Wait {
     fn hear(&mut self, event: &Event) -> Option<ActionResult> {
         let result = |effect| Some(ActionResult::new(effect, event.to_string()));
         let down_first = match self.goal {
-            Goal::Command(_) => return None,
+            Goal::Command(_) | Goal::Reload => return None,
             Goal::Down => {
                 return match event {
                     Event::Stopped { service } if *service == self.service.as_str() => {

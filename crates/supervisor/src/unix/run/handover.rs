@@ -32,8 +32,10 @@ impl Shell {
             let (Some(fd), Some(id)) = (fd, self.machine.id(&service)) else { continue };
             match kind {
                 FdKind::Socket => {
-                    let sockets =
-                        self.sockets.entry(id).or_insert_with(|| Sockets::new(Vec::new()));
+                    let of = || self.machine.spec(id).map(|spec| spec.sockets.clone());
+                    let sockets = self.sockets.entry(id);
+                    let sockets = sockets
+                        .or_insert_with(|| Sockets::new(Vec::new(), of().unwrap_or_default()));
                     sockets.fds.push((name, Arc::new(fd)));
                 }
                 FdKind::Stored => {
@@ -42,7 +44,7 @@ impl Shell {
                 FdKind::LogRead => pipes.entry(id).or_default().0 = Some(fd),
                 FdKind::LogWrite => pipes.entry(id).or_default().1 = Some(fd),
                 // of the shell itself, and taken out before if it is served here
-                FdKind::ControlSocket | FdKind::ControlTimes => {}
+                FdKind::ControlSocket | FdKind::ControlTimes | FdKind::Specs => {}
                 FdKind::NotifyPipe | FdKind::NotifySocket => {
                     let Some(token) = self.machine.run_token(id) else { continue };
                     let stays =
@@ -59,10 +61,9 @@ impl Shell {
         }
         for (id, ends) in pipes {
             let (Some(read), Some(write)) = ends else { continue };
-            let Some(sink) = self.machine.spec(id).and_then(|spec| self.sink(id, spec)) else {
-                continue;
-            };
-            if let Ok(pipe) = LogPipe::with_ends(read, write, sink) {
+            let Some(spec) = self.machine.spec(id) else { continue };
+            let Some(sink) = self.sink(id, spec) else { continue };
+            if let Ok(pipe) = LogPipe::with_ends(read, write, sink, spec.log.clone()) {
                 let _ = self.watch(pipe.read.as_fd(), Key::Log(id));
                 self.logs.insert(id, pipe);
             }
@@ -137,6 +138,8 @@ impl Shell {
         let time_set = self.conditions.was_set();
         #[cfg(feature = "control")]
         let _times = self.hand_control(&mut fds, &mut keep);
+        #[cfg(feature = "control")]
+        let _specs = self.hand_specs(&mut fds);
         let legacy = Legacy { snapshot, panics: self.panics, last_panic: now, time_set, fds };
         let error = legacy.reexec(&keep);
         format!("cannot execute /proc/self/exe again: {error}")

@@ -5,6 +5,7 @@ mod ask;
 mod control;
 mod demand;
 mod handover;
+mod reload;
 mod start;
 
 use std::collections::BTreeMap;
@@ -72,6 +73,8 @@ struct Child {
     pidfd: Option<OwnedFd>,
     /// Whether its end is being dealt with.
     ended: bool,
+    /// Whether it was given credentials.
+    credentials: bool,
 }
 
 /// What an epoll event is about, packed into its 64 bits.
@@ -91,6 +94,8 @@ enum Key {
     Conditions,
     /// Output was lost.
     Losses,
+    /// Services have been read again.
+    Loaded,
     #[cfg(feature = "control")]
     Control,
 }
@@ -108,6 +113,7 @@ impl Key {
             Self::Socket(id) => (7, id.0),
             Self::Conditions => (8, 0),
             Self::Losses => (10, 0),
+            Self::Loaded => (14, 0),
             #[cfg(feature = "control")]
             Self::Control => (9, 0),
         };
@@ -128,6 +134,7 @@ impl Key {
             7 => Self::Socket(ServiceId(value)),
             8 => Self::Conditions,
             10 => Self::Losses,
+            14 => Self::Loaded,
             #[cfg(feature = "control")]
             9 => Self::Control,
             _ => return None,
@@ -173,6 +180,7 @@ struct Shell {
     channels: BTreeMap<ServiceId, Channel>,
     logs: BTreeMap<ServiceId, LogPipe>,
     writer: Writer,
+    loader: reload::Loader,
     /// When losses of logs are looked at next.
     losses_at: Time,
     #[cfg(feature = "control")]
@@ -204,7 +212,11 @@ impl Shell {
             }
             None => None,
         };
-        let machine = match &legacy {
+        #[cfg(feature = "control")]
+        let (specs, target) = reload::specs_in_force(legacy.as_mut(), specs, &options);
+        #[cfg(not(feature = "control"))]
+        let target: Option<Vec<ServiceSpec>> = None;
+        let mut machine = match &legacy {
             Some(legacy) => {
                 let mut snapshot = legacy.snapshot.clone();
                 let names: Vec<String> = specs.iter().map(|s| s.name.clone()).collect();
@@ -216,6 +228,9 @@ impl Shell {
             }
             None => Supervisor::new(specs, now)?,
         };
+        if let Some(target) = target {
+            machine.reload(target, now)?;
+        }
         let init = match options.role {
             Role::Auto => rustix::process::getpid().is_init(),
             role => role == Role::Init,
@@ -275,6 +290,7 @@ impl Shell {
             }
         });
         let spawner = Spawner::new().map_err(Error::system("start a thread"))?;
+        let loader = reload::Loader::default();
         let writer = Writer::new().map_err(Error::system("start a thread for logs"))?;
         let conditions = Conditions::new(awaited).map_err(Error::system("watch conditions"))?;
         let mut shell = Self {
@@ -304,6 +320,7 @@ impl Shell {
             channels: BTreeMap::new(),
             logs: BTreeMap::new(),
             writer,
+            loader,
             losses_at: Time::MAX,
             #[cfg(feature = "control")]
             control: None,
@@ -348,6 +365,7 @@ impl Shell {
             self.serve(on_event);
             if self.options.on_panic != OnPanic::Unwind {
                 self.committed = self.machine.snapshot();
+                self.commit_specs();
             }
             let ended = self.options.exit_when_ended && self.machine.all_ended();
             if let Some(outcome) =
@@ -403,6 +421,7 @@ impl Shell {
                 Some(Key::Asked(id)) => self.on_asked(id, on_event),
                 Some(Key::Socket(id)) => self.on_demand(id, on_event),
                 Some(Key::Losses) => self.losses_at = Time::ZERO,
+                Some(Key::Loaded) => self.on_loaded(on_event),
                 Some(Key::Conditions) => self.on_conditions(on_event),
                 #[cfg(feature = "control")]
                 Some(Key::Control) => self.on_control(),
@@ -456,6 +475,10 @@ impl Shell {
                 }
             }
             Output::Action(Action::EndProbe { token }) => self.end_probe(token),
+            Output::Action(Action::Forget { token, service }) => {
+                self.forget(service);
+                self.machine.handle(Input::Forgotten { token }, super::now());
+            }
             Output::Action(Action::Signal { token, service, pid, signal, scope }) => {
                 let error = self.send(service, pid, signal.as_raw(), scope);
                 self.machine.handle(Input::Signalled { token, error }, super::now());
@@ -498,6 +521,7 @@ impl Shell {
                     self.writer.reopen();
                     #[cfg(feature = "control")]
                     self.reopen_control(on_event);
+                    self.reload_services(reload::Asker::Machine, on_event);
                     continue;
                 }
                 Ok(NixSignal::SIGTERM | NixSignal::SIGINT) if self.init => Outcome::Reboot,
@@ -547,7 +571,7 @@ impl Shell {
             }
             // a successor may be on its way already, and makes its own way clear
             if !self.machine.state(child.service).is_some_and(crate::State::is_live) {
-                self.clear_away(child.service);
+                self.clear_away(child.service, child.credentials);
             }
         }
     }
@@ -676,6 +700,10 @@ impl Shell {
                 Request::Start(name) => named(name).map(Input::Start),
                 Request::Stop(name) => named(name).map(Input::Stop),
                 Request::Restart(name) => named(name).map(Input::Restart),
+                Request::Reload => {
+                    self.reload_services(reload::Asker::Machine, on_event);
+                    continue;
+                }
                 Request::Warn(what) => {
                     self.tell(&Event::Warning { what: what.clone() }, on_event);
                     continue;
