@@ -83,6 +83,7 @@
 mod backoff;
 #[cfg(feature = "control")]
 pub mod control;
+mod difference;
 #[cfg(feature = "serde")]
 mod duration;
 mod graph;
@@ -100,6 +101,7 @@ pub mod unix;
 mod vocabulary;
 
 pub use backoff::{Backoff, BackoffPolicy};
+pub use difference::Difference;
 pub use graph::{Graph, MAX_SERVICES, Problem, Problems, ServiceId};
 pub use machine::{Status, Supervisor};
 pub use reload::Reload;

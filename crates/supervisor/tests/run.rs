@@ -2,9 +2,13 @@
 //! (which, is in docs/supervisor.md).
 #![expect(clippy::unwrap_used, reason = "a failed test says so by panicking")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 /// Runs the services of a file to their end, in a directory of its own: exit code and output.
 fn run(dir: &Path, text: &str, words: &[&str]) -> (i32, String) {
@@ -214,4 +218,57 @@ fn garbage_is_refused_and_never_a_panic() {
         assert!(said.starts_with(&file.display().to_string()), "{said}");
         assert!(!said.contains("panicked") && said.len() < 4096, "{said}");
     }
+}
+
+/// `svc reload` and `svc reexec` end in the same services; only what is different is touched.
+#[test]
+fn a_new_image_goes_over_to_what_its_files_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, socket) = (dir.path().join("services.toml"), dir.path().join("control"));
+    let daemon =
+        |name: &str| format!("[[service]]\nname = \"{name}\"\ncommand = [\"sleep\", \"1000\"]\n");
+    fs::write(&file, daemon("old") + &daemon("gone")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln-supervisor"));
+    command.arg("run").arg(&file).arg("--control").arg(&socket).arg("--quiet");
+    let mut supervisor = command.stdin(Stdio::null()).spawn().unwrap();
+    let svc = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_svc"));
+        command.arg("--json").arg("--socket").arg(&socket).args(words).output().unwrap()
+    };
+    let pids = || -> BTreeMap<String, u64> {
+        let said = String::from_utf8(svc(&["status"]).stdout).unwrap();
+        let services = said.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let pid = |it: Value| Some((it["name"].as_str()?.to_owned(), it["pid"].as_u64()?));
+        services.filter_map(pid).collect()
+    };
+    let until = |what: &str, names: &[&str]| {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let found = pids();
+            if found.keys().eq(names) {
+                return found;
+            }
+            assert!(Instant::now() < end, "{what}: {found:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let first = until("two run", &["gone", "old"]);
+    fs::write(&file, daemon("old") + &daemon("new")).unwrap();
+    let done = svc(&["reexec"]);
+    assert!(done.status.success(), "{done:?}");
+    let second = until("one is new, one is gone", &["new", "old"]);
+    assert_eq!(first["old"], second["old"]);
+    // a file that says nothing sound is not gone over to, in either way
+    fs::write(&file, "[[service]]\nname = \"old\"\ncomand = []\n").unwrap();
+    for verb in ["reexec", "reload"] {
+        let refused = svc(&[verb]);
+        assert_eq!(refused.status.code(), Some(1), "{verb}: {refused:?}");
+        assert!(String::from_utf8_lossy(&refused.stdout).contains("did you mean"), "{refused:?}");
+    }
+    assert_eq!(pids(), second);
+    fs::write(&file, daemon("old")).unwrap();
+    assert!(svc(&["reload"]).status.success());
+    assert_eq!(until("one is left", &["old"])["old"], first["old"]);
+    assert!(svc(&["shutdown", "exit"]).status.success());
+    assert!(supervisor.wait().unwrap().success());
 }

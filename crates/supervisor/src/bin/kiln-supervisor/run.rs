@@ -15,7 +15,8 @@
 //! backoff = { initial = "200ms", max = "10s" }
 //! ```
 //!
-//! It leaves when nothing is left to run (with `--control`: not by itself), or on `SIGTERM` or `SIGINT`
+//! `SIGHUP`, and `svc reload`, read the files again and go over to what they say: what is not sound
+//! changes nothing. It leaves when nothing is left to run (with `--control`: not by itself), or on `SIGTERM` or `SIGINT`
 //! after an orderly stop.
 //! Exit codes: 0 all well, 1 a service has failed for good, 2 a file is unsound or unreadable,
 //! 3 supervision itself failed.
@@ -25,8 +26,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use kiln_supervisor::service_file::{self, Definitions, Finding, Findings};
-use kiln_supervisor::unix::{self, Options, Reexec};
-use kiln_supervisor::{Event, Graph};
+use kiln_supervisor::unix::{self, Options, Reexec, SpecSource};
+use kiln_supervisor::{Event, Graph, ServiceSpec};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -59,6 +60,23 @@ pub(crate) struct Arguments {
     quiet: bool,
 }
 
+/// Where services are read from, and read again.
+#[derive(Debug, Clone)]
+struct Files(Vec<PathBuf>);
+
+impl Files {
+    fn specs(&self) -> Result<Vec<ServiceSpec>, String> {
+        let read = service_file::read(&self.0);
+        read.map(|definitions| definitions.specs).map_err(|findings| findings.to_string())
+    }
+}
+
+impl SpecSource for Files {
+    fn load(&mut self) -> Result<Vec<ServiceSpec>, String> {
+        self.specs()
+    }
+}
+
 /// What `--check --json` prints.
 #[derive(serde::Serialize)]
 struct Report<'a> {
@@ -68,14 +86,20 @@ struct Report<'a> {
 }
 
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
-    let read = service_file::read(&arguments.files);
+    let mut files = Files(arguments.files);
+    let read = service_file::read(&files.0);
     if arguments.check {
         return check(&read, arguments.json);
     }
     let specs = match read {
         Ok(definitions) => definitions.specs,
+        // those that run are taken over as they were read last
+        Err(_) if unix::resumed() => Vec::new(),
         Err(findings) => return refuse(&findings),
     };
+    for path in &mut files.0 {
+        *path = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+    }
     let mut options = Options::default();
     options.log_dir = arguments.log_dir;
     options.log_max_bytes = arguments.log_max_bytes.unwrap_or(options.log_max_bytes);
@@ -92,13 +116,12 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     // By its path, at which a newer version may be by then. It reads the files again, which must
     // not be what ends it.
     options.reexec = std::env::current_exe().ok().map(|program| {
-        let files = arguments.files.clone();
+        let files = files.clone();
         let mut reexec = Reexec::new(program);
-        reexec.check = Box::new(move || {
-            service_file::read(&files).map(drop).map_err(|findings| findings.to_string())
-        });
+        reexec.check = Box::new(move || files.specs().map(drop));
         reexec
     });
+    options.spec_source = Some(Box::new(files));
     let quiet = arguments.quiet;
     let mut failed = false;
     let result = unix::run(specs, options, &mut |event| {

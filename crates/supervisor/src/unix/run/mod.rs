@@ -5,6 +5,7 @@ mod ask;
 mod control;
 mod demand;
 mod handover;
+mod reload;
 mod start;
 
 use std::collections::BTreeMap;
@@ -76,6 +77,8 @@ struct Child {
     pidfd: Option<OwnedFd>,
     /// Whether its end is being dealt with.
     ended: bool,
+    /// Whether it was given credentials.
+    credentials: bool,
 }
 
 /// What an epoll event is about, packed into its 64 bits.
@@ -95,6 +98,8 @@ enum Key {
     Conditions,
     /// Output was lost.
     Losses,
+    /// Services have been read again.
+    Loaded,
     #[cfg(feature = "control")]
     Control,
 }
@@ -112,6 +117,7 @@ impl Key {
             Self::Socket(id) => (7, id.0),
             Self::Conditions => (8, 0),
             Self::Losses => (10, 0),
+            Self::Loaded => (14, 0),
             #[cfg(feature = "control")]
             Self::Control => (9, 0),
         };
@@ -132,6 +138,7 @@ impl Key {
             7 => Self::Socket(ServiceId(value)),
             8 => Self::Conditions,
             10 => Self::Losses,
+            14 => Self::Loaded,
             #[cfg(feature = "control")]
             9 => Self::Control,
             _ => return None,
@@ -185,6 +192,7 @@ struct Shell {
     channels: BTreeMap<ServiceId, Channel>,
     logs: BTreeMap<ServiceId, LogPipe>,
     writer: Writer,
+    loader: reload::Loader,
     /// When losses of logs are looked at next.
     losses_at: Time,
     #[cfg(feature = "control")]
@@ -219,7 +227,11 @@ impl Shell {
             }
             None => None,
         };
-        let machine = match &legacy {
+        #[cfg(feature = "control")]
+        let (specs, target) = reload::specs_in_force(legacy.as_mut(), specs, &options);
+        #[cfg(not(feature = "control"))]
+        let target: Option<Vec<ServiceSpec>> = None;
+        let mut machine = match &legacy {
             Some(legacy) => {
                 let mut snapshot = legacy.snapshot.clone();
                 let names: Vec<String> = specs.iter().map(|s| s.name.clone()).collect();
@@ -235,6 +247,9 @@ impl Shell {
             }
             None => Supervisor::new(specs, now)?,
         };
+        if let Some(target) = target {
+            machine.reload(target, now)?;
+        }
         let init = match options.role {
             Role::Auto => rustix::process::getpid().is_init(),
             role => role == Role::Init,
@@ -300,6 +315,7 @@ impl Shell {
         let wanted =
             options.nice.or_else(|| rustix::process::getpid().is_init().then_some(INIT_NICE));
         let spawner = Spawner::new().map_err(Error::system("start a thread"))?;
+        let loader = reload::Loader::default();
         let writer = Writer::new().map_err(Error::system("start a thread for logs"))?;
         // after the threads, which have the niceness of before
         let preferred = wanted.map(super::priority::prefer);
@@ -338,6 +354,7 @@ impl Shell {
             channels: BTreeMap::new(),
             logs: BTreeMap::new(),
             writer,
+            loader,
             losses_at: Time::MAX,
             #[cfg(feature = "control")]
             control: None,
@@ -388,6 +405,7 @@ impl Shell {
                 self.committed = self.machine.snapshot();
                 self.uncommitted.clear();
                 self.heard_ready.clear();
+                self.commit_specs();
             }
             point();
             let ended = self.options.exit_when_ended && self.machine.all_ended();
@@ -448,6 +466,7 @@ impl Shell {
                 Some(Key::Asked(id)) => self.on_asked(id, on_event),
                 Some(Key::Socket(id)) => self.on_demand(id, on_event),
                 Some(Key::Losses) => self.losses_at = Time::ZERO,
+                Some(Key::Loaded) => self.on_loaded(on_event),
                 Some(Key::Conditions) => self.on_conditions(on_event),
                 #[cfg(feature = "control")]
                 Some(Key::Control) => self.on_control(),
@@ -511,6 +530,10 @@ impl Shell {
                 }
             }
             Output::Action(Action::EndProbe { token }) => self.end_probe(token),
+            Output::Action(Action::Forget { token, service }) => {
+                self.forget(service);
+                self.machine.handle(Input::Forgotten { token }, super::now());
+            }
             Output::Action(Action::Signal { token, service, pid, signal, scope }) => {
                 let error = self.send(service, pid, signal.as_raw(), scope);
                 self.machine.handle(Input::Signalled { token, error }, super::now());
@@ -553,6 +576,7 @@ impl Shell {
                     self.writer.reopen();
                     #[cfg(feature = "control")]
                     self.reopen_control(on_event);
+                    self.reload_services(reload::Asker::Machine, on_event);
                     continue;
                 }
                 Ok(NixSignal::SIGTERM | NixSignal::SIGINT) if self.init => Outcome::Reboot,
@@ -612,7 +636,7 @@ impl Shell {
             }
             // a successor may be on its way already, and makes its own way clear
             if !self.machine.state(child.service).is_some_and(crate::State::is_live) {
-                self.clear_away(child.service);
+                self.clear_away(child.service, child.credentials);
             }
         }
     }
@@ -753,6 +777,10 @@ impl Shell {
                 Request::Restart(name) => named(name).map(Input::Restart),
                 Request::Reexec => {
                     self.replace = true;
+                    continue;
+                }
+                Request::Reload => {
+                    self.reload_services(reload::Asker::Machine, on_event);
                     continue;
                 }
                 Request::Warn(what) => {
