@@ -280,7 +280,7 @@ impl Shell {
             Console::Events => !matches!(event, Event::Reaped { .. } | Event::Ignored { .. }),
         };
         if shown {
-            console::write(format!("supervisor: {event}\n").as_bytes());
+            console::console_line(format_args!("supervisor: {event}"));
         }
         #[cfg(feature = "control")]
         if let Some(server) = &mut self.control {
