@@ -79,6 +79,9 @@ mod tests {
             console_line(format_args!("held"));
             println!("\nfull");
             std::io::stdin().read_line(&mut gate).unwrap();
+            let stderr = rustix::stdio::stderr();
+            let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
+            let _ = rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 60, tv_nsec: 0 }));
             console_line(format_args!("last"));
             return;
         }
@@ -101,7 +104,6 @@ mod tests {
             std::fs::File::from(read).read_to_string(&mut text).unwrap();
             text
         });
-        // the reader empties the pipe before the last line is asked for, or while it is written
         drop(running.stdin.take());
         lines.for_each(drop);
         assert!(running.wait().unwrap().success());
