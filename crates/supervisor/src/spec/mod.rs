@@ -95,7 +95,8 @@ pub struct ServiceSpec {
     /// descriptor 3 on, in this order. They stay open while it restarts.
     pub sockets: Vec<Socket>,
     /// Whether it is started only when somebody turns to one of its sockets; for those that require
-    /// it, it is up from then on when it listens.
+    /// it, it is up from then on when it listens. A run that ends well counts as one that failed when
+    /// somebody is still waiting to be served after it.
     pub on_demand: bool,
     /// How many descriptors it may leave with the supervisor to have them again after a restart
     /// (`FDSTORE=1` of sd_notify(3); default 0).

@@ -11,7 +11,9 @@ use kiln_supervisor::control::{Answer, Client, ClientError, Effect, RefusalCode,
 use kiln_supervisor::unix::{Options, Reexec};
 use kiln_supervisor::{Kind, Log, Outcome, Readiness, ServiceSpec, Socket, Timer};
 
-use crate::supervised::{PATIENCE, Raw, Supervisor, options, sh, socket, supervise, svc_out, until};
+use crate::supervised::{
+    PATIENCE, Raw, Supervisor, options, sh, socket, supervise, svc_out, until,
+};
 
 /// So often the process is replaced.
 const TIMES: usize = 5;
