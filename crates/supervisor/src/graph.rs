@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+#[cfg(feature = "oci")]
+use crate::spec::Kill;
 use crate::spec::{Address, Condition, Isolation, Kind, Log, Readiness, ServiceSpec};
 
 /// A service's place in the list that the supervisor was made from.
@@ -357,15 +359,62 @@ fn check_texts(spec: &ServiceSpec, problems: &mut Vec<Problem>) {
     if matches!(&spec.log, Log::File(file) if file.path.as_os_str().is_empty() || nul(&file.path)) {
         bad("log path");
     }
-    if spec.command.first().is_none_or(String::is_empty) {
+    if !is_container(spec) && spec.command.first().is_none_or(String::is_empty) {
         problems.push(Problem::NoCommand { name: spec.name.clone() });
     }
     check_sense(spec, problems);
 }
 
+#[cfg(feature = "oci")]
+fn is_container(spec: &ServiceSpec) -> bool {
+    spec.container.is_some()
+}
+
+#[cfg(not(feature = "oci"))]
+fn is_container(_: &ServiceSpec) -> bool {
+    false
+}
+
+/// What a service that is a container cannot have.
+#[cfg(feature = "oci")]
+fn check_container(spec: &ServiceSpec, refuse: &mut impl FnMut(&'static str)) {
+    let Some(container) = &spec.container else { return };
+    let bad = |text: &[u8]| text.is_empty() || text.contains(&0);
+    let paths = [&container.program, &container.state_dir];
+    let mut paths = paths.into_iter().flatten().chain([&container.bundle]);
+    if paths.any(|path| bad(path.as_os_str().as_encoded_bytes())) {
+        refuse("a path of its container is empty or has a NUL byte");
+    }
+    // What crun and runc take.
+    let known = |b: u8| b.is_ascii_alphanumeric() || b"_+-.".contains(&b);
+    if container
+        .id
+        .as_ref()
+        .is_some_and(|id| id.is_empty() || id.starts_with(['-', '.']) || !id.bytes().all(known))
+    {
+        refuse("its container's id has other characters than letters, digits and \"_+-.\"");
+    }
+    if !spec.command.is_empty() {
+        refuse("it is a container, whose command is in its bundle, and has a command as well");
+    }
+    if spec.kill != Kill::ControlGroup {
+        refuse("a container's processes are in no group but its control group (kill)");
+    }
+    if spec.tty.is_some() {
+        refuse("a container has no terminal (tty)");
+    }
+    if spec.readiness == Readiness::SdNotify || spec.fd_store > 0 {
+        refuse(
+            "a container has no notification socket: its readiness may be notify-fd, connect or probe",
+        );
+    }
+}
+
 /// What cannot work, whatever the machine.
 fn check_sense(spec: &ServiceSpec, problems: &mut Vec<Problem>) {
     let mut refuse = |what| problems.push(Problem::Senseless { name: spec.name.clone(), what });
+    #[cfg(feature = "oci")]
+    check_container(spec, &mut refuse);
     match &spec.readiness {
         Readiness::NotifyFd(fd) if !(3..1024).contains(fd) => {
             refuse("a notification descriptor must be 3 to 1023");

@@ -1,6 +1,8 @@
 //! What a service is: plain data, given once, judged before anything runs.
 
 pub(crate) mod account;
+#[cfg(feature = "oci")]
+mod container;
 mod isolation;
 mod limits;
 mod log;
@@ -16,6 +18,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use account::Account;
+#[cfg(feature = "oci")]
+pub use container::{Container, RuntimeName};
 pub use isolation::{Capability, Isolation, Namespace};
 pub use limits::{Bytes, Cgroup, Limits, Resource, ResourceLimit};
 pub use log::{Log, LogFile};
@@ -51,6 +55,9 @@ pub struct ServiceSpec {
     pub kind: Kind,
     /// Program and arguments. A program without `/` is looked up in `PATH`.
     pub command: Vec<String>,
+    /// What is run in place of a command.
+    #[cfg(feature = "oci")]
+    pub container: Option<Container>,
     /// Variables set for it.
     pub env: BTreeMap<String, String>,
     /// Whether it also gets the supervisor's own environment (default: yes).
@@ -135,6 +142,8 @@ impl Default for ServiceSpec {
             name: String::new(),
             kind: Kind::Daemon,
             command: Vec::new(),
+            #[cfg(feature = "oci")]
+            container: None,
             env: BTreeMap::new(),
             inherit_env: true,
             directory: None,

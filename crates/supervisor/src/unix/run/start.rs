@@ -97,6 +97,8 @@ impl Shell {
             reset_oom: self.reset_oom,
             cgroup: self.cgroups.clone(),
             credentials: self.options.credentials_dir.clone(),
+            #[cfg(feature = "oci")]
+            container_command: self.options.container_command.clone(),
         }
     }
 
