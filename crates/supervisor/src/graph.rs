@@ -1,10 +1,11 @@
 //! Who needs whom: names resolved, cycles refused by name, everything wrong said at once.
 
+#[cfg(feature = "oci")]
+mod container;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
-#[cfg(feature = "oci")]
-use crate::spec::Kill;
 use crate::spec::{Address, Condition, Isolation, Kind, Log, Readiness, ServiceSpec};
 
 /// A service's place in the list that the supervisor was made from.
@@ -178,6 +179,8 @@ impl Graph {
             }
             check_texts(spec, &mut problems);
         }
+        #[cfg(feature = "oci")]
+        container::check_names(specs, &mut problems);
         let mut graph = Self::default();
         let empty = || vec![Vec::new(); specs.len()];
         (graph.requires, graph.wants, graph.after) = (empty(), empty(), empty());
@@ -375,46 +378,11 @@ fn is_container(_: &ServiceSpec) -> bool {
     false
 }
 
-/// What a service that is a container cannot have.
-#[cfg(feature = "oci")]
-fn check_container(spec: &ServiceSpec, refuse: &mut impl FnMut(&'static str)) {
-    let Some(container) = &spec.container else { return };
-    let bad = |text: &[u8]| text.is_empty() || text.contains(&0);
-    let paths = [&container.program, &container.state_dir];
-    let mut paths = paths.into_iter().flatten().chain([&container.bundle]);
-    if paths.any(|path| bad(path.as_os_str().as_encoded_bytes())) {
-        refuse("a path of its container is empty or has a NUL byte");
-    }
-    // What crun and runc take.
-    let known = |b: u8| b.is_ascii_alphanumeric() || b"_+-.".contains(&b);
-    if container
-        .id
-        .as_ref()
-        .is_some_and(|id| id.is_empty() || id.starts_with(['-', '.']) || !id.bytes().all(known))
-    {
-        refuse("its container's id has other characters than letters, digits and \"_+-.\"");
-    }
-    if !spec.command.is_empty() {
-        refuse("it is a container, whose command is in its bundle, and has a command as well");
-    }
-    if spec.kill != Kill::ControlGroup {
-        refuse("a container's processes are in no group but its control group (kill)");
-    }
-    if spec.tty.is_some() {
-        refuse("a container has no terminal (tty)");
-    }
-    if spec.readiness == Readiness::SdNotify || spec.fd_store > 0 {
-        refuse(
-            "a container has no notification socket: its readiness may be notify-fd, connect or probe",
-        );
-    }
-}
-
 /// What cannot work, whatever the machine.
 fn check_sense(spec: &ServiceSpec, problems: &mut Vec<Problem>) {
     let mut refuse = |what| problems.push(Problem::Senseless { name: spec.name.clone(), what });
     #[cfg(feature = "oci")]
-    check_container(spec, &mut refuse);
+    container::check(spec, &mut refuse);
     match &spec.readiness {
         Readiness::NotifyFd(fd) if !(3..1024).contains(fd) => {
             refuse("a notification descriptor must be 3 to 1023");

@@ -80,13 +80,20 @@ impl Container {
         Self { bundle: bundle.into(), ..Self::default() }
     }
 
+    /// What it is known by to the runtime.
+    #[must_use]
+    pub fn name_for(&self, spec: &ServiceSpec) -> String {
+        self.id.clone().unwrap_or_else(|| spec.name.replace('@', "+"))
+    }
+
     /// The command of a service that is this container, after the words that begin it. The descriptors
     /// that the container inherits are the service's sockets and the one that it says it is ready by,
     /// under the same numbers.
     ///
     /// ```
     /// use kiln_supervisor::{Container, Readiness, ServiceSpec};
-    /// let mut web = ServiceSpec { name: "web@1".into(), ..ServiceSpec::default() };
+    /// let mut web = ServiceSpec::default();
+    /// web.name = "web@1".into();
     /// web.container = Some(Container::new("/var/lib/web"));
     /// web.readiness = Readiness::NotifyFd(3);
     /// let command = web.container.as_ref().unwrap().command(&["/init", "container"], &web);
@@ -98,7 +105,7 @@ impl Container {
     #[must_use]
     pub fn command<S: AsRef<str>>(&self, begin: &[S], spec: &ServiceSpec) -> Vec<String> {
         let shown = |path: &PathBuf| path.to_string_lossy().into_owned();
-        let id = self.id.clone().unwrap_or_else(|| spec.name.replace('@', "+"));
+        let id = self.name_for(spec);
         let mut words: Vec<String> = begin.iter().map(|word| word.as_ref().to_owned()).collect();
         let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
         option("--runtime", self.runtime.to_string());
@@ -120,5 +127,30 @@ impl Container {
             count => option("--preserve-fds", count.to_string()),
         }
         words
+    }
+}
+
+#[cfg(all(test, feature = "toml"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_unknown_has_its_line() {
+        let read = |runtime: &str| {
+            let text = format!(
+                "[[service]]\nname = \"web\"\n\
+                 container = {{ bundle = \"/b\", runtime = \"{runtime}\" }}\n"
+            );
+            crate::specs_from_toml(&text)
+        };
+        let container = read("runc").unwrap().remove(0).container.unwrap();
+        let expected = Container { runtime: RuntimeName::Runc, ..Container::new("/b") };
+        assert_eq!(container, expected);
+        let complaint = read("docker").unwrap_err().to_string();
+        assert!(complaint.contains("line 3"), "{complaint}");
+        assert!(
+            complaint.contains("unknown variant `docker`, expected `crun` or `runc`"),
+            "{complaint}"
+        );
     }
 }
