@@ -88,9 +88,12 @@ impl Root {
         events.is_ok_and(|text| text.lines().any(|line| line == "populated 1"))
     }
 
-    /// Lets a group go that has no processes any more, with those below it; one that has is left.
-    pub(super) fn remove(&self, service: &str) {
-        remove(&self.group(service), 0);
+    /// Lets a group go that has no processes any more, with those below it; one that has is left. Gives
+    /// whether it is gone.
+    pub(super) fn remove(&self, service: &str) -> bool {
+        let group = self.group(service);
+        remove(&group, 0);
+        !group.exists()
     }
 
     /// Makes sure that a container's group is empty: what a runtime has made below it hands controllers

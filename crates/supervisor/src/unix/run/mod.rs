@@ -7,7 +7,7 @@ mod demand;
 mod handover;
 mod start;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -181,6 +181,8 @@ struct Shell {
     /// The niceness of before.
     nice: Option<i32>,
     reset_oom: bool,
+    /// Ended services whose control groups still have processes that die.
+    lingering: BTreeSet<ServiceId>,
     children: BTreeMap<Pid, Child>,
     channels: BTreeMap<ServiceId, Channel>,
     logs: BTreeMap<ServiceId, LogPipe>,
@@ -334,6 +336,7 @@ impl Shell {
             nofile,
             nice: nice.filter(|_| wanted.is_some()),
             reset_oom,
+            lingering: BTreeSet::new(),
             children: BTreeMap::new(),
             channels: BTreeMap::new(),
             logs: BTreeMap::new(),
@@ -394,6 +397,8 @@ impl Shell {
             if let Some(outcome) =
                 self.machine.finished().or_else(|| ended.then_some(Outcome::Exit))
             {
+                // Of whoever has gone down in this very turn.
+                self.tend_sockets();
                 self.flush_logs();
                 self.losses(Time::MAX, on_event);
                 let _ = self.old_mask.thread_set_mask();
@@ -614,6 +619,9 @@ impl Shell {
             if !self.machine.state(child.service).is_some_and(crate::State::is_live) {
                 self.clear_away(child.service);
             }
+        } else {
+            // It may have been the last one of a group.
+            self.remove_lingering();
         }
     }
 
