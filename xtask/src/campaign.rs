@@ -26,7 +26,7 @@ impl Campaign {
         match self {
             Self::Kernel => Some("kernel_campaign"),
             Self::BootMatrix => Some("boot_matrix"),
-            Self::Chaos => Some("chaos"),
+            Self::Chaos => Some("chaos_campaign"),
             Self::Fuzz | Self::Model => None,
         }
     }

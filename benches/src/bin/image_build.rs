@@ -98,6 +98,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
     let recipe = go::PROGRAMS.iter().find(|program| program.name == "nomad");
     let nomad = go::build(&Cache::of_workspace(), recipe.ok_or("no recipe for Nomad")?, &progress)?;
     let init = guest::build("nomados-init", "nomados-init", &progress)?;
+    let svc = guest::build_with_features("kiln-supervisor", "svc", &["cli"], &progress)?;
     let own = std::env::current_exe()?.with_file_name("nomados");
     if !own.is_file() {
         return Err(
@@ -108,7 +109,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
     let work = tempfile::tempdir()?;
     let work = work.path();
     let ours =
-        Ours { program: own, nomad, init, cache: work.join("cache"), out: work.join("ours") };
+        Ours { program: own, nomad, init, svc, cache: work.join("cache"), out: work.join("ours") };
     ours.build(None)?;
     let peer = Peer { directory: work.join("peer") };
     peer.prepare(&Manifest::read(&ours.out)?, &ours)?;
@@ -171,6 +172,7 @@ struct Ours {
     program: PathBuf,
     nomad: PathBuf,
     init: PathBuf,
+    svc: PathBuf,
     cache: PathBuf,
     out: PathBuf,
 }
@@ -181,6 +183,7 @@ impl Ours {
         command.env("KILN_CACHE", &self.cache);
         command.arg("build").arg("--out").arg(&self.out).args(["--format", "raw"]);
         command.arg("--nomad").arg(&self.nomad).arg("--init").arg(&self.init);
+        command.arg("--svc").arg(&self.svc);
         if let Some(path) = add {
             command.arg("--add").arg(format!("{}=/etc/issue", path.display()));
         }
@@ -197,12 +200,13 @@ impl Peer {
     /// Gives the peer the list of files, and those of them that are in no package.
     fn prepare(&self, manifest: &Manifest, ours: &Ours) -> Result<()> {
         let add = self.directory.join("add");
-        for directory in ["etc", "usr/local/bin", "debs"] {
+        for directory in ["etc", "usr/bin", "usr/local/bin", "debs"] {
             fs::create_dir_all(add.join(directory))?;
         }
         fs::rename(add.join("debs"), self.directory.join("debs"))?;
         fs::copy(&ours.nomad, add.join("usr/local/bin/nomad"))?;
         fs::copy(&ours.init, add.join("init"))?;
+        fs::copy(&ours.svc, add.join("usr/bin/svc"))?;
         let list: String = manifest.files.iter().map(|file| format!("{}\n", file.path)).collect();
         fs::write(self.directory.join("files"), list)?;
         for file in &manifest.files {

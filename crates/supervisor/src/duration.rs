@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serializer, de};
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected a duration such as \"500ms\", \"5s\", \"2m\", \"1h\", or a number of seconds"
+)]
 enum Text {
     Seconds(u64),
     Text(String),

@@ -161,23 +161,27 @@ impl Graph {
     /// # Errors
     /// All problems at once.
     pub fn new(specs: &[ServiceSpec]) -> Result<Self, Problems> {
-        let mut problems = Vec::new();
         if specs.len() > MAX_SERVICES {
             let count = specs.len();
             return Err(Problems(vec![Problem::TooMany { count, limit: MAX_SERVICES }]));
         }
+        let mut problems = Vec::new();
+        check_names(specs, &mut problems);
+        match Self::link(specs) {
+            Ok(graph) if problems.is_empty() => return Ok(graph),
+            Ok(_) => {}
+            Err(more) => problems.extend(more.0),
+        }
+        Err(Problems(problems))
+    }
+
+    /// Resolves the dependencies of `specs`, and looks at nothing else of them. Of several of one
+    /// name the first is meant.
+    pub(crate) fn link(specs: &[ServiceSpec]) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
         let mut ids: BTreeMap<&str, ServiceId> = BTreeMap::new();
-        for (index, (spec, id)) in specs.iter().zip((0..).map(ServiceId)).enumerate() {
-            if !is_name(&spec.name) {
-                problems.push(Problem::BadName { index, name: spec.name.clone() });
-            }
-            if let Some(first) = ids.get(spec.name.as_str()) {
-                let (name, first) = (spec.name.clone(), first.index());
-                problems.push(Problem::Duplicate { name, first, second: index });
-            } else {
-                ids.insert(&spec.name, id);
-            }
-            check_texts(spec, &mut problems);
+        for (spec, id) in specs.iter().zip((0..).map(ServiceId)) {
+            ids.entry(&spec.name).or_insert(id);
         }
         #[cfg(feature = "oci")]
         container::check_names(specs, &mut problems);
@@ -322,6 +326,21 @@ fn push(edges: &mut [Vec<ServiceId>], from: ServiceId, to: ServiceId) {
         && !list.contains(&to)
     {
         list.push(to);
+    }
+}
+
+fn check_names(specs: &[ServiceSpec], problems: &mut Vec<Problem>) {
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    for (index, spec) in specs.iter().enumerate() {
+        let name = || spec.name.clone();
+        if !is_name(&spec.name) {
+            problems.push(Problem::BadName { index, name: name() });
+        }
+        let first = *places.entry(&spec.name).or_insert(index);
+        if first != index {
+            problems.push(Problem::Duplicate { name: name(), first, second: index });
+        }
+        check_texts(spec, problems);
     }
 }
 

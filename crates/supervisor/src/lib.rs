@@ -8,6 +8,8 @@
 //!   the machine asks for: children, signals, readiness, logs;
 //! * the **control socket** ([`control`], feature `control`): what asks and commands a running
 //!   supervisor, its protocol and a client; `svc` (feature `cli`) is the program for people;
+//! * **service files** ([`service_file`], feature `toml`): services as strict TOML, every problem
+//!   with its line;
 //! * **PID 1** ([`pid1`], feature `pid1`): what a machine's first process does besides: mounts,
 //!   console, kernel modules, the power button, leaving rootfs, power off, and staying alive.
 //!
@@ -83,6 +85,7 @@ mod backoff;
 pub mod container;
 #[cfg(feature = "control")]
 pub mod control;
+mod difference;
 #[cfg(feature = "serde")]
 mod duration;
 mod graph;
@@ -90,6 +93,8 @@ mod machine;
 #[cfg(feature = "pid1")]
 pub mod pid1;
 mod reload;
+#[cfg(feature = "toml")]
+pub mod service_file;
 mod snapshot;
 mod spec;
 mod state;
@@ -98,12 +103,11 @@ pub mod unix;
 mod vocabulary;
 
 pub use backoff::{Backoff, BackoffPolicy};
+pub use difference::Difference;
 pub use graph::{Graph, MAX_SERVICES, Problem, Problems, ServiceId};
 pub use machine::{Status, Supervisor};
 pub use reload::Reload;
 pub use snapshot::{Snapshot, SnapshotError};
-#[cfg(feature = "toml")]
-pub use spec::specs_from_toml;
 pub use spec::{
     Account, Address, Bytes, Capability, Cgroup, Condition, Isolation, Kill, Kind, Limits, Log,
     LogFile, Namespace, Probe, Readiness, Resource, ResourceLimit, Restart, ServiceSpec, Signal,

@@ -12,6 +12,7 @@
 //! The number in the first line changes with the meaning of what is there; another one is refused.
 //! Lines and words behind a state that are not known are of a newer version, and left out.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -70,7 +71,9 @@ impl Supervisor {
     /// The state of now.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let services = self.specs.iter().zip(&self.services).map(|(spec, service)| Record {
+        let all = self.ids().zip(self.specs.iter().zip(&self.services));
+        let there = all.filter(|(id, _)| self.is_there(*id));
+        let services = there.map(|(_, (spec, service))| Record {
             name: spec.name.clone(),
             wanted: service.wanted,
             again: service.again,
@@ -90,7 +93,8 @@ impl Supervisor {
 
     /// Goes on where another supervisor was. Processes are believed to run; the shell tells
     /// [`Input::Exited`](crate::Input::Exited) for those that do not. Services that are new in
-    /// `specs` are started if enabled; those that are gone from it are forgotten.
+    /// `specs` are started if enabled; processes of those that are gone from it are stopped, by
+    /// the default signal and timeout.
     ///
     /// A service that had no process but was to get one is started (again): the shell first makes
     /// sure with [`Snapshot::set_process`] that it really has none.
@@ -98,10 +102,17 @@ impl Supervisor {
     /// # Errors
     /// What is wrong with `specs`.
     pub fn resume(
-        specs: Vec<ServiceSpec>,
+        mut specs: Vec<ServiceSpec>,
         snapshot: &Snapshot,
         now: Time,
     ) -> Result<Self, Problems> {
+        let known: BTreeSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        let runs = |record: &&Record| record.state.pid().is_some();
+        let gone = snapshot.services.iter().filter(runs).map(|record| record.name.as_str());
+        let gone: Vec<String> =
+            gone.filter(|name| !known.contains(name)).map(str::to_owned).collect();
+        // never started: it only says how it is stopped
+        specs.extend(gone.iter().map(|name| ServiceSpec::daemon(name, ["/gone"])));
         let mut supervisor = Self::idle(specs)?;
         supervisor.next_token = snapshot.next_token.max(1);
         supervisor.shutdown = snapshot.shutdown;
@@ -142,6 +153,9 @@ impl Supervisor {
                 supervisor.next_token = supervisor.next_token.wrapping_add(1);
                 supervisor.pids.insert(pid, id);
             }
+        }
+        for id in gone.iter().filter_map(|name| supervisor.id(name)).collect::<Vec<_>>() {
+            supervisor.remove(id);
         }
         supervisor.handle(crate::Input::Tick, now);
         Ok(supervisor)

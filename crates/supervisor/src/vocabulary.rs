@@ -36,6 +36,12 @@ impl Name {
     }
 }
 
+impl std::borrow::Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -285,6 +291,11 @@ pub enum Input {
         /// How.
         status: ExitStatus,
     },
+    /// An [`Action::Forget`] was carried out.
+    Forgotten {
+        /// The action's.
+        token: Token,
+    },
     /// Start a service and what it requires and wants.
     Start(ServiceId),
     /// Stop a service, and before it those that require it.
@@ -336,6 +347,14 @@ pub enum Action {
     EndProbe {
         /// The probe's.
         token: Token,
+    },
+    /// A service has been removed and is down: let go of what is kept for it (sockets, logs, stored
+    /// descriptors), and answer with [`Input::Forgotten`]. Its id may then be another service's.
+    Forget {
+        /// For the answer.
+        token: Token,
+        /// Which service.
+        service: ServiceId,
     },
     /// Send a signal; answer with [`Input::Signalled`].
     Signal {
@@ -454,6 +473,11 @@ pub enum Event {
     Resumed { panics: u32, services: usize },
     /// The supervisor has replaced itself because it was asked to, and took its services over.
     Reexecuted { services: usize },
+    /// Other services have been gone over to: how many are new, gone, started again, and changed
+    /// without.
+    Reloaded { added: usize, removed: usize, restarted: usize, updated: usize },
+    /// It has been removed and is down.
+    Removed { service: Name },
     /// Something in the shell went wrong that stops nothing.
     Warning { what: String },
 }
@@ -529,6 +553,11 @@ impl fmt::Display for Event {
             Self::Reexecuted { services } => {
                 write!(f, "goes on as a new process image with {services} processes taken over")
             }
+            Self::Reloaded { added, removed, restarted, updated } => write!(
+                f,
+                "reloaded: {added} added, {removed} removed, {restarted} restarted, {updated} updated"
+            ),
+            Self::Removed { service } => write!(f, "{service}: removed"),
             Self::Warning { what } => f.write_str(what),
         }
     }

@@ -9,6 +9,8 @@ mod hostile;
 mod logs;
 #[path = "control/reexec.rs"]
 mod reexec;
+#[path = "control/reload.rs"]
+mod reload;
 #[path = "control/rights.rs"]
 mod rights;
 #[path = "harness/supervised.rs"]
@@ -42,6 +44,9 @@ const CASES: &[Case] = &[
     ("reexecution_on_request_keeps_everything", reexec::run, reexec::test),
     ("reexecution_as_another_program", reexec::other_run, reexec::other_test),
     ("reexecution_is_refused_unless_allowed", reexec::refused_run, reexec::refused_test),
+    ("a_reload_does_what_is_different", reload::run, reload::test),
+    ("reloads_that_overlap_are_all_answered", reload::run, reload::slow_test),
+    ("sockets_follow_their_services", reload::run, reload::sockets_test),
     ("nobody_connected_means_no_wakeups", survival::idle_run, survival::idle_test),
     ("a_first_process_goes_on_without_its_socket", survival::late_run, survival::late_test),
     ("a_lost_socket_is_made_anew_and_a_live_one_kept", survival::lost_run, survival::lost_test),

@@ -2,9 +2,13 @@
 //! (which, is in docs/supervisor.md).
 #![expect(clippy::unwrap_used, reason = "a failed test says so by panicking")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 /// Runs the services of a file to their end, in a directory of its own: exit code and output.
 fn run(dir: &Path, text: &str, words: &[&str]) -> (i32, String) {
@@ -154,5 +158,117 @@ fn what_is_not_understood_has_its_line() {
     let dir = tempfile::tempdir().unwrap();
     let (code, said) = run(dir.path(), "[[service]]\nname = \"a\"\ncomand = []\n", &[]);
     assert_eq!(code, 2);
-    assert!(said.contains("line 3") && said.contains("comand"), "{said}");
+    let file = dir.path().join("services.toml");
+    let expected =
+        format!("{0}:3: unknown key \"comand\", did you mean \"command\"?\n", file.display());
+    assert_eq!(said, expected);
+    // the same as data
+    let (code, said) =
+        run(dir.path(), "[[service]]\nname = \"a\"\nnise = []\n", &["--check", "--json"]);
+    assert_eq!(code, 2);
+    let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(report["problems"][0]["line"], 3);
+    assert_eq!(report["problems"][0]["file"], file.display().to_string());
+    assert_eq!(report["order"], serde_json::json!([]));
+}
+
+#[test]
+fn all_problems_of_all_files_are_told_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let more = dir.path().join("more");
+    fs::create_dir(&more).unwrap();
+    fs::write(more.join("b.toml"), shot("b", "true", "requires = ['c']\nrestrat = 'never'"))
+        .unwrap();
+    fs::write(more.join("c.toml"), shot("a", "true", "")).unwrap();
+    let words = [more.to_str().unwrap(), "--check"];
+    let (code, said) = run(dir.path(), &shot("a", "true", "after = ['b']"), &words);
+    assert_eq!(code, 2);
+    let prefix = format!("{}/", dir.path().display());
+    let said = said.replace(&prefix, "");
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "more/b.toml:5: b requires \"c\", which does not exist, known here: a",
+            "more/b.toml:6: unknown key \"restrat\", did you mean \"restart\"?",
+            "more/c.toml:2: a is defined twice, first at services.toml:2",
+        ]
+    );
+    fs::write(more.join("b.toml"), shot("b", "echo b >>$OUT", "requires = ['c']")).unwrap();
+    fs::write(more.join("c.toml"), shot("c", "echo c >>$OUT", "")).unwrap();
+    let (code, said) = run(dir.path(), &shot("a", "echo a >>$OUT", "after = ['b']"), &[words[0]]);
+    assert_eq!((code, out(dir.path()).as_str()), (0, "c\nb\na\n"), "{said}");
+}
+
+#[test]
+fn garbage_is_refused_and_never_a_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes) in [
+        ("nul", b"[[service]]\nname = \"a\0\"\n".to_vec()),
+        ("not-utf-8", b"[[service]]\nname = \"\xff\"\n".to_vec()),
+        ("nested", [b"a = ".to_vec(), vec![b'['; 200_000]].concat()),
+        ("huge", vec![b'#'; 9 << 20]),
+    ] {
+        let file = dir.path().join(name);
+        fs::write(&file, bytes).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln-supervisor"));
+        let output = command.arg("run").arg(&file).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{name}: {said}");
+        assert!(said.starts_with(&file.display().to_string()), "{said}");
+        assert!(!said.contains("panicked") && said.len() < 4096, "{said}");
+    }
+}
+
+/// `svc reload` and `svc reexec` end in the same services; only what is different is touched.
+#[test]
+fn a_new_image_goes_over_to_what_its_files_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, socket) = (dir.path().join("services.toml"), dir.path().join("control"));
+    let daemon =
+        |name: &str| format!("[[service]]\nname = \"{name}\"\ncommand = [\"sleep\", \"1000\"]\n");
+    fs::write(&file, daemon("old") + &daemon("gone")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln-supervisor"));
+    command.arg("run").arg(&file).arg("--control").arg(&socket).arg("--quiet");
+    let mut supervisor = command.stdin(Stdio::null()).spawn().unwrap();
+    let svc = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_svc"));
+        command.arg("--json").arg("--socket").arg(&socket).args(words).output().unwrap()
+    };
+    let pids = || -> BTreeMap<String, u64> {
+        let said = String::from_utf8(svc(&["status"]).stdout).unwrap();
+        let services = said.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let pid = |it: Value| Some((it["name"].as_str()?.to_owned(), it["pid"].as_u64()?));
+        services.filter_map(pid).collect()
+    };
+    let until = |what: &str, names: &[&str]| {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let found = pids();
+            if found.keys().eq(names) {
+                return found;
+            }
+            assert!(Instant::now() < end, "{what}: {found:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let first = until("two run", &["gone", "old"]);
+    fs::write(&file, daemon("old") + &daemon("new")).unwrap();
+    let done = svc(&["reexec"]);
+    assert!(done.status.success(), "{done:?}");
+    let second = until("one is new, one is gone", &["new", "old"]);
+    assert_eq!(first["old"], second["old"]);
+    // a file that says nothing sound is not gone over to, in either way
+    fs::write(&file, "[[service]]\nname = \"old\"\ncomand = []\n").unwrap();
+    for verb in ["reexec", "reload"] {
+        let refused = svc(&[verb]);
+        assert_eq!(refused.status.code(), Some(1), "{verb}: {refused:?}");
+        assert!(String::from_utf8_lossy(&refused.stdout).contains("did you mean"), "{refused:?}");
+    }
+    assert_eq!(pids(), second);
+    fs::write(&file, daemon("old")).unwrap();
+    assert!(svc(&["reload"]).status.success());
+    assert_eq!(until("one is left", &["old"])["old"], first["old"]);
+    assert!(svc(&["shutdown", "exit"]).status.success());
+    assert!(supervisor.wait().unwrap().success());
 }

@@ -1,9 +1,12 @@
 //! The machine: many services, their order, and the shutdown that always ends.
 
 mod probe;
+mod reload;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+
+pub(crate) use reload::Slot;
 
 use crate::graph::{Graph, Problems, ServiceId, list};
 use crate::spec::{Condition, Kill, ServiceSpec, Signal};
@@ -15,7 +18,7 @@ use crate::vocabulary::{
 /// The reserve at the end of a shutdown, after everything was killed.
 const KILL_RESERVE: Time = Time::from_secs(3);
 
-/// Supervises a fixed list of services without doing any I/O: tell it what happened with
+/// Supervises a list of services without doing any I/O: tell it what happened with
 /// [`handle`](Self::handle), then drain [`poll`](Self::poll) until [`Output::Timeout`].
 ///
 /// Same inputs at the same times, same outputs.
@@ -29,6 +32,14 @@ pub struct Supervisor {
     pub(crate) pids: BTreeMap<Pid, ServiceId>,
     /// Spawns without an answer yet.
     pub(crate) spawning: BTreeMap<Token, ServiceId>,
+    /// What each place of the lists is for.
+    pub(crate) slots: Vec<Slot>,
+    /// Specs that are in force when the service is down.
+    pub(crate) pending: BTreeMap<ServiceId, Arc<ServiceSpec>>,
+    /// Services that are being forgotten.
+    forgetting: BTreeMap<Token, ServiceId>,
+    /// Changes with the specs.
+    pub(crate) generation: u64,
     /// Signals without an answer yet.
     signalling: BTreeMap<Token, ServiceId>,
     /// What of outside is known to hold.
@@ -88,6 +99,10 @@ impl Supervisor {
         Ok(Self {
             names: specs.iter().map(|spec| Name(Arc::from(spec.name.as_str()))).collect(),
             services: specs.iter().map(|_| Service::new()).collect(),
+            slots: vec![Slot::Kept; specs.len()],
+            pending: BTreeMap::new(),
+            forgetting: BTreeMap::new(),
+            generation: 0,
             graph,
             specs: specs.into_iter().map(Arc::new).collect(),
             pids: BTreeMap::new(),
@@ -160,6 +175,7 @@ impl Supervisor {
                 Some(id) => self.step(id, Stimulus::Exited(status), now),
                 None => return self.tell(Event::Reaped { pid, status }),
             },
+            Input::Forgotten { token } => return self.forgotten(token),
             Input::Start(id) => match self.known(id) {
                 Some(id) => {
                     self.want(id, now);
@@ -246,7 +262,8 @@ impl Supervisor {
 
     /// Each service, in list order.
     pub fn status(&self) -> impl Iterator<Item = Status> + '_ {
-        self.names.iter().zip(&self.services).map(|(name, service)| Status {
+        let all = self.ids().zip(self.names.iter().zip(&self.services));
+        all.filter(|(id, _)| self.is_there(*id)).map(|(_, (name, service))| Status {
             name: name.clone(),
             state: service.state.clone(),
             wanted: service.wanted,
@@ -258,13 +275,17 @@ impl Supervisor {
     /// What services wait for: the shell tells whether it holds, at first and on every change.
     #[must_use]
     pub fn awaited(&self) -> BTreeSet<&Condition> {
-        self.specs.iter().flat_map(|spec| &spec.waits_for).collect()
+        let specs = self.specs.iter().chain(self.pending.values());
+        specs.flat_map(|spec| &spec.waits_for).collect()
     }
 
     /// The service of this name.
     #[must_use]
     pub fn id(&self, name: &str) -> Option<ServiceId> {
-        self.ids().find(|id| self.spec(*id).is_some_and(|spec| spec.name == name))
+        let found = |id: &ServiceId| {
+            self.is_there(*id) && self.spec(*id).is_some_and(|spec| spec.name == name)
+        };
+        self.ids().find(found)
     }
 
     /// The spec of a service.
@@ -290,7 +311,7 @@ impl Supervisor {
     }
 
     fn known(&mut self, id: ServiceId) -> Option<ServiceId> {
-        if id.index() >= self.specs.len() {
+        if self.slot(id) != Slot::Kept {
             self.ignore(Ignored::UnknownService);
             None
         } else if self.shutdown.is_some() {
@@ -316,8 +337,11 @@ impl Supervisor {
     fn want(&mut self, id: ServiceId, now: Time) {
         let mut todo = vec![id];
         while let Some(id) = todo.pop() {
+            let kept = self.slot(id) == Slot::Kept;
             let Some(service) = self.services.get_mut(id.index()) else { continue };
-            if service.wanted {
+            // what is stopped for its new spec's sake is wanted again when it is down
+            let renewed = service.again && self.pending.contains_key(&id);
+            if service.wanted || renewed || !kept {
                 continue;
             }
             service.wanted = true;
@@ -415,6 +439,7 @@ impl Supervisor {
         } else {
             self.settle(now);
         }
+        self.part();
         self.conclude(now);
     }
 
@@ -609,6 +634,7 @@ impl Supervisor {
             self.perform(id, effect, started, attempt, now);
         }
         self.effects = effects;
+        self.renew(id);
     }
 
     fn perform(&mut self, id: ServiceId, effect: Effect, started: Time, attempt: u32, now: Time) {

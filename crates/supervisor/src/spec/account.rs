@@ -5,7 +5,7 @@ use std::fmt;
 /// A user or group, by number or by its name in the machine's own files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(untagged))]
+#[cfg_attr(feature = "serde", serde(untagged, expecting = "expected a number or a name"))]
 pub enum Account {
     /// A number.
     Id(u32),

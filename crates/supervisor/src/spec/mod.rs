@@ -214,29 +214,6 @@ impl ServiceSpec {
     }
 }
 
-/// Reads specs from TOML text: one `[[service]]` table each, fields in kebab case, durations as
-/// `"500ms"`, `"5s"`, `"2m"` or a number of seconds.
-///
-/// # Errors
-/// What is not understood, with its line. Whether the services are sound together is
-/// [`Graph::new`](crate::Graph::new)'s to say.
-///
-/// ```
-/// let text = "[[service]]\nname = \"a\"\ncommand = [\"/a\"]\nreadiness = { notify-fd = 3 }\n";
-/// assert_eq!(kiln_supervisor::specs_from_toml(text)?[0].name, "a");
-/// # Ok::<(), toml::de::Error>(())
-/// ```
-#[cfg(feature = "toml")]
-pub fn specs_from_toml(text: &str) -> Result<Vec<ServiceSpec>, toml::de::Error> {
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct File {
-        #[serde(default)]
-        service: Vec<ServiceSpec>,
-    }
-    toml::from_str::<File>(text).map(|file| file.service)
-}
-
 /// Whether a service stays.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

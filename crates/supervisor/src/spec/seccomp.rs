@@ -116,15 +116,17 @@ mod tests {
     #[cfg(feature = "toml")]
     #[test]
     fn a_service_file_names_them() {
+        use crate::service_file::{Source, parse};
+
         let text = "[[service]]\nname = \"a\"\ncommand = [\"/a\"]\n\
                     isolation = { seccomp = { deny = { calls = [\"unshare\"], otherwise = \"kill\" } } }\n";
-        let specs = crate::specs_from_toml(text).unwrap();
+        let read = |text: &str| parse(&[Source::new("a.toml", text)]);
+        let specs = read(text).unwrap().specs;
         let Some(Seccomp::Deny { calls, otherwise }) = &specs[0].isolation.seccomp else {
             unreachable!("it is a list of what is denied")
         };
         assert_eq!((calls[0].to_string().as_str(), *otherwise), ("unshare", Violation::Kill));
-        let wrong = crate::specs_from_toml(&text.replace("unshare", "unshard")).unwrap_err();
-        let wrong = wrong.to_string();
-        assert!(wrong.contains("line 4") && wrong.contains("did you mean"), "{wrong}");
+        let wrong = read(&text.replace("unshare", "unshard")).unwrap_err().to_string();
+        assert!(wrong.starts_with("a.toml:4: ") && wrong.contains("did you mean"), "{wrong}");
     }
 }

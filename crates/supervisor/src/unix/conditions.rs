@@ -66,6 +66,11 @@ impl Conditions {
         Ok(conditions)
     }
 
+    /// Whether just these are awaited.
+    pub(super) fn are(&self, awaited: &BTreeSet<Condition>) -> bool {
+        self.awaited == *awaited
+    }
+
     /// Becomes readable when something may have changed.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.epoll.as_ref().map(AsFd::as_fd)

@@ -9,7 +9,7 @@
 //! | `SIGINT` | reboot: ctrl-alt-del, once [`crate::pid1`] has told the kernel to send it |
 //! | `SIGUSR1` | halt |
 //! | `SIGUSR2`, `SIGPWR` | power off |
-//! | `SIGHUP` | open the log files anew, and make the control socket anew if its file is gone |
+//! | `SIGHUP` | open the log files anew, make the control socket anew if its file is gone, and reload the services ([`Options::spec_source`]) |
 //!
 //! As any other process: `SIGTERM` and `SIGINT` stop everything in order and leave; `SIGHUP` as
 //! above; `SIGUSR1`, `SIGUSR2` and `SIGPWR`, which would end it and leave its services to nobody,
@@ -126,6 +126,11 @@ pub struct Options {
     /// The control socket (default: none).
     #[cfg(feature = "control")]
     pub control: Option<crate::control::ControlOptions>,
+    /// Where the services are read from again when a reload is asked for, by `SIGHUP`,
+    /// [`Request::Reload`] or the control socket (default: nowhere, and none can be). With one, a
+    /// process image that takes over after a panic goes on with the services as they were read
+    /// last (feature `control`), whatever [`run`] is given.
+    pub spec_source: Option<Box<dyn SpecSource>>,
     /// More to wait for: the power button.
     pub sources: Vec<Box<dyn Source>>,
 }
@@ -151,6 +156,7 @@ impl Default for Options {
             reexec: None,
             #[cfg(feature = "control")]
             control: None,
+            spec_source: None,
             sources: Vec::new(),
         }
     }
@@ -236,6 +242,15 @@ pub trait Source: fmt::Debug {
     fn take(&mut self) -> std::io::Result<Vec<Request>>;
 }
 
+/// Where services are read from: files, usually.
+pub trait SpecSource: fmt::Debug + Send {
+    /// All services as they are to be now. Called in a thread of its own, so it may wait.
+    ///
+    /// # Errors
+    /// Everything that is wrong, a line each: nothing is changed then.
+    fn load(&mut self) -> Result<Vec<crate::ServiceSpec>, String>;
+}
+
 /// What a [`Source`] may ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -248,6 +263,8 @@ pub enum Request {
     Stop(String),
     /// Restart the service of this name.
     Restart(String),
+    /// Read the services again, and go over to them.
+    Reload,
     /// Tell this as a warning.
     Warn(String),
     /// Go on as a new process image: [`Options::reexec`].

@@ -81,11 +81,13 @@ pub(super) enum FdKind {
     ControlTimes,
     /// The connection of a client that has asked for the new image and waits for it.
     ControlAsker,
+    /// A memfd with the specs, as they were read last.
+    Specs,
     /// What a newer version hands on, and this one does not know.
     Unknown,
 }
 
-const KINDS: [(FdKind, &str); 9] = [
+const KINDS: [(FdKind, &str); 10] = [
     (FdKind::Socket, "socket"),
     (FdKind::Stored, "stored"),
     (FdKind::LogRead, "log-read"),
@@ -95,6 +97,7 @@ const KINDS: [(FdKind, &str); 9] = [
     (FdKind::ControlSocket, "control-socket"),
     (FdKind::ControlTimes, "control-times"),
     (FdKind::ControlAsker, "control-asker"),
+    (FdKind::Specs, "specs"),
 ];
 
 impl Legacy {

@@ -214,7 +214,7 @@ pub(crate) fn other_test(dir: &Path) {
     drop(client);
     let out = supervisor.end();
     assert_eq!(out.matches("a: started").count(), 1, "{out}");
-    assert!(out.contains("b is no service any more"), "{out}");
+    assert!(out.contains("b: removed"), "{out}");
 }
 
 pub(crate) fn refused_run(dir: &Path) {

@@ -25,22 +25,33 @@ impl Source for Gate {
     }
 }
 
+/// What panics for each byte that is written into a directory's FIFO.
+pub(crate) fn panics(dir: &Path) -> Box<dyn Source> {
+    // both ends, so that it never ends
+    let file = std::fs::File::options().read(true).write(true).open(dir.join("fifo")).unwrap();
+    Box::new(Gate(file))
+}
+
+/// Makes that FIFO.
+pub(crate) fn fifo(dir: &Path) {
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    let fifo = dir.join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+}
+
 pub(crate) fn panic_run(dir: &Path) {
     let mut ready = sh("ready", "echo >&3; exec sleep 1000");
     ready.readiness = Readiness::NotifyFd(3);
     let mut options = options(dir);
     options.on_panic = OnPanic::Reexec { limit: 5 };
-    // both ends, so that it never ends
-    let file = std::fs::File::options().read(true).write(true).open(dir.join("fifo")).unwrap();
-    options.sources.push(Box::new(Gate(file)));
+    options.sources.push(panics(dir));
     let outcome = supervise(vec![ready, sh("stopped", "exec sleep 1000")], options);
     assert_eq!(outcome, Outcome::Exit);
 }
 
 pub(crate) fn panic_test(dir: &Path) {
+    fifo(dir);
     let fifo = dir.join("fifo");
-    let mode = rustix::fs::Mode::from_raw_mode(0o600);
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     let supervisor = Supervisor::start("a_panic_keeps_the_socket_and_the_times", dir);
     let mut client = supervisor.client();
     let pid = |client: &mut kiln_supervisor::control::Client| {

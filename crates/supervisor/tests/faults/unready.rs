@@ -20,22 +20,25 @@ pub(crate) fn configuration_test(dir: &Path) {
     let nul = good.replace("true", "tr\0ue");
     let cases: [(&str, &[u8], &str); 9] = [
         ("empty-name", b"[[service]]\nname = \"\"\ncommand = [\"true\"]\n", "name"),
-        ("nul", nul.as_bytes(), "line 3"),
+        ("nul", nul.as_bytes(), "nul:3: "),
         ("nul-escaped", b"[[service]]\nname = \"a\"\ncommand = [\"tr\\u0000ue\"]\n", "NUL"),
         ("not-utf8", b"[[service]]\nname = \"a\"\ncommand = [\"\xff\xfe\"]\n", "UTF-8"),
         ("huge", huge.as_bytes(), "longer than"),
-        ("nested", nested.as_bytes(), "line 4"),
+        ("nested", nested.as_bytes(), "nested:4: "),
         ("many", many.as_bytes(), "many"),
-        ("unknown-key", b"[[service]]\nname = \"a\"\ncomand = []\n", "line 3"),
-        ("wrong-type", b"[[service]]\nname = \"a\"\ncommand = [\"true\"]\nenabled = 7\n", "line 4"),
+        ("unknown-key", b"[[service]]\nname = \"a\"\ncomand = []\n", "unknown-key:3: "),
+        (
+            "wrong-type",
+            b"[[service]]\nname = \"a\"\ncommand = [\"true\"]\nenabled = 7\n",
+            "wrong-type:4: ",
+        ),
     ];
     for (name, bytes, expected) in cases {
         let file = dir.join(name);
         std::fs::write(&file, bytes).unwrap();
         refused(&file, expected);
     }
-    refused(Path::new("/dev/zero"), "longer than");
-    refused(dir, "directory");
+    refused(Path::new("/dev/zero"), "not a regular file");
     refused(&dir.join("none"), "none");
 }
 

@@ -1,4 +1,5 @@
-//! `kiln-supervisor run FILE.toml`: the services of a file, as any user.
+//! `kiln-supervisor run FILE.toml|DIR/…`: the services of files, as any user. Of a directory, its files
+//! `*.toml`.
 //!
 //! ```toml
 //! [[service]]
@@ -14,27 +15,25 @@
 //! backoff = { initial = "200ms", max = "10s" }
 //! ```
 //!
-//! It leaves when nothing is left to run (with `--control`: not by itself), or on `SIGTERM` or `SIGINT`
+//! `SIGHUP`, and `svc reload`, read the files again and go over to what they say: what is not sound
+//! changes nothing. It leaves when nothing is left to run (with `--control`: not by itself), or on `SIGTERM` or `SIGINT`
 //! after an orderly stop.
-//! Exit codes: 0 all well, 1 a service has failed for good, 2 the file is unsound or unreadable,
+//! Exit codes: 0 all well, 1 a service has failed for good, 2 a file is unsound or unreadable,
 //! 3 supervision itself failed.
 
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use kiln_supervisor::unix::{self, Options, Reexec};
+use kiln_supervisor::service_file::{self, Definitions, Finding, Findings};
+use kiln_supervisor::unix::{self, Options, Reexec, SpecSource};
 use kiln_supervisor::{Event, Graph, ServiceSpec};
-
-/// Bytes of the longest file that is read: 16,384 services of 256 bytes.
-const LONGEST: u64 = 4 << 20;
-/// Characters of a line of a complaint.
-const WIDEST: usize = 200;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The services, as `[[service]]` tables
-    config: PathBuf,
+    /// Files with the services, as `[[service]]` tables, or directories of such files (*.toml)
+    #[arg(required = true, value_name = "FILE|DIR")]
+    files: Vec<PathBuf>,
     /// Where their output goes (default: to ours)
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
@@ -47,9 +46,12 @@ pub(crate) struct Arguments {
     /// Serve the control socket here, for `svc --socket PATH`
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
-    /// Only say whether the file is sound, and in which order services would start
+    /// Only say whether the files are sound, and in which order services would start
     #[arg(long)]
     check: bool,
+    /// With --check: say it as JSON, to standard output
+    #[arg(long, requires = "check")]
+    json: bool,
     /// Also reap what others leave behind (PID 1 does so anyway)
     #[arg(long)]
     subreaper: bool,
@@ -58,24 +60,45 @@ pub(crate) struct Arguments {
     quiet: bool,
 }
 
+/// Where services are read from, and read again.
+#[derive(Debug, Clone)]
+struct Files(Vec<PathBuf>);
+
+impl Files {
+    fn specs(&self) -> Result<Vec<ServiceSpec>, String> {
+        let read = service_file::read(&self.0);
+        read.map(|definitions| definitions.specs).map_err(|findings| findings.to_string())
+    }
+}
+
+impl SpecSource for Files {
+    fn load(&mut self) -> Result<Vec<ServiceSpec>, String> {
+        self.specs()
+    }
+}
+
+/// What `--check --json` prints.
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    /// The services as they would start.
+    order: Vec<&'a str>,
+    problems: &'a [Finding],
+}
+
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
-    let refuse = |what: &dyn std::fmt::Display| {
-        unix::console_line(format_args!("kiln-supervisor: {}: {what}", arguments.config.display()));
-        ExitCode::from(2)
-    };
-    let specs = match read(&arguments.config) {
-        Ok(specs) => specs,
-        Err(why) => return refuse(&why),
-    };
+    let mut files = Files(arguments.files);
+    let read = service_file::read(&files.0);
     if arguments.check {
-        let graph = match sound(&specs) {
-            Ok(graph) => graph,
-            Err(why) => return refuse(&why),
-        };
-        for id in graph.order() {
-            say(&specs.get(id.index()).map_or("", |spec| spec.name.as_str()));
-        }
-        return ExitCode::SUCCESS;
+        return check(&read, arguments.json);
+    }
+    let specs = match read {
+        Ok(definitions) => definitions.specs,
+        // those that run are taken over as they were read last
+        Err(_) if unix::resumed() => Vec::new(),
+        Err(findings) => return refuse(&findings),
+    };
+    for path in &mut files.0 {
+        *path = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
     }
     let mut options = Options::default();
     options.log_dir = arguments.log_dir;
@@ -90,17 +113,15 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     // Who may not have it gets none.
     options.nice = rustix::process::geteuid().is_root().then_some(-10);
     options.reap_orphans = arguments.subreaper.then_some(true);
-    // By its path, at which a newer version may be by then. It reads the file again, which must not
-    // be what ends it.
+    // By its path, at which a newer version may be by then. It reads the files again, which must
+    // not be what ends it.
     options.reexec = std::env::current_exe().ok().map(|program| {
-        let config = arguments.config.clone();
+        let files = files.clone();
         let mut reexec = Reexec::new(program);
-        reexec.check = Box::new(move || match read(&config).and_then(|specs| sound(&specs)) {
-            Ok(_) => Ok(()),
-            Err(why) => Err(format!("{}: {why}", config.display())),
-        });
+        reexec.check = Box::new(move || files.specs().map(drop));
         reexec
     });
+    options.spec_source = Some(Box::new(files));
     let quiet = arguments.quiet;
     let mut failed = false;
     let result = unix::run(specs, options, &mut |event| {
@@ -116,7 +137,6 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     match result {
         Ok(_) if failed => ExitCode::from(1),
         Ok(_) => ExitCode::SUCCESS,
-        Err(unix::Error::Problems(problems)) => refuse(&problems),
         Err(error) => {
             unix::console_line(format_args!("kiln-supervisor: {error}"));
             ExitCode::from(3)
@@ -124,39 +144,32 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-/// The text of a file, which may be a device or a pipe that has no end.
-fn text_of(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    let limit = LONGEST.saturating_add(1);
-    if std::fs::File::open(path)?.take(limit).read_to_string(&mut text)? as u64 >= limit {
-        let what = format!("longer than {LONGEST} bytes");
-        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, what));
+/// What is wrong, a line each, to standard error.
+fn refuse(findings: &Findings) -> ExitCode {
+    for finding in &findings.0 {
+        unix::console_line(format_args!("{finding}"));
     }
-    Ok(text)
+    ExitCode::from(2)
 }
 
-/// A complaint without the middle of lines that are long: it quotes the line that it is about.
-fn shortened(complaint: &str) -> String {
-    let mut short = String::new();
-    for line in complaint.lines() {
-        if !short.is_empty() {
-            short.push('\n');
+fn check(read: &Result<Definitions, Findings>, json: bool) -> ExitCode {
+    let (specs, problems) = match read {
+        Ok(definitions) => (definitions.specs.as_slice(), &[][..]),
+        Err(findings) => (&[][..], findings.0.as_slice()),
+    };
+    let graph = Graph::new(specs).unwrap_or_default();
+    let ids = graph.order().iter();
+    let order: Vec<&str> =
+        ids.filter_map(|id| specs.get(id.index())).map(|spec| spec.name.as_str()).collect();
+    match read {
+        _ if json => {
+            let report = serde_json::to_string(&Report { order, problems });
+            say(&report.unwrap_or_default());
         }
-        short.extend(line.chars().take(WIDEST));
-        if line.chars().nth(WIDEST).is_some() {
-            short.push('…');
-        }
+        Ok(_) => order.iter().for_each(|name| say(name)),
+        Err(findings) => return refuse(findings),
     }
-    short
-}
-
-fn read(config: &Path) -> Result<Vec<ServiceSpec>, String> {
-    let text = text_of(config).map_err(|error| error.to_string())?;
-    kiln_supervisor::specs_from_toml(&text).map_err(|error| shortened(&error.to_string()))
-}
-
-fn sound(specs: &[ServiceSpec]) -> Result<Graph, String> {
-    Graph::new(specs).map_err(|problems| problems.to_string())
+    if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) }
 }
 
 /// A line to standard output. That nobody reads any more is no reason to leave services alone.

@@ -111,6 +111,8 @@ pub(in crate::unix) enum Goal {
     Command(Pid),
     /// This process goes on as a new image.
     Reexec,
+    /// The supervisor has read its services again.
+    Reload,
 }
 
 impl Wait {
@@ -118,7 +120,7 @@ impl Wait {
     fn hear(&mut self, event: &Event) -> Option<ActionResult> {
         let result = |effect| Some(ActionResult::new(effect, event.to_string()));
         let down_first = match self.goal {
-            Goal::Command(_) | Goal::Reexec => return None,
+            Goal::Command(_) | Goal::Reexec | Goal::Reload => return None,
             Goal::Down => {
                 return match event {
                     Event::Stopped { service } if *service == self.service.as_str() => {

@@ -294,6 +294,12 @@ impl Server {
         matches!(self.connections.get(&client), Some(Connection { job: Job::Wait(_), .. }))
     }
 
+    /// Whether the client still waits for the supervisor's own reload.
+    pub(super) fn waits_for_reload(&self, client: Client) -> bool {
+        let job = self.connections.get(&client).map(|connection| &connection.job);
+        matches!(job, Some(Job::Wait(Wait { goal: Goal::Reload, .. })))
+    }
+
     /// Begins to send a log.
     pub(super) fn tail(
         &mut self,

@@ -27,7 +27,7 @@ pub(super) fn next(
         ListKind::Status => {
             let mut services = Vec::new();
             while services.len() < PER_FRAME {
-                let Some(id) = step(list) else { break };
+                let Some(id) = step(list, machine) else { break };
                 let Some(status) = status(machine, timeline, id, now) else {
                     list.at = u32::MAX;
                     break;
@@ -39,7 +39,7 @@ pub(super) fn next(
         ListKind::Times => {
             let mut services = Vec::new();
             while services.len() < PER_FRAME {
-                let Some(id) = step(list) else { break };
+                let Some(id) = step(list, machine) else { break };
                 let Some(name) = machine.name(id) else {
                     list.at = u32::MAX;
                     break;
@@ -50,6 +50,9 @@ pub(super) fn next(
             (!services.is_empty()).then_some(Answer::Times(Times { began_us, now_us, services }))
         }
         ListKind::Tree => {
+            while machine.is_gone(ServiceId(list.at)) {
+                list.at = list.at.saturating_add(1);
+            }
             let id = ServiceId(list.at);
             let (spec, state) = (machine.spec(id)?, machine.state(id)?);
             let part = |names: &[String]| -> Vec<String> {
@@ -73,9 +76,12 @@ pub(super) fn next(
 }
 
 /// The next service's place: of all, or of the only one.
-fn step(list: &mut List) -> Option<ServiceId> {
+fn step(list: &mut List, machine: &Supervisor) -> Option<ServiceId> {
     if list.at == u32::MAX {
         return None;
+    }
+    while list.only.is_none() && machine.is_gone(ServiceId(list.at)) {
+        list.at = list.at.saturating_add(1);
     }
     if let Some(only) = list.only {
         list.at = u32::MAX;
@@ -149,6 +155,7 @@ pub(super) fn subject(event: &Event) -> Option<&Name> {
         | Event::Killing { service }
         | Event::Stuck { service, .. }
         | Event::Stopped { service }
+        | Event::Removed { service }
         | Event::Failed { service, .. }
         | Event::SignalFailed { service, .. }
         | Event::LogDropped { service, .. } => Some(service),

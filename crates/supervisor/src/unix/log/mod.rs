@@ -12,6 +12,7 @@ use std::sync::Arc;
 pub(super) use writer::Writer;
 
 use crate::graph::ServiceId;
+use crate::spec::Log;
 use crate::vocabulary::Errno;
 
 /// At most so much is read of a pipe before others have their turn.
@@ -22,7 +23,9 @@ const CHUNK: usize = 64 << 10;
 pub(super) struct LogPipe {
     pub(super) read: OwnedFd,
     pub(super) write: Arc<OwnedFd>,
-    sink: Sink,
+    /// What was asked for when it was made.
+    pub(super) log: Log,
+    pub(super) sink: Sink,
 }
 
 #[derive(Debug)]
@@ -34,16 +37,21 @@ pub(super) enum Sink {
 }
 
 impl LogPipe {
-    pub(super) fn new(sink: Sink) -> rustix::io::Result<Self> {
+    pub(super) fn new(sink: Sink, log: Log) -> rustix::io::Result<Self> {
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        Self::with_ends(read, write, sink)
+        Self::with_ends(read, write, sink, log)
     }
 
     /// A pipe taken over from an earlier process image.
-    pub(super) fn with_ends(read: OwnedFd, write: OwnedFd, sink: Sink) -> rustix::io::Result<Self> {
+    pub(super) fn with_ends(
+        read: OwnedFd,
+        write: OwnedFd,
+        sink: Sink,
+        log: Log,
+    ) -> rustix::io::Result<Self> {
         // the reader's open file description only: a service's writes block as it expects
         rustix::io::ioctl_fionbio(&read, true)?;
-        Ok(Self { read, write: Arc::new(write), sink })
+        Ok(Self { read, write: Arc::new(write), log, sink })
     }
 
     /// Moves what is in the pipe, at most one chunk. Returns whether there was any.
@@ -82,5 +90,6 @@ fn console(prefix: &str, partial: &mut Vec<u8>, chunk: &[u8]) -> Result<(), u64>
         text.extend_from_slice(line);
     }
     partial.drain(..end);
-    if super::console::write(&text) { Ok(()) } else { Err(text.len() as u64) }
+    let left = super::console::write(&text).len();
+    if left == 0 { Ok(()) } else { Err(left as u64) }
 }

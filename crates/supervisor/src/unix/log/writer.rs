@@ -62,6 +62,8 @@ enum Item {
     Output(ServiceId, Vec<u8>, u64),
     /// All files are opened anew by their names.
     Reopen,
+    /// Nothing more comes of a service.
+    Close(ServiceId),
 }
 
 impl Writer {
@@ -86,6 +88,13 @@ impl Writer {
     /// Where a service's output goes from now on.
     pub(in crate::unix) fn open(&self, id: ServiceId, file: LogFile) {
         self.shared.push(Item::Open(id, file), 0);
+    }
+
+    /// Nothing more comes of a service.
+    pub(in crate::unix) fn close(&mut self, id: ServiceId) {
+        self.told.remove(&id);
+        self.losses.remove(&id);
+        self.shared.push(Item::Close(id), 0);
     }
 
     /// All files are to be opened anew; once for all that ask before the thread comes to it, or a storm
@@ -243,6 +252,10 @@ impl Shared {
                 files.insert(id, Rotating::new(file));
             }
             Item::Reopen => files.values_mut().for_each(Rotating::reopen),
+            Item::Close(id) => {
+                files.remove(&id);
+                self.lock().of_each.remove(&id);
+            }
             Item::Output(id, bytes, at) => {
                 let written = files.get_mut(&id).map(|file| file.append_at(&bytes, at));
                 let mut work = self.lock();

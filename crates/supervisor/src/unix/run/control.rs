@@ -22,9 +22,11 @@ use crate::unix::{Error, reap, sys};
 use crate::vocabulary::{Event, Input, Outcome, Pid, SpawnError, Time};
 
 /// The name under which descriptors of the supervisor itself are handed on: no service's.
-const OWN: &str = ".";
+pub(super) const OWN: &str = ".";
+/// How long a client waits for services to be read again, if it does not say so.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// More was not written by us.
-const TIMES_LIMIT: u64 = 64 << 20;
+const JSON_LIMIT: u64 = 64 << 20;
 
 impl Shell {
     /// Opens the control socket, or takes over that of the process image before.
@@ -182,6 +184,15 @@ impl Shell {
                 self.change(client, (Input::Restart(id), id), goal, wait, on_event);
             }
             (Request::Reload { .. }, Some(id)) => self.reload(client, id, wait),
+            (Request::Reload { .. }, None) => {
+                if let Some(server) = &mut self.control {
+                    let until = now.saturating_add(wait.max(RELOAD_TIMEOUT));
+                    let service = "services".to_owned();
+                    let goal = Goal::Reload;
+                    server.wait(client, Wait { service, goal, until, last: None });
+                }
+                self.reload_services(super::reload::Asker::Client(client), on_event);
+            }
             (Request::Shutdown { outcome, force, timeout_ms }, _) => {
                 let timeout =
                     timeout_ms.map_or(self.options.shutdown_timeout, Duration::from_millis);
@@ -210,19 +221,23 @@ impl Shell {
             let name: String = name.chars().take(64).collect();
             return Err((RefusalCode::UnknownService, format!("there is no service {name:?}")));
         };
+        if request.acts() && self.machine.is_leaving(id) {
+            let why = format!("{name} has been removed and is being stopped");
+            return Err((RefusalCode::UnknownService, why));
+        }
         if request.acts() && self.machine.is_shutting_down() {
             return Err((RefusalCode::ShuttingDown, "everything is being stopped".to_owned()));
         }
         Ok(Some(id))
     }
 
-    fn refuse(&mut self, client: Client, code: RefusalCode, why: String) {
+    pub(super) fn refuse(&mut self, client: Client, code: RefusalCode, why: String) {
         if let Some(server) = &mut self.control {
             server.refuse(client, code, why, crate::unix::now());
         }
     }
 
-    fn result(&mut self, client: Client, effect: Effect, text: String) {
+    pub(super) fn result(&mut self, client: Client, effect: Effect, text: String) {
         if let Some(server) = &mut self.control {
             server.result(client, effect, text, crate::unix::now());
         }
@@ -464,25 +479,28 @@ impl Shell {
             fds.push(own(FdKind::ControlAsker, fd));
             keep.push(fd);
         }
-        let times = write_times(&server.timeline.to_times())?;
+        let times = write_json("kiln-supervisor-times", &server.timeline.to_times())?;
         fds.push(own(FdKind::ControlTimes, times.as_fd()));
         Some(times)
     }
 }
 
 /// A memfd that outlives the execution of another image.
-fn write_times(times: &Times) -> Option<OwnedFd> {
+pub(super) fn write_json(name: &str, value: &impl serde::Serialize) -> Option<OwnedFd> {
     let flags = rustix::fs::MemfdFlags::empty();
-    let mut file =
-        std::fs::File::from(rustix::fs::memfd_create("kiln-supervisor-times", flags).ok()?);
-    file.write_all(&serde_json::to_vec(times).ok()?).ok()?;
+    let mut file = std::fs::File::from(rustix::fs::memfd_create(name, flags).ok()?);
+    file.write_all(&serde_json::to_vec(value).ok()?).ok()?;
     Some(file.into())
 }
 
-fn read_times(fd: OwnedFd) -> Option<Timeline> {
+pub(super) fn read_json<T: serde::de::DeserializeOwned>(fd: OwnedFd) -> Option<T> {
     let mut file = std::fs::File::from(fd);
     file.rewind().ok()?;
     let mut bytes = Vec::new();
-    file.take(TIMES_LIMIT).read_to_end(&mut bytes).ok()?;
-    serde_json::from_slice(&bytes).ok().map(Timeline::from_times)
+    file.take(JSON_LIMIT).read_to_end(&mut bytes).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+fn read_times(fd: OwnedFd) -> Option<Timeline> {
+    read_json::<Times>(fd).map(Timeline::from_times)
 }

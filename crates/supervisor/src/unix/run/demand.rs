@@ -7,6 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
 use super::{Key, Shell};
 use crate::graph::ServiceId;
+use crate::spec::Socket;
 use crate::state::State;
 use crate::unix::notify::Stored;
 use crate::unix::socket;
@@ -17,19 +18,25 @@ use crate::vocabulary::{Event, Input, SpawnError, Token};
 #[derive(Debug)]
 pub(super) struct Sockets {
     pub(super) fds: Vec<(String, Arc<OwnedFd>)>,
+    /// What was asked for when they were opened.
+    of: Vec<Socket>,
     watched: bool,
 }
 
 impl Sockets {
-    pub(super) fn new(fds: Vec<(String, Arc<OwnedFd>)>) -> Self {
-        Self { fds, watched: false }
+    pub(super) fn new(fds: Vec<(String, Arc<OwnedFd>)>, of: Vec<Socket>) -> Self {
+        Self { fds, of, watched: false }
     }
 }
 
 impl Shell {
-    /// Opens the sockets of a service that are not open yet.
+    /// Opens the sockets of a service that are not open yet. Those that were opened for other ones
+    /// of it are closed.
     pub(super) fn open_sockets(&mut self, id: ServiceId) -> Result<(), SpawnError> {
-        let Some(spec) = self.machine.specs.get(id.index()) else { return Ok(()) };
+        let Some(spec) = self.machine.specs.get(id.index()).map(Arc::clone) else { return Ok(()) };
+        if self.sockets.get(&id).is_some_and(|sockets| sockets.of != spec.sockets) {
+            self.close_sockets(id);
+        }
         if spec.sockets.is_empty() || self.sockets.contains_key(&id) {
             return Ok(());
         }
@@ -39,8 +46,20 @@ impl Shell {
                 .map_err(|error| unprepared(format!("socket {}", wanted.listen), &error))?;
             fds.push((wanted.name.clone(), Arc::new(fd)));
         }
-        self.sockets.insert(id, Sockets::new(fds));
+        self.sockets.insert(id, Sockets::new(fds, spec.sockets.clone()));
         Ok(())
+    }
+
+    /// Closes the sockets of a service, and removes their files.
+    pub(super) fn close_sockets(&mut self, id: ServiceId) {
+        let closed = self.sockets.remove(&id);
+        let Some(Sockets { fds, of, watched }) = closed else { return };
+        for (_, fd) in fds.iter().filter(|_| watched) {
+            let _ = epoll::delete(&self.epoll, fd.as_fd());
+        }
+        // a file is taken away when nobody listens any more
+        drop(fds);
+        of.iter().for_each(socket::unlink);
     }
 
     pub(super) fn listen(&mut self, token: Token, id: ServiceId) -> Input {
@@ -101,9 +120,7 @@ impl Shell {
             }
         }
         for id in closed {
-            self.sockets.remove(&id);
-            let unlinked = self.machine.specs.get(id.index()).map(|spec| spec.sockets.as_slice());
-            unlinked.into_iter().flatten().for_each(socket::unlink);
+            self.close_sockets(id);
         }
         let machine = &self.machine;
         self.stored

@@ -42,8 +42,10 @@ impl Shell {
             let (Some(fd), Some(id)) = (fd, self.machine.id(&service)) else { continue };
             match kind {
                 FdKind::Socket => {
-                    let sockets =
-                        self.sockets.entry(id).or_insert_with(|| Sockets::new(Vec::new()));
+                    let of = || self.machine.spec(id).map(|spec| spec.sockets.clone());
+                    let sockets = self.sockets.entry(id);
+                    let sockets = sockets
+                        .or_insert_with(|| Sockets::new(Vec::new(), of().unwrap_or_default()));
                     sockets.fds.push((name, Arc::new(fd)));
                 }
                 FdKind::Stored => {
@@ -55,6 +57,7 @@ impl Shell {
                 FdKind::ControlSocket
                 | FdKind::ControlTimes
                 | FdKind::ControlAsker
+                | FdKind::Specs
                 | FdKind::Unknown => {}
                 FdKind::NotifyPipe | FdKind::NotifySocket => {
                     let Some(token) = self.machine.run_token(id) else { continue };
@@ -72,10 +75,9 @@ impl Shell {
         }
         for (id, ends) in pipes {
             let (Some(read), Some(write)) = ends else { continue };
-            let Some(sink) = self.machine.spec(id).and_then(|spec| self.sink(id, spec)) else {
-                continue;
-            };
-            if let Ok(pipe) = LogPipe::with_ends(read, write, sink) {
+            let Some(spec) = self.machine.spec(id) else { continue };
+            let Some(sink) = self.sink(id, spec) else { continue };
+            if let Ok(pipe) = LogPipe::with_ends(read, write, sink, spec.log.clone()) {
                 let _ = self.watch(pipe.read.as_fd(), Key::Log(id));
                 self.logs.insert(id, pipe);
             }
@@ -101,15 +103,6 @@ impl Shell {
             if let Some(token) = token {
                 self.machine.handle(Input::Ready { token }, crate::unix::now());
             }
-        }
-        // of services that are in this image's list no longer
-        let snapshot = legacy.snapshot.processes();
-        let strangers = snapshot.filter(|(name, _)| self.machine.id(name).is_none());
-        for (name, pid) in strangers {
-            signal(pid, rustix::process::Signal::TERM);
-            let what = format!("{name} is no service any more: its process {pid} was sent SIGTERM");
-            self.told.push(warning(what));
-            self.doomed.push(pid);
         }
         for (pid, unwanted) in legacy.left {
             if unwanted {
@@ -158,6 +151,7 @@ impl Shell {
         }
         #[cfg(feature = "control")]
         self.say_farewell();
+        self.commit_specs();
         let (started, queue) = self.spawner.close();
         self.flush_logs();
         let error = self.execute(&program, self.machine.snapshot(), &started, true);
@@ -245,6 +239,8 @@ impl Shell {
         let mut keep: Vec<BorrowedFd<'_>> = keep.into_iter().map(|(_, _, fd, _)| fd).collect();
         #[cfg(feature = "control")]
         let _times = self.hand_control(&mut fds, &mut keep);
+        #[cfg(feature = "control")]
+        let _specs = self.hand_specs(&mut fds);
         let legacy = Legacy {
             snapshot,
             panics: self.panics,

@@ -48,11 +48,12 @@ impl Shell {
             move |errno: rustix::io::Errno| unprepared(what, &errno.into())
         };
         self.channels.remove(&id);
+        self.redirect_log(id, spec);
         if !self.logs.contains_key(&id)
             && spec.tty.is_none()
             && let Some(sink) = self.sink(id, spec)
         {
-            let pipe = LogPipe::new(sink).map_err(bad("log pipe"))?;
+            let pipe = LogPipe::new(sink, spec.log.clone()).map_err(bad("log pipe"))?;
             self.watch(pipe.read.as_fd(), Key::Log(id)).map_err(bad("log"))?;
             self.logs.insert(id, pipe);
         }
@@ -131,7 +132,9 @@ impl Shell {
             (Purpose::Service(_, token), Ok((pid, _))) => Input::Spawned { token, pid },
             (Purpose::Service(id, token), Err(error)) => {
                 self.channels.remove(&id);
-                self.clear_away(id);
+                let spec = self.machine.spec(id);
+                let credentials = spec.is_some_and(|it| !it.isolation.credentials.is_empty());
+                self.clear_away(id, credentials);
                 Input::SpawnFailed { token, error }
             }
             #[cfg(feature = "control")]
@@ -153,7 +156,9 @@ impl Shell {
         pid: Pid,
         pidfd: Option<std::os::fd::OwnedFd>,
     ) {
-        self.children.insert(pid, Child { service, pidfd: None, ended: false });
+        let spec = self.machine.spec(service);
+        let credentials = spec.is_some_and(|spec| !spec.isolation.credentials.is_empty());
+        self.children.insert(pid, Child { service, pidfd: None, ended: false, credentials });
         let pidfd = pidfd.or_else(|| {
             let pid = rustix::process::Pid::from_raw(pid.0)?;
             rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()
@@ -177,6 +182,27 @@ impl Shell {
                 self.writer.open(id, self.log_file(spec)?);
                 Some(Sink::File)
             }
+        }
+    }
+
+    /// Where its spec has been changed, a service's output goes elsewhere: through the same pipe
+    /// where there is still need of one, since what it has left running may hold the other end.
+    fn redirect_log(&mut self, id: ServiceId, spec: &ServiceSpec) {
+        let same = |pipe: &LogPipe| pipe.log == spec.log && spec.tty.is_none();
+        if self.logs.get(&id).is_none_or(same) {
+            return;
+        }
+        if let Some(pipe) = self.logs.get_mut(&id) {
+            pipe.pump(id, &mut self.writer);
+        }
+        match self.sink(id, spec).filter(|_| spec.tty.is_none()) {
+            Some(sink) => {
+                if let Some(pipe) = self.logs.get_mut(&id) {
+                    pipe.sink = sink;
+                    pipe.log.clone_from(&spec.log);
+                }
+            }
+            None => drop(self.logs.remove(&id)),
         }
     }
 
@@ -234,9 +260,9 @@ impl Shell {
     }
 
     /// What a process that has ended leaves behind.
-    pub(super) fn clear_away(&mut self, id: ServiceId) {
+    pub(super) fn clear_away(&mut self, id: ServiceId, credentials: bool) {
         let Some(spec) = self.machine.specs.get(id.index()) else { return };
-        if !spec.isolation.credentials.is_empty() {
+        if credentials {
             credentials::withdraw(&self.options.credentials_dir, &spec.name);
         }
         if let Some(groups) = &self.cgroups

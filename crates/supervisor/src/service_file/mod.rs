@@ -1,0 +1,158 @@
+//! Services as files say them: strict TOML, every problem with its line, all of them at once.
+//!
+//! A file has one `[[service]]` table for each service, fields of [`ServiceSpec`] in kebab case,
+//! durations as `"500ms"`, `"5s"`, `"2m"`, `"1h"` or a number of seconds. Of a directory, all files
+//! `*.toml` count as one, in the order of their names.
+//!
+//! # Example: everything that is wrong, with its place
+//! ```
+//! use kiln_supervisor::service_file::{self, Source};
+//!
+//! let text = r#"
+//! [[service]]
+//! name = "web"
+//! command = ["/bin/web"]
+//! restrat = "always"
+//! stop-timeout = "5 parsecs"
+//! requires = ["databse"]
+//!
+//! [[service]]
+//! name = "database"
+//! command = ["/bin/database"]
+//! "#;
+//! let findings = service_file::parse(&[Source::new("web.toml", text)]).unwrap_err();
+//! assert_eq!(
+//!     findings.to_string(),
+//!     "web.toml:5: unknown key \"restrat\", did you mean \"restart\"?\n\
+//!      web.toml:6: stop-timeout: bad duration \"5 parsecs\", expected a unit of ms, s, m or h\n\
+//!      web.toml:7: web requires \"databse\", which does not exist, did you mean \"database\"?"
+//! );
+//! ```
+
+mod check;
+mod decode;
+mod place;
+mod read;
+mod tables;
+
+use std::path::{Path, PathBuf};
+
+pub use place::{Finding, Findings, Place};
+pub use read::read;
+
+use crate::spec::ServiceSpec;
+
+/// The longest file that is read, in bytes: 16,384 services of 512 bytes.
+pub const MAX_FILE_BYTES: usize = 8 << 20;
+/// So many problems of one file are told; the rest is counted.
+pub const MAX_FINDINGS: usize = 100;
+
+/// A file that has been read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// How it is called in messages.
+    pub path: PathBuf,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+}
+
+impl Source {
+    /// A file's name and its content.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>, bytes: impl Into<Vec<u8>>) -> Self {
+        Self { path: path.into(), bytes: bytes.into() }
+    }
+}
+
+/// Sound services, each with its place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Definitions {
+    /// The services, in the order of files and tables.
+    pub specs: Vec<ServiceSpec>,
+    /// Where each is defined, in the same order.
+    pub places: Vec<Place>,
+}
+
+/// Services that are there besides those of files, and that these may name: those of a program.
+#[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
+pub struct Context<'a> {
+    /// The other services.
+    pub others: &'a [ServiceSpec],
+}
+
+impl<'a> Context<'a> {
+    /// With these services besides.
+    #[must_use]
+    pub fn with(others: &'a [ServiceSpec]) -> Self {
+        Self { others }
+    }
+}
+
+/// What the sources say together.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub fn parse(sources: &[Source]) -> Result<Definitions, Findings> {
+    parse_with(sources, Context::default())
+}
+
+/// What the sources say together, beside services that are there anyway. Only the sources' own ones
+/// are given back.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub fn parse_with(sources: &[Source], context: Context<'_>) -> Result<Definitions, Findings> {
+    let mut findings = Vec::new();
+    let mut found = Vec::new();
+    for source in sources {
+        tables::services(source, &mut found, &mut findings);
+    }
+    check::together(&found, context, &mut findings);
+    place::settle(sources, findings)?;
+    let (specs, places) = found.into_iter().map(|it| (it.spec, it.place)).unzip();
+    Ok(Definitions { specs, places })
+}
+
+/// A service with where its parts stand.
+#[derive(Debug)]
+struct Found {
+    spec: ServiceSpec,
+    place: Place,
+    /// The lines of its keys, and of the names in its lists of services.
+    lines: Lines,
+    /// Whether something in it was not understood: what follows from that is not told.
+    broken: bool,
+}
+
+/// Lines by key; and by key and element.
+#[derive(Debug, Default)]
+struct Lines {
+    keys: std::collections::BTreeMap<String, u32>,
+    elements: std::collections::BTreeMap<(String, String), u32>,
+}
+
+impl Found {
+    fn at(&self, line: Option<u32>) -> Place {
+        Place { line: line.or(self.place.line), ..self.place.clone() }
+    }
+
+    /// Where a key stands, or else the service.
+    fn key(&self, key: &str) -> Place {
+        self.at(self.lines.keys.get(key).copied())
+    }
+
+    /// Where a name in one of its lists stands.
+    fn element(&self, key: &str, name: &str) -> Place {
+        let element = self.lines.elements.get(&(key.to_owned(), name.to_owned()));
+        self.at(element.or_else(|| self.lines.keys.get(key)).copied())
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;
