@@ -1,6 +1,6 @@
 //! A shell from nothing, or from what the process image before has left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -174,6 +174,7 @@ impl Shell {
             nofile,
             nice: nice.filter(|_| wanted.is_some()),
             reset_oom,
+            lingering: BTreeSet::new(),
             children: BTreeMap::new(),
             channels: BTreeMap::new(),
             logs: BTreeMap::new(),

@@ -74,6 +74,9 @@ impl Shell {
             if !self.machine.state(child.service).is_some_and(crate::State::is_live) {
                 self.clear_away(child.service, child.credentials);
             }
+        } else {
+            // It may have been the last one of a group.
+            self.remove_lingering();
         }
     }
 

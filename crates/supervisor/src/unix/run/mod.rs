@@ -11,7 +11,7 @@ mod key;
 mod reload;
 mod start;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -110,6 +110,8 @@ struct Shell {
     /// The niceness of before.
     nice: Option<i32>,
     reset_oom: bool,
+    /// Ended services whose control groups still have processes that die.
+    lingering: BTreeSet<ServiceId>,
     children: BTreeMap<Pid, Child>,
     channels: BTreeMap<ServiceId, Channel>,
     logs: BTreeMap<ServiceId, LogPipe>,
@@ -143,6 +145,8 @@ impl Shell {
             if let Some(outcome) =
                 self.machine.finished().or_else(|| ended.then_some(Outcome::Exit))
             {
+                // Of whoever has gone down in this very turn.
+                self.tend_sockets();
                 self.flush_logs();
                 self.losses(Time::MAX, on_event);
                 let _ = self.old_mask.thread_set_mask();
