@@ -306,6 +306,17 @@ fn sockets_and_timers_start_their_services() {
 }
 
 #[test]
+fn what_means_something_of_services_alone_is_told_of_others() {
+    let timer =
+        |line: &str| format!("[Unit]\n{line}\nAfter=time-set.target\n[Timer]\nOnActiveSec=1\n");
+    let said = refused(&[("a.timer", &timer("ConditionPathExists=/x"))]);
+    assert_eq!(said, ["a.timer:2: ConditionPathExists=/x: conditions are asked of services alone"]);
+    let units = all(&[("a.timer", &timer("Requires=b.service"))]);
+    let lost: Vec<_> = units.unsupported.iter().map(|it| (it.place.line, &*it.key)).collect();
+    assert_eq!(lost, [(Some(2), "Requires")]);
+}
+
+#[test]
 fn units_and_service_files_know_each_other() {
     let units = all(&[
         ("a.toml", "[[service]]\nname = \"db\"\ncommand = [\"/db\"]\nafter = [\"web\"]\n"),

@@ -123,6 +123,21 @@ impl<'a> Notes<'a> {
         unit.of(key).and_then(|setting| self.boolean(setting)).unwrap_or_default()
     }
 
+    /// Keys of `[Unit]` that mean something of services, or of services and targets, alone.
+    fn elsewhere(&mut self, kind: &str, setting: &Setting) {
+        let targets = setting.value.split_whitespace().all(|name| name.ends_with(".target"));
+        match setting.key.as_str() {
+            _ if kind == "Service" => {}
+            "ConditionPathExists" => self.refuse(setting, "conditions are asked of services alone"),
+            // what targets pull in and their order are expanded into the edges between services
+            "Wants" | "Requires" | "After" | "Before" | "DefaultDependencies"
+                if kind == "Target" => {}
+            "After" | "Before" if targets => {}
+            "DefaultDependencies" => {}
+            _ => self.list(setting, "sockets and timers have no order, and pull nothing in"),
+        }
+    }
+
     /// What becomes of keys whatever their values are.
     pub(super) fn classes(&mut self, unit: &Text) {
         let section = match unit.name.rsplit_once('.').map(|(_, kind)| kind) {
@@ -156,6 +171,7 @@ impl<'a> Notes<'a> {
                 Class::Listed => self.list(setting, group.note),
                 Class::Confines => self.confine(setting, group.note),
                 Class::Refused => self.refuse(setting, group.note),
+                Class::Supported if setting.section == "Unit" => self.elsewhere(section, setting),
                 Class::Supported | Class::Accepted => {}
             }
         }
