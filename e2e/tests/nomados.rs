@@ -48,6 +48,19 @@ fn jobs_run_a_killed_agent_comes_back_and_the_power_button_stops_in_order() {
     assert!(chart.starts_with("<svg") && chart.contains(">nomad<"), "{chart}");
     std::fs::write(images().unwrap().join("boot.svg"), chart).unwrap();
 
+    // A service more, and another image of process 1: Nomad and its tasks do not notice.
+    let more = ask(
+        &mut guest,
+        "more",
+        "pid() { /usr/bin/svc status nomad --json | sed 's/.*\"pid\"://; s/,.*//'; }; \
+         before=$(pid); file=/etc/kiln/services.toml; \
+         printf '[[service]]\\nname = \"more\"\\ncommand = [\"/bin/sleep\", \"1000\"]\\n' >> $file; \
+         /usr/bin/svc reload; /usr/bin/svc reexec >&2; /usr/bin/svc status more >/dev/null && echo up; \
+         test \"$before\" = \"$(pid)\" && echo same",
+    );
+    assert!(more.starts_with("1 added (more)") && more.ends_with("\nup\nsame\n"), "{more}");
+    guest.running.vm.wait_for("goes on as a new process image", LONG).unwrap();
+
     // The agent's tasks run the same program; only the agent itself is killed.
     let mut kill =
         batch_job("kill", "raw_exec", "kill -9 $(ps | awk '/[n]omad agent/ {print $1}')");

@@ -7,7 +7,7 @@ use kiln_supervisor::pid1::watchdog::Settings;
 use kiln_supervisor::pid1::{
     Boot, BoxError, PowerButton, console as terminal, mounts, random_seed,
 };
-use kiln_supervisor::unix::{self, OnPanic, Options};
+use kiln_supervisor::unix::{self, OnPanic, Options, Reexec};
 use kiln_supervisor::{Event, Outcome};
 
 use crate::console::say;
@@ -47,7 +47,8 @@ pub(crate) fn boot(system: &System, boot: &mut Boot) -> Result<Outcome, BoxError
 
     let mut own = services::own(system);
     own.extend(shell.map(|shell| terminal::shell(&shell.command)));
-    let (services, problems) = services::with_file(own, &Path::new(SETTINGS).join("services.toml"));
+    let listed = services::Listed { own, file: Path::new(SETTINGS).join("services.toml") };
+    let (services, problems) = listed.read();
     for problem in problems {
         say(name, problem);
     }
@@ -56,6 +57,8 @@ pub(crate) fn boot(system: &System, boot: &mut Boot) -> Result<Outcome, BoxError
     // Where the kernel has none, the step that mounts it has said so.
     options.cgroup = system.cgroup.clone().filter(|_| Path::new(CONTROLLERS).exists());
     options.control.clone_from(&system.control);
+    options.spec_source = Some(Box::new(listed));
+    options.reexec = std::env::current_exe().ok().map(Reexec::new);
     options.on_panic = OnPanic::Reexec { limit: 5 };
     if let Some(watchdog) = watchdog {
         options.sources.push(watchdog);

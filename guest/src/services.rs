@@ -1,10 +1,11 @@
 //! Which services there are: those that every system has, and those that the image's file lists.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kiln_supervisor::service_file::{Context, Source, parse_with};
+use kiln_supervisor::unix::SpecSource;
 use kiln_supervisor::{Log, Readiness, ServiceSpec};
 
 use crate::{System, files};
@@ -51,23 +52,43 @@ pub(crate) fn own(system: &System) -> Vec<ServiceSpec> {
     services
 }
 
-/// The services with those of a file. Where the file cannot be used the services are those that were
-/// there before, and what is wrong comes as lines.
-pub(crate) fn with_file(own: Vec<ServiceSpec>, path: &Path) -> (Vec<ServiceSpec>, Vec<String>) {
-    let text = match files::read(path) {
-        Ok(Some(text)) => text,
-        Ok(None) => return (own, Vec::new()),
-        Err(error) => {
-            return (own, vec![format!("{}: {error}: its services are left out", path.display())]);
+/// The services that there are anyway, and the file that lists more.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) own: Vec<ServiceSpec>,
+    pub(crate) file: PathBuf,
+}
+
+impl Listed {
+    /// All services. Where the file cannot be used they are those that there are anyway, and what is
+    /// wrong comes as lines.
+    pub(crate) fn read(&self) -> (Vec<ServiceSpec>, Vec<String>) {
+        match self.with_file() {
+            Ok(services) => (services.unwrap_or_else(|| self.own.clone()), Vec::new()),
+            Err(mut problems) => {
+                problems.push(format!("{}: its services are left out", self.file.display()));
+                (self.own.clone(), problems)
+            }
         }
-    };
-    // A parser is much code for process 1: should it panic, the system boots all the same.
-    let joined = catch_unwind(AssertUnwindSafe(|| join(&own, path, &text)));
-    match joined.unwrap_or_else(|_| Err(vec![format!("{}: the parser failed", path.display())])) {
-        Ok(services) => (services, Vec::new()),
-        Err(mut problems) => {
-            problems.push(format!("{}: its services are left out", path.display()));
-            (own, problems)
+    }
+
+    fn with_file(&self) -> Result<Option<Vec<ServiceSpec>>, Vec<String>> {
+        let shown = self.file.display();
+        let text = files::read(&self.file).map_err(|error| vec![format!("{shown}: {error}")])?;
+        let Some(text) = text else { return Ok(None) };
+        // A parser is much code for process 1: should it panic, the system boots all the same.
+        let joined = catch_unwind(AssertUnwindSafe(|| join(&self.own, &self.file, &text)));
+        joined.unwrap_or_else(|_| Err(vec![format!("{shown}: the parser failed")])).map(Some)
+    }
+}
+
+impl SpecSource for Listed {
+    fn load(&mut self) -> Result<Vec<ServiceSpec>, String> {
+        match self.with_file() {
+            Ok(Some(services)) => Ok(services),
+            // whoever has none any more hardly means to stop everything
+            Ok(None) => Err(format!("{} is not there", self.file.display())),
+            Err(problems) => Err(problems.join("\n")),
         }
     }
 }
@@ -96,7 +117,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("services.toml");
         std::fs::write(&path, text).unwrap();
-        let (services, problems) = with_file(own(&system()), &path);
+        let (services, problems) = Listed { own: own(&system()), file: path }.read();
         let prefix = format!("{}", dir.path().display());
         let problems = problems.iter().map(|problem| problem.replace(&prefix, "")).collect();
         (services.into_iter().map(|service| service.name).collect(), problems)
@@ -108,7 +129,8 @@ mod tests {
     fn the_services_of_every_system_are_sound_with_and_without_data() {
         assert!(Graph::new(&own(&system())).is_ok());
         assert!(Graph::new(&own(&System::new("none"))).is_ok());
-        let (names, problems) = with_file(own(&system()), Path::new("/nonexistent/file"));
+        let (names, problems) =
+            Listed { own: own(&system()), file: "/nonexistent/file".into() }.read();
         assert_eq!((names.len(), problems.len()), (5, 0));
     }
 

@@ -1,5 +1,8 @@
 //! Who needs whom: names resolved, cycles refused by name, everything wrong said at once.
 
+#[cfg(feature = "oci")]
+mod container;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -180,6 +183,8 @@ impl Graph {
         for (spec, id) in specs.iter().zip((0..).map(ServiceId)) {
             ids.entry(&spec.name).or_insert(id);
         }
+        #[cfg(feature = "oci")]
+        container::check_names(specs, &mut problems);
         let mut graph = Self::default();
         let empty = || vec![Vec::new(); specs.len()];
         (graph.requires, graph.wants, graph.after) = (empty(), empty(), empty());
@@ -376,15 +381,27 @@ fn check_texts(spec: &ServiceSpec, problems: &mut Vec<Problem>) {
     if matches!(&spec.log, Log::File(file) if file.path.as_os_str().is_empty() || nul(&file.path)) {
         bad("log path");
     }
-    if spec.command.first().is_none_or(String::is_empty) {
+    if !is_container(spec) && spec.command.first().is_none_or(String::is_empty) {
         problems.push(Problem::NoCommand { name: spec.name.clone() });
     }
     check_sense(spec, problems);
 }
 
+#[cfg(feature = "oci")]
+fn is_container(spec: &ServiceSpec) -> bool {
+    spec.container.is_some()
+}
+
+#[cfg(not(feature = "oci"))]
+fn is_container(_: &ServiceSpec) -> bool {
+    false
+}
+
 /// What cannot work, whatever the machine.
 fn check_sense(spec: &ServiceSpec, problems: &mut Vec<Problem>) {
     let mut refuse = |what| problems.push(Problem::Senseless { name: spec.name.clone(), what });
+    #[cfg(feature = "oci")]
+    container::check(spec, &mut refuse);
     match &spec.readiness {
         Readiness::NotifyFd(fd) if !(3..1024).contains(fd) => {
             refuse("a notification descriptor must be 3 to 1023");

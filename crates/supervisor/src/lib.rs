@@ -83,6 +83,8 @@
 #![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
 mod backoff;
+#[cfg(feature = "oci")]
+pub mod container;
 #[cfg(feature = "control")]
 pub mod control;
 mod difference;
@@ -115,6 +117,8 @@ pub use spec::{
     LogFile, Namespace, Probe, Readiness, Resource, ResourceLimit, Restart, ServiceSpec, Signal,
     Socket, Timer,
 };
+#[cfg(feature = "oci")]
+pub use spec::{Container, RuntimeName};
 #[cfg(feature = "seccomp")]
 pub use spec::{Seccomp, SystemCall, Violation};
 pub use state::{State, StopReason};

@@ -20,7 +20,9 @@
 //! A service with a timer is `Scheduled` where another one would be `Done` or `Failed`, and before
 //! its first run. One that is started on demand is `Waiting` instead, goes from there by
 //! `Starting` (its sockets are being opened) and `Opened` to `Listening`, and by `Demand` to
-//! `Waiting` again, from where it is really started. A start that is `Skipped` is `Done`.
+//! `Waiting` again, from where it is really started. A start that is `Skipped` is `Done`. When it ends
+//! well and somebody waits at its sockets all the same, that run counts as one that failed: `Opened`
+//! leads to `Backoff`, during which nobody watches them, or to `Failed`.
 
 use std::time::Duration;
 
@@ -142,7 +144,10 @@ pub(crate) enum Stimulus {
     Start(Token),
     /// The sockets are to be opened, not more.
     Listen(Token),
-    Opened,
+    /// They are open; whether somebody waits at them already.
+    Opened {
+        waited_for: bool,
+    },
     Demand,
     Skipped,
     Stop,
@@ -199,6 +204,9 @@ pub(crate) struct Service {
     /// Whether a run has ended well since it was last wanted: what a timer's service gives to those
     /// that require it.
     pub(crate) succeeded: bool,
+    /// When the run began that was started on demand and has ended well, until it is known whether
+    /// somebody is left waiting.
+    pub(crate) served_from: Option<Time>,
     /// The next question whether it is ready.
     pub(crate) probe: Option<Probing>,
 }
@@ -227,6 +235,7 @@ impl Service {
             settled: false,
             demanded: false,
             succeeded: false,
+            served_from: None,
             probe: None,
         }
     }
@@ -264,13 +273,12 @@ impl Service {
             ) => {
                 self.backoff.reset();
                 self.demanded = false;
+                self.served_from = None;
                 self.state = S::Down;
                 effects.push(Effect::Stopped);
             }
-            (S::Starting, Stimulus::Opened) => {
-                self.settled = true;
-                self.state = S::Listening;
-                effects.push(Effect::Listening);
+            (S::Starting, Stimulus::Opened { waited_for }) => {
+                self.opened(spec, waited_for, now, effects);
             }
             (S::Listening, Stimulus::Demand) => {
                 self.demanded = true;
@@ -356,7 +364,7 @@ impl Service {
                 self.state = S::Waiting;
             }
             (S::Scheduled { .. }, Stimulus::Deadline) => self.state = S::Waiting,
-            (_, Stimulus::Opened | Stimulus::Demand | Stimulus::Skipped)
+            (_, Stimulus::Opened { .. } | Stimulus::Demand | Stimulus::Skipped)
             | (
                 S::Down
                 | S::Waiting
@@ -417,6 +425,35 @@ impl Service {
             ) => return false,
         }
         true
+    }
+
+    /// Its sockets are open. Who waits at them after a run that ended well was not served by it: such
+    /// runs are paced and counted as failed ones are, or they would follow each other without end.
+    fn opened(
+        &mut self,
+        spec: &ServiceSpec,
+        waited_for: bool,
+        now: Time,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.settled = true;
+        match self.served_from.take() {
+            Some(began) if waited_for => match self.backoff.next(&spec.backoff, began, now) {
+                Some(until) => {
+                    self.state = State::Backoff { until };
+                    effects.push(Effect::Restarting(until));
+                    return;
+                }
+                None => {
+                    let last = Box::new(Failure::Exited(ExitStatus::Code(0)));
+                    return self.over(spec, Some(Failure::TooManyRestarts(last)), now, effects);
+                }
+            },
+            Some(_) => self.backoff.failures = 0,
+            None => {}
+        }
+        self.state = State::Listening;
+        effects.push(Effect::Listening);
     }
 
     fn stop(
@@ -492,6 +529,7 @@ impl Service {
     ) {
         self.demanded = false;
         self.succeeded |= failure.is_none();
+        self.served_from = (spec.on_demand && failure.is_none()).then_some(self.started);
         effects.push(match &failure {
             Some(failure) => Effect::Failed(failure.clone()),
             None => Effect::Done,

@@ -249,6 +249,8 @@ pub enum Input {
     Listening {
         /// The action's.
         token: Token,
+        /// Whether somebody waits at one of the sockets already.
+        waited_for: bool,
     },
     /// Somebody has turned to a socket of a service that listens.
     Demand(ServiceId),

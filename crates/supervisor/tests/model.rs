@@ -31,6 +31,8 @@ struct Script {
     skipped: bool,
     /// When it listens, somebody turns to it after so many ms.
     demand: Option<u64>,
+    /// It leaves whoever turned to it waiting.
+    leaves: bool,
 }
 
 const GOOD: Script = Script {
@@ -42,6 +44,7 @@ const GOOD: Script = Script {
     spawn_takes: Some(1),
     skipped: false,
     demand: None,
+    leaves: false,
 };
 
 enum Pending {
@@ -134,8 +137,10 @@ impl World {
                     self.at(Duration::ZERO, Pending::Input(Input::Signalled { token, error }));
                 }
                 Output::Action(Action::Listen { token, service }) => {
-                    self.at(ms(1), Pending::Input(Input::Listening { token }));
-                    if let Some(after) = self.scripts[service.index()].demand {
+                    let script = self.scripts[service.index()];
+                    let waited_for = script.leaves && !self.spawns[service.index()].is_empty();
+                    self.at(ms(1), Pending::Input(Input::Listening { token, waited_for }));
+                    if let Some(after) = script.demand {
                         self.at(ms(1 + after), Pending::Input(Input::Demand(service)));
                     }
                 }
@@ -638,9 +643,10 @@ fn script() -> impl Strategy<Value = Script> {
         proptest::option::weighted(0.95, 0..100_u64),
         proptest::bool::weighted(0.05),
         proptest::option::weighted(0.8, 0..3000_u64),
+        proptest::bool::weighted(0.2),
     )
-        .prop_map(
-            |(spawn_failures, ready, ends, stops, immortal, spawn_takes, skipped, demand)| Script {
+        .prop_map(|script| {
+            let (
                 spawn_failures,
                 ready,
                 ends,
@@ -649,8 +655,20 @@ fn script() -> impl Strategy<Value = Script> {
                 spawn_takes,
                 skipped,
                 demand,
-            },
-        )
+                leaves,
+            ) = script;
+            Script {
+                spawn_failures,
+                ready,
+                ends,
+                stops,
+                immortal,
+                spawn_takes,
+                skipped,
+                demand,
+                leaves,
+            }
+        })
 }
 
 fn service(index: usize) -> impl Strategy<Value = (ServiceSpec, Script)> {
@@ -819,4 +837,42 @@ proptest! {
             prop_assert_eq!(again, snapshot);
         }
     }
+}
+
+/// A service that is started on demand, and how often it may be started again.
+fn called(burst: u32) -> ServiceSpec {
+    let mut spec = ServiceSpec::daemon("a", ["/bin/x"]);
+    spec.sockets = vec![Socket::new("unix:/s".parse().unwrap())];
+    spec.on_demand = true;
+    spec.backoff.burst = burst;
+    spec
+}
+
+#[test]
+fn one_that_leaves_its_callers_waiting_is_paced_as_if_it_failed() {
+    let script = Script { ends: Some((1, 0)), demand: Some(0), leaves: true, ..GOOD };
+    for script in [script, Script { skipped: true, ..script }] {
+        let mut world = World::new(vec![called(0)], vec![script]);
+        world.run(Duration::from_secs(60));
+        // 200 ms doubled up to 30 s, each from a start: 0, .2, .6, 1.4, 3, 6.2, 12.6, 25.4, 51 s
+        assert_eq!(world.spawns[0].len(), 9, "{:?}", world.log);
+        assert!(matches!(world.state("a"), State::Backoff { .. }));
+        // whoever waits is served as soon as it does so
+        world.scripts[0] = Script { ends: None, leaves: false, skipped: false, ..script };
+        world.run(Duration::from_secs(120));
+        assert!(matches!(world.state("a"), State::Up { .. }));
+    }
+    let mut world = World::new(vec![called(3)], vec![script]);
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.spawns[0].len(), 4);
+    assert_eq!(world.lines("a: failed: restarted too often, last: exit code 0").len(), 1);
+}
+
+#[test]
+fn one_that_serves_its_callers_is_not_paced() {
+    let script = Script { ends: Some((1, 0)), demand: Some(5), ..GOOD };
+    let mut world = World::new(vec![called(3)], vec![script]);
+    world.run(Duration::from_secs(1));
+    assert!(world.spawns[0].len() > 50, "{:?}", world.spawns);
+    assert_eq!(world.lines("starts in").len(), 0);
 }

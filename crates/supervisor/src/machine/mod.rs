@@ -131,8 +131,8 @@ impl Supervisor {
                 Some(id) => self.step(id, Stimulus::Skipped, now),
                 None => self.ignore(Ignored::StaleToken),
             },
-            Input::Listening { token } => match self.spawning.remove(&token) {
-                Some(id) => self.step(id, Stimulus::Opened, now),
+            Input::Listening { token, waited_for } => match self.spawning.remove(&token) {
+                Some(id) => self.step(id, Stimulus::Opened { waited_for }, now),
                 None => self.ignore(Ignored::StaleToken),
             },
             Input::Demand(id) => match self.known(id) {
@@ -219,7 +219,7 @@ impl Supervisor {
             Input::Spawned { token, .. }
             | Input::SpawnFailed { token, .. }
             | Input::Skipped { token }
-            | Input::Listening { token } => self.spawning.get(token).copied(),
+            | Input::Listening { token, .. } => self.spawning.get(token).copied(),
             Input::Exited { pid, .. } => self.pids.get(pid).copied(),
             _ => None,
         }

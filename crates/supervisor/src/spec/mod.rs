@@ -1,6 +1,8 @@
 //! What a service is: plain data, given once, judged before anything runs.
 
 pub(crate) mod account;
+#[cfg(feature = "oci")]
+mod container;
 mod isolation;
 mod limits;
 mod log;
@@ -16,6 +18,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use account::Account;
+#[cfg(feature = "oci")]
+pub use container::{Container, RuntimeName};
 pub use isolation::{Capability, Isolation, Namespace};
 pub use limits::{Bytes, Cgroup, Limits, Resource, ResourceLimit};
 pub use log::{Log, LogFile};
@@ -51,6 +55,9 @@ pub struct ServiceSpec {
     pub kind: Kind,
     /// Program and arguments. A program without `/` is looked up in `PATH`.
     pub command: Vec<String>,
+    /// What is run in place of a command.
+    #[cfg(feature = "oci")]
+    pub container: Option<Container>,
     /// Variables set for it.
     pub env: BTreeMap<String, String>,
     /// Whether it also gets the supervisor's own environment (default: yes).
@@ -95,7 +102,8 @@ pub struct ServiceSpec {
     /// descriptor 3 on, in this order. They stay open while it restarts.
     pub sockets: Vec<Socket>,
     /// Whether it is started only when somebody turns to one of its sockets; for those that require
-    /// it, it is up from then on when it listens.
+    /// it, it is up from then on when it listens. A run that ends well counts as one that failed when
+    /// somebody is still waiting to be served after it.
     pub on_demand: bool,
     /// How many descriptors it may leave with the supervisor to have them again after a restart
     /// (`FDSTORE=1` of sd_notify(3); default 0).
@@ -134,6 +142,8 @@ impl Default for ServiceSpec {
             name: String::new(),
             kind: Kind::Daemon,
             command: Vec::new(),
+            #[cfg(feature = "oci")]
+            container: None,
             env: BTreeMap::new(),
             inherit_env: true,
             directory: None,

@@ -191,7 +191,7 @@ fn a_timer_comes_again_however_the_run_went() {
 #[test]
 fn demand_leads_from_listening_to_a_run_and_its_end_back() {
     let spec = ServiceSpec { on_demand: true, ..ServiceSpec::daemon("d", ["/d"]) };
-    let opened = vec![Stimulus::Listen(Token(1)), Stimulus::Opened];
+    let opened = vec![Stimulus::Listen(Token(1)), Stimulus::Opened { waited_for: true }];
     let (service, effects) = after(&spec, State::Waiting, opened);
     assert_eq!((service.state, service.demanded), (State::Listening, false));
     assert_eq!(effects, [Effect::Listen(Token(1)), Effect::Listening]);
@@ -202,4 +202,20 @@ fn demand_leads_from_listening_to_a_run_and_its_end_back() {
     assert_eq!((service.state, service.demanded), (State::Waiting, false));
     let (service, _) = after(&spec, State::Up { pid: Pid(5) }, end(1));
     assert_eq!(service.state.name(), "backoff");
+}
+
+#[test]
+fn who_is_left_waiting_counts_against_a_run_that_ended_well() {
+    let spec = ServiceSpec { on_demand: true, ..ServiceSpec::daemon("d", ["/d"]) };
+    let again = |waited_for| {
+        let exited = Stimulus::Exited(ExitStatus::Code(0));
+        vec![exited, Stimulus::Listen(Token(2)), Stimulus::Opened { waited_for }]
+    };
+    let up = State::Up { pid: Pid(5) };
+    let (service, effects) = after(&spec, up.clone(), again(true));
+    let until = NOW + spec.backoff.initial;
+    assert_eq!((service.state, service.demanded), (State::Backoff { until }, false));
+    assert_eq!((effects.last(), service.backoff.failures()), (Some(&Effect::Restarting(until)), 1));
+    let (service, _) = after(&spec, up, again(false));
+    assert_eq!((service.state, service.backoff.failures()), (State::Listening, 0));
 }

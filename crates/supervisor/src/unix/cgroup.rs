@@ -15,6 +15,10 @@ pub(super) struct Root {
     path: PathBuf,
 }
 
+/// How long those that were left by a run before may take to die of `SIGKILL`.
+#[cfg(feature = "oci")]
+const LAST_OF_BEFORE: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// What could not be done with which file of a group.
 type Failed = (String, std::io::Error);
 
@@ -84,9 +88,24 @@ impl Root {
         events.is_ok_and(|text| text.lines().any(|line| line == "populated 1"))
     }
 
-    /// Lets a group go that has no processes any more; one that has is left.
-    pub(super) fn remove(&self, service: &str) {
-        let _ = std::fs::remove_dir(self.group(service));
+    /// Lets a group go that has no processes any more, with those below it; one that has is left. Gives
+    /// whether it is gone.
+    pub(super) fn remove(&self, service: &str) -> bool {
+        let group = self.group(service);
+        remove(&group, 0);
+        !group.exists()
+    }
+
+    /// Makes sure that a container's group is empty: what a runtime has made below it hands controllers
+    /// on, which keeps processes out of it. What is left of a run that was killed is given time to die.
+    #[cfg(feature = "oci")]
+    pub(super) fn clear(&self, service: &str) {
+        let began = std::time::Instant::now();
+        self.kill(service);
+        while self.is_populated(service) && began.elapsed() < LAST_OF_BEFORE {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        self.remove(service);
     }
 }
 
@@ -145,6 +164,22 @@ fn give(group: &Path, uid: Uid, gid: Gid) -> std::io::Result<()> {
         std::os::unix::fs::chown(path, owner.0, owner.1)?;
     }
     Ok(())
+}
+
+/// Groups are made no deeper than this below a service's.
+const DEEPEST: u32 = 16;
+
+/// Removes a group and all below it, as far as they have no processes.
+fn remove(group: &Path, depth: u32) {
+    if std::fs::remove_dir(group).is_ok() || depth == DEEPEST {
+        return;
+    }
+    for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove(&entry.path(), depth.saturating_add(1));
+        }
+    }
+    let _ = std::fs::remove_dir(group);
 }
 
 fn write(group: &Path, file: &str, value: &str) -> Result<(), Failed> {

@@ -182,7 +182,7 @@ pub fn run(options: &Options, on_event: &mut dyn FnMut(Event)) -> Result<u8, Err
 }
 
 /// All signals but those that a fault of our own would raise.
-fn caught() -> SigSet {
+pub(super) fn caught() -> SigSet {
     let mut set = SigSet::all();
     for signal in [
         NixSignal::SIGFPE,
@@ -303,7 +303,7 @@ impl Init {
     }
 }
 
-fn convert(status: WaitStatus) -> ExitStatus {
+pub(super) fn convert(status: WaitStatus) -> ExitStatus {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => ExitStatus::Code(code),
         (None, Some(signal)) => ExitStatus::Signal(signal),

@@ -20,6 +20,8 @@ mod cgroup;
 mod child;
 mod conditions;
 pub(crate) mod console;
+#[cfg(feature = "oci")]
+pub mod container;
 #[cfg(feature = "control")]
 mod control;
 mod credentials;
@@ -97,6 +99,10 @@ pub struct Options {
     /// Where credentials of services are kept while they run, preferably a tmpfs (default:
     /// /run/kiln/credentials).
     pub credentials_dir: PathBuf,
+    /// What begins the command of a service that is a [container](crate::Container): words after which
+    /// [`container::main`] is called with what follows (default: this program, with `container`).
+    #[cfg(feature = "oci")]
+    pub container_command: Vec<String>,
     /// How long a whole shutdown may take (default 60 s).
     pub shutdown_timeout: Duration,
     /// What is written to standard error (default: nothing; the caller has the events).
@@ -138,6 +144,8 @@ impl Default for Options {
             log_timestamps: true,
             cgroup: None,
             credentials_dir: "/run/kiln/credentials".into(),
+            #[cfg(feature = "oci")]
+            container_command: vec!["/proc/self/exe".into(), "container".into()],
             shutdown_timeout: Duration::from_secs(60),
             console: Console::Quiet,
             exit_when_ended: false,

@@ -37,6 +37,9 @@ pub(super) struct Gifts {
     pub(super) cgroup: Option<Arc<cgroup::Root>>,
     /// The directory in which the service's credentials are.
     pub(super) credentials: PathBuf,
+    /// What begins the command of a container.
+    #[cfg(feature = "oci")]
+    pub(super) container_command: Vec<String>,
 }
 
 /// What a spawn was about when it failed.
@@ -69,10 +72,26 @@ pub(super) fn spawn(
     room: &mut Room,
     pid: &AtomicI32,
 ) -> Result<(Pid, Option<OwnedFd>), SpawnError> {
+    #[cfg(feature = "oci")]
+    let with_command;
+    #[cfg(feature = "oci")]
+    let spec = match (&spec.container, spec.command.is_empty()) {
+        (Some(container), true) => {
+            let command = container.command(&gifts.container_command, spec);
+            with_command = ServiceSpec { command, ..spec.clone() };
+            &with_command
+        }
+        // what it is reloaded by, for one
+        _ => spec,
+    };
     let mut plan = plan(spec, gifts)?;
     plan.ignored.clone_from(&room.ignored);
     let mut group = None;
     if let Some(root) = &gifts.cgroup {
+        #[cfg(feature = "oci")]
+        if spec.container.is_some() {
+            root.clear(&spec.name);
+        }
         let subject = || format!("control group {}", spec.name);
         let owner = plan.uid.zip(plan.gid).filter(|_| spec.cgroup.delegate);
         let made = Group::make(root, &spec.name, &spec.cgroup, owner)

@@ -42,6 +42,39 @@ pub(crate) fn test(dir: &Path) {
     assert_eq!(count(&lines, "socket left: false"), 1, "{lines:#?}");
 }
 
+/// A service that ends well each time, and takes no connection.
+pub(crate) fn left_run(dir: &Path) {
+    let mut spec = sh("rude", "exit 0");
+    let path = dir.join("socket");
+    spec.sockets = vec![Socket::new(format!("unix:{}", path.display()).parse().unwrap())];
+    spec.on_demand = true;
+    spec.backoff.initial = Duration::from_millis(50);
+    spec.backoff.burst = 3;
+    let mut waiting = None;
+    let mut starts = Vec::new();
+    crate::run(vec![spec], options(), &mut |event| match event {
+        Event::Listening { .. } if waiting.is_none() => {
+            waiting = Some(std::os::unix::net::UnixStream::connect(&path).unwrap());
+        }
+        Event::Started { .. } => starts.push(Instant::now()),
+        _ => {}
+    });
+    let apart: Vec<_> = starts.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
+    println!(
+        "0 apart {apart:?} {}",
+        apart.iter().zip([50, 100, 200]).all(|(is, least)| *is >= least)
+    );
+}
+pub(crate) fn left_test(dir: &Path) {
+    let lines = supervise("callers_that_are_left_waiting_start_no_storm", dir);
+    assert_eq!(count(&lines, "rude: started"), 4, "{lines:#?}");
+    assert_eq!(count(&lines, "rude: failed: restarted too often"), 1, "{lines:#?}");
+    assert!(
+        lines.iter().any(|line| line.contains("apart") && line.ends_with("true")),
+        "{lines:#?}"
+    );
+}
+
 /// Connects and reads to the end.
 fn ask(path: std::path::PathBuf) -> std::thread::JoinHandle<String> {
     std::thread::spawn(move || {

@@ -41,6 +41,7 @@ const CASES: &[Case] = &[
     ("few_descriptors_are_no_end", few::run, few::test),
     ("services_are_asked_whether_they_are_ready", asked::run, asked::test),
     ("sockets_are_opened_and_start_on_demand", demand::run, demand::test),
+    ("callers_that_are_left_waiting_start_no_storm", demand::left_run, demand::left_test),
     ("descriptors_are_kept_over_a_restart", store::run, store::test),
     ("timers_and_conditions", schedule::run, schedule::test),
     ("niceness_is_the_loops_alone", priority::run, priority::test),

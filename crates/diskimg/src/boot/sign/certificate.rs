@@ -66,7 +66,14 @@ impl Profile {
 fn first_pem(bytes: &[u8]) -> der::Result<x509_cert::Certificate> {
     let (label, content) = der::pem::decode_vec(bytes)?;
     x509_cert::Certificate::validate_pem_label(label)?;
-    x509_cert::Certificate::from_der(&content)
+    from_der(&content)
+}
+
+fn from_der(bytes: &[u8]) -> der::Result<x509_cert::Certificate> {
+    if !super::lengths_fit(bytes, 0) {
+        return Err(der::ErrorKind::Overlength.into());
+    }
+    x509_cert::Certificate::from_der(bytes)
 }
 
 impl Certificate {
@@ -78,11 +85,7 @@ impl Certificate {
         if let Some(reason) = super::no_form(bytes) {
             return Err(Error::malformed("certificate", 0, reason));
         }
-        let parsed = if bytes.starts_with(&[0x30]) {
-            x509_cert::Certificate::from_der(bytes)
-        } else {
-            first_pem(bytes)
-        };
+        let parsed = if bytes.starts_with(&[0x30]) { from_der(bytes) } else { first_pem(bytes) };
         Self::from_parsed(parsed.map_err(der_error("certificate"))?)
     }
 

@@ -69,6 +69,34 @@ fn der_error(format: &'static str) -> impl Fn(der::Error) -> Error {
     }
 }
 
+/// Values within values that are looked into; certificates have a dozen.
+const DEEPEST: u32 = 32;
+
+/// Whether each value of DER (X.690) ends within what it is part of. The reader takes memory for a value
+/// before it looks whether there is so much: up to 256 MiB, at the word of a few bytes.
+fn lengths_fit(mut der: &[u8], depth: u32) -> bool {
+    while let [tag, length, rest @ ..] = der {
+        // X.690, 8.1.3: itself, or of how many bytes; one without end (0x80) is not in DER
+        let (length, rest) = if *length < 0x80 {
+            (usize::from(*length), rest)
+        } else {
+            let count = usize::from(length & 0x7f);
+            let Some((bytes, rest)) = rest.split_at_checked(count) else { return false };
+            if !(1..=4).contains(&count) {
+                return false;
+            }
+            (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
+        };
+        let Some((value, rest)) = rest.split_at_checked(length) else { return false };
+        let is_made_of_values = tag & 0x20 != 0;
+        if is_made_of_values && (depth == DEEPEST || !lengths_fit(value, depth + 1)) {
+            return false;
+        }
+        der = rest;
+    }
+    der.is_empty()
+}
+
 /// What is wrong with a file that should be PEM or DER, where that can be said better than by what
 /// reads it.
 fn no_form(bytes: &[u8]) -> Option<&'static str> {
@@ -79,5 +107,43 @@ fn no_form(bytes: &[u8]) -> Option<&'static str> {
         (!has(b"-----END ")).then_some("there is a BEGIN and no END: the file is cut short")
     } else {
         (!bytes.starts_with(&[0x30])).then_some("the file is neither PEM nor DER")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lengths_fit;
+
+    #[test]
+    fn a_value_ends_within_what_it_is_part_of() {
+        // SEQUENCE { SEQUENCE { NULL, OCTET STRING of one byte }, INTEGER }
+        let good = [0x30, 0x0a, 0x30, 0x05, 0x05, 0x00, 0x04, 0x01, 0xff, 0x02, 0x01, 0x07];
+        assert!(lengths_fit(&good, 0));
+        for end in 1..good.len() {
+            assert!(!lengths_fit(&good[..end], 0), "{end}");
+        }
+        // one that says to be longer than what it is in, though not than the whole
+        let mut longer = good;
+        longer[7] = 0x02;
+        assert!(!lengths_fit(&longer, 0));
+        // 191 MiB, 2^40 bytes, and no length at all
+        assert!(!lengths_fit(&[0x30, 0x06, 0x0c, 0x84, 0x0b, 0x69, 0x6c, 0x6e], 0));
+        assert!(!lengths_fit(&[0x0c, 0x85, 0x01, 0, 0, 0, 0], 0));
+        assert!(!lengths_fit(&[0x30, 0x80, 0x00, 0x00], 0));
+        // lengths of more than a byte
+        let long = [&[0x0c, 0x82, 0x01, 0x00][..], &[b'a'; 256]].concat();
+        assert!(lengths_fit(&long, 0));
+    }
+
+    #[test]
+    fn nesting_has_a_bound() {
+        let nested = |depth: usize| {
+            (0..depth).fold(Vec::new(), |inner: Vec<u8>, _| {
+                let length = u8::try_from(inner.len()).unwrap();
+                [&[0x30, length][..], &inner].concat()
+            })
+        };
+        assert!(lengths_fit(&nested(32), 0));
+        assert!(!lengths_fit(&nested(40), 0));
     }
 }

@@ -10,10 +10,12 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
-    if words.next().is_some_and(|word| word == "init") {
-        return init::run(words);
+    match words.next() {
+        Some(word) if word == "init" => init::run(words),
+        #[cfg(feature = "oci")]
+        Some(word) if word == "container" => kiln_supervisor::unix::container::main(words),
+        _ => others(),
     }
-    others()
 }
 
 #[cfg(feature = "cli")]
@@ -26,6 +28,12 @@ enum Arguments {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<std::ffi::OsString>,
     },
+    /// Run a container by an OCI runtime (see `container --help`)
+    #[command(disable_help_flag = true)]
+    Container {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<std::ffi::OsString>,
+    },
     /// Run the services of a file
     Run(run::Arguments),
 }
@@ -34,6 +42,7 @@ enum Arguments {
 fn others() -> ExitCode {
     match clap::Parser::parse() {
         Arguments::Init { words } => init::run(words.into_iter()),
+        Arguments::Container { words } => kiln_supervisor::unix::container::main(words.into_iter()),
         Arguments::Run(arguments) => run::run(arguments),
     }
 }

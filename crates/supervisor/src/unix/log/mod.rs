@@ -90,5 +90,6 @@ fn console(prefix: &str, partial: &mut Vec<u8>, chunk: &[u8]) -> Result<(), u64>
         text.extend_from_slice(line);
     }
     partial.drain(..end);
-    if super::console::write(&text) { Ok(()) } else { Err(text.len() as u64) }
+    let left = super::console::write(&text).len();
+    if left == 0 { Ok(()) } else { Err(left as u64) }
 }

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::event::epoll;
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
 use super::{Key, Shell};
 use crate::graph::ServiceId;
@@ -64,9 +64,19 @@ impl Shell {
 
     pub(super) fn listen(&mut self, token: Token, id: ServiceId) -> Input {
         match self.open_sockets(id) {
-            Ok(()) => Input::Listening { token },
+            Ok(()) => Input::Listening { token, waited_for: self.is_waited_for(id) },
             Err(error) => Input::SpawnFailed { token, error },
         }
+    }
+
+    /// Whether somebody waits at one of a service's sockets.
+    fn is_waited_for(&self, id: ServiceId) -> bool {
+        self.sockets.get(&id).is_some_and(|sockets| {
+            sockets.fds.iter().any(|(_, fd)| {
+                let mut polled = [PollFd::new(fd, PollFlags::IN)];
+                poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+            })
+        })
     }
 
     /// What a new process finds from descriptor 3 on.

@@ -98,6 +98,8 @@ impl Shell {
             reset_oom: self.reset_oom,
             cgroup: self.cgroups.clone(),
             credentials: self.options.credentials_dir.clone(),
+            #[cfg(feature = "oci")]
+            container_command: self.options.container_command.clone(),
         }
     }
 
@@ -258,14 +260,27 @@ impl Shell {
     }
 
     /// What a process that has ended leaves behind.
-    pub(super) fn clear_away(&self, id: ServiceId, credentials: bool) {
+    pub(super) fn clear_away(&mut self, id: ServiceId, credentials: bool) {
         let Some(spec) = self.machine.specs.get(id.index()) else { return };
         if credentials {
             credentials::withdraw(&self.options.credentials_dir, &spec.name);
         }
-        if let Some(groups) = &self.cgroups {
-            groups.remove(&spec.name);
+        if let Some(groups) = &self.cgroups
+            && !groups.remove(&spec.name)
+        {
+            self.lingering.insert(id);
         }
+    }
+
+    /// Lets go of the groups of ended services whose last processes have died meanwhile.
+    pub(super) fn remove_lingering(&mut self) {
+        let (Some(groups), machine) = (&self.cgroups, &self.machine) else { return };
+        self.lingering.retain(|id| {
+            // A successor has the group for its own.
+            let lives = machine.state(*id).is_none_or(crate::State::is_live);
+            let name = machine.specs.get(id.index()).map(|spec| spec.name.as_str());
+            !lives && name.is_some_and(|name| !groups.remove(name))
+        });
     }
 
     /// Says so where bounds are wanted that there are no control groups for.
