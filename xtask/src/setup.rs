@@ -76,6 +76,7 @@ const NEEDS: &[Need] = &[
     need("/usr/lib/systemd/boot/efi/linuxx64.efi.stub", "systemd-boot-efi", "is a stub for kernels", Purpose::Test),
     need("/usr/share/OVMF/OVMF_VARS_4M.fd", "ovmf", "has a variable store", Purpose::Test),
     need("musl-gcc", "musl-tools", "makes programs for another loader", Purpose::Test),
+    need("systemd-analyze", "systemd", "knows the keys of units", Purpose::Test),
     need("python3", "python3-minimal", "speaks sd_notify and runs the kernel's diffconfig", Purpose::Test),
     need("pip3", "python3-pip", "gets the validators of bills of materials", Purpose::Test),
     need("openssl", "openssl", "judges the certificates of a cluster", Purpose::Test),

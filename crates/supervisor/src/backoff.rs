@@ -20,6 +20,10 @@ pub struct BackoffPolicy {
     /// Greatest delay (default 30 s).
     #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub max: Duration,
+    /// Least time between an end and the next start (default none): a pause, however long the run
+    /// was.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
+    pub pause: Duration,
     /// A run of this length (default 10 s) is healthy: the delay starts again from `initial`.
     #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub healthy: Duration,
@@ -37,6 +41,7 @@ impl Default for BackoffPolicy {
             initial: Duration::from_millis(200),
             factor: 2,
             max: Duration::from_secs(30),
+            pause: Duration::ZERO,
             healthy: Duration::from_secs(10),
             burst: 0,
             burst_window: Duration::from_secs(60),
@@ -94,7 +99,7 @@ impl Backoff {
         }
         let delay = policy.delay(self.failures);
         self.failures = self.failures.saturating_add(1);
-        Some(started.saturating_add(delay).max(now))
+        Some(started.saturating_add(delay).max(now.saturating_add(policy.pause)))
     }
 
     /// Forgets the past: the service was started or stopped by request.
@@ -119,6 +124,14 @@ mod tests {
         assert_eq!(policy.delay(u32::MAX), policy.max);
         let flat = BackoffPolicy { factor: 0, ..policy };
         assert_eq!(flat.delay(7), ms(200));
+    }
+
+    #[test]
+    fn a_pause_is_kept_however_long_the_run_was() {
+        let policy = BackoffPolicy { pause: ms(700), ..BackoffPolicy::default() };
+        let mut backoff = Backoff::default();
+        assert_eq!(backoff.next(&policy, ms(0), ms(5)), Some(ms(705)));
+        assert_eq!(backoff.next(&policy, ms(705), ms(90_000)), Some(ms(90_700)));
     }
 
     #[test]

@@ -10,6 +10,8 @@
 //!   supervisor, its protocol and a client; `svc` (feature `cli`) is the program for people;
 //! * **service files** ([`service_file`], feature `toml`): services as strict TOML, every problem
 //!   with its line;
+//! * **units** ([`systemd`], feature `systemd`): a subset of systemd's unit files as services, what
+//!   is not done listed;
 //! * **PID 1** ([`pid1`], feature `pid1`): what a machine's first process does besides: mounts,
 //!   console, kernel modules, the power button, leaving rootfs, power off, and staying alive.
 //!
@@ -98,6 +100,8 @@ pub mod service_file;
 mod snapshot;
 mod spec;
 mod state;
+#[cfg(feature = "systemd")]
+pub mod systemd;
 #[cfg(feature = "unix")]
 pub mod unix;
 mod vocabulary;

@@ -65,7 +65,7 @@ impl Specifiers<'_> {
     }
 
     fn one(&self, specifier: char) -> Result<String, String> {
-        let stem = self.name.strip_suffix(".service").unwrap_or(self.name);
+        let stem = crate::syntax::stem(self.name);
         let prefix = stem.split('@').next().unwrap_or(stem);
         Ok(match specifier {
             '%' => "%".into(),
@@ -143,6 +143,14 @@ fn output(specifier: char) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_all_kinds_of_units_have_a_suffix() {
+        for (name, prefix) in [("a.b@c.socket", "a.b"), ("web.timer", "web"), ("a.b", "a.b")] {
+            let specifiers = Specifiers { name, instance: Some("c") };
+            assert_eq!(specifiers.expand_text("%p"), Ok(prefix.into()), "{name}");
+        }
+    }
 
     #[test]
     fn names_are_unescaped() {

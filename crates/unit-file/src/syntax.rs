@@ -101,10 +101,10 @@ impl Unit {
         }
     }
 
-    /// The name without `.service`.
+    /// The name without the suffix of its kind (`.service`, `.socket` and so on).
     #[must_use]
     pub fn stem(&self) -> &str {
-        self.name.strip_suffix(".service").unwrap_or(&self.name)
+        stem(&self.name)
     }
 
     /// The name in front of `@` and what stands after it: empty for a template.
@@ -114,6 +114,29 @@ impl Unit {
             Some((prefix, instance)) => (prefix, Some(instance)),
             None => (self.stem(), None),
         }
+    }
+}
+
+/// The kinds of units, by their suffix (systemd.unit(5)).
+const KINDS: [&str; 11] = [
+    "service",
+    "socket",
+    "device",
+    "mount",
+    "automount",
+    "swap",
+    "target",
+    "path",
+    "timer",
+    "slice",
+    "scope",
+];
+
+/// A unit's name without the suffix of its kind.
+pub(crate) fn stem(name: &str) -> &str {
+    match name.rsplit_once('.') {
+        Some((stem, kind)) if KINDS.contains(&kind) => stem,
+        _ => name,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::graph::{Graph, Problem};
 use crate::spec::ServiceSpec;
 
 /// Names, dependencies and what the settings of a service mean together.
-pub(super) fn together(found: &[Found], context: Context<'_>, findings: &mut Vec<Finding>) {
+pub(crate) fn together(found: &[Found], context: Context<'_>, findings: &mut Vec<Finding>) {
     let own = found.iter().map(|it| &it.spec);
     let specs: Vec<ServiceSpec> = context.others.iter().chain(own).cloned().collect();
     let Err(problems) = Graph::new(&specs) else { return };

@@ -39,6 +39,13 @@ use std::path::{Path, PathBuf};
 
 pub use place::{Finding, Findings, Place};
 pub use read::read;
+#[cfg(feature = "systemd")]
+pub(crate) use {
+    check::together,
+    place::{hint, quoted, settle},
+    read::{MAX_FILES, content, unread},
+    tables::services,
+};
 
 use crate::spec::ServiceSpec;
 
@@ -117,20 +124,20 @@ pub fn parse_with(sources: &[Source], context: Context<'_>) -> Result<Definition
 
 /// A service with where its parts stand.
 #[derive(Debug)]
-struct Found {
-    spec: ServiceSpec,
-    place: Place,
+pub(crate) struct Found {
+    pub(crate) spec: ServiceSpec,
+    pub(crate) place: Place,
     /// The lines of its keys, and of the names in its lists of services.
-    lines: Lines,
+    pub(crate) lines: Lines,
     /// Whether something in it was not understood: what follows from that is not told.
-    broken: bool,
+    pub(crate) broken: bool,
 }
 
 /// Lines by key; and by key and element.
-#[derive(Debug, Default)]
-struct Lines {
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lines {
     keys: std::collections::BTreeMap<String, u32>,
-    elements: std::collections::BTreeMap<(String, String), u32>,
+    pub(crate) elements: std::collections::BTreeMap<(String, String), u32>,
 }
 
 impl Found {
@@ -150,7 +157,7 @@ impl Found {
     }
 }
 
-fn file_name(path: &Path) -> String {
+pub(crate) fn file_name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 

@@ -49,7 +49,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(super) fn new(place: Place, text: impl Into<String>) -> Self {
+    pub(crate) fn new(place: Place, text: impl Into<String>) -> Self {
         // What is quoted from a file may have anything in it, and goes to terminals.
         let text = text.into().replace(char::is_control, " ");
         Self { place, text }
@@ -72,7 +72,7 @@ fn lines(findings: &[Finding]) -> String {
 }
 
 /// Orders findings as the files were given, then by line, and counts what is too much of one file.
-pub(super) fn settle(sources: &[Source], mut findings: Vec<Finding>) -> Result<(), Findings> {
+pub(crate) fn settle(sources: &[Source], mut findings: Vec<Finding>) -> Result<(), Findings> {
     if findings.is_empty() {
         return Ok(());
     }
@@ -120,7 +120,7 @@ pub(super) fn suggestion<'words>(
 }
 
 /// `, did you mean "x"?`, or what is known when that is little, or nothing.
-pub(super) fn hint<'words>(
+pub(crate) fn hint<'words>(
     word: &str,
     known: impl IntoIterator<Item = &'words str> + Clone,
 ) -> String {
@@ -135,7 +135,7 @@ pub(super) fn hint<'words>(
 }
 
 /// A word as it is shown in a message: quoted, escaped, and of bounded length.
-pub(super) fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     match word.char_indices().nth(64) {
         Some((end, _)) => format!("{:?}…", word.get(..end).unwrap_or_default()),
         None => format!("{word:?}"),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{Definitions, Finding, Findings, MAX_FILE_BYTES, Place, Source, file_name, parse};
 
 /// The most files of one directory.
-const MAX_FILES: usize = 16_384;
+pub(crate) const MAX_FILES: usize = 16_384;
 
 /// Reads service files, and all files `*.toml` of directories (not of those below, and none whose
 /// name begins with a dot), in the order of their names.
@@ -39,7 +39,7 @@ pub fn read(paths: &[PathBuf]) -> Result<Definitions, Findings> {
     }
 }
 
-fn unread(path: &Path, error: &io::Error) -> Finding {
+pub(crate) fn unread(path: &Path, error: &io::Error) -> Finding {
     Finding::new(Place::file(path), error.to_string())
 }
 
@@ -63,7 +63,7 @@ fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// A file's bytes, one more than are taken at most: what is longer is refused with its place.
-fn content(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn content(path: &Path) -> io::Result<Vec<u8>> {
     // a pipe would be waited for
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("not a regular file"));

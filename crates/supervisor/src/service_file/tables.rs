@@ -35,7 +35,7 @@ impl<'a> Text<'a> {
 }
 
 /// The services of a file, as far as they are understood.
-pub(super) fn services(source: &Source, found: &mut Vec<Found>, findings: &mut Vec<Finding>) {
+pub(crate) fn services(source: &Source, found: &mut Vec<Found>, findings: &mut Vec<Finding>) {
     let file: Arc<Path> = source.path.as_path().into();
     let whole = || Place { file: Arc::clone(&file), line: None };
     if source.bytes.len() > MAX_FILE_BYTES {

@@ -120,6 +120,12 @@ const CAPABILITIES: [&str; 41] = [
 ];
 
 impl Capability {
+    /// All that are known, by number.
+    #[cfg(feature = "systemd")]
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        CAPABILITIES.iter().zip(0..).map(|(_, number)| Self(number))
+    }
+
     /// Its bit in a set of 64.
     #[must_use]
     pub fn bit(self) -> u64 {

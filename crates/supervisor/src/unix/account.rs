@@ -76,7 +76,7 @@ pub(super) fn env_file(path: &Path) -> Result<Vec<(String, String)>, SpawnError>
     }
 }
 
-fn variables(text: &str) -> Result<Vec<(String, String)>, usize> {
+pub(crate) fn variables(text: &str) -> Result<Vec<(String, String)>, usize> {
     let mut found = Vec::new();
     for (line, number) in text.lines().zip(1..) {
         let line = line.trim();

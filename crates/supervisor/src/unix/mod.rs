@@ -15,7 +15,7 @@
 //! above; `SIGUSR1`, `SIGUSR2` and `SIGPWR`, which would end it and leave its services to nobody,
 //! mean nothing. A second request while the first is carried out kills what is left at once.
 
-mod account;
+pub(crate) mod account;
 mod cgroup;
 mod child;
 mod conditions;

@@ -1,5 +1,5 @@
-//! `kiln-supervisor run FILE.toml|DIR/…`: the services of files, as any user. Of a directory, its files
-//! `*.toml`.
+//! `kiln-supervisor run FILE.toml|UNIT|DIR/…`: the services of files and of systemd's units, as any
+//! user. Of a directory, its files `*.toml`, its services, sockets, timers and targets, with drop-ins.
 //!
 //! ```toml
 //! [[service]]
@@ -15,6 +15,9 @@
 //! backoff = { initial = "200ms", max = "10s" }
 //! ```
 //!
+//! What is not done of a unit is listed on standard error, and by `--check`; `docs/systemd-units.md` has
+//! all keys. A unit that is named is started; of a directory's, those are that a target pulls in.
+//!
 //! `SIGHUP`, and `svc reload`, read the files again and go over to what they say: what is not sound
 //! changes nothing. It leaves when nothing is left to run (with `--control`: not by itself), or on `SIGTERM` or `SIGINT`
 //! after an orderly stop.
@@ -25,15 +28,23 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use kiln_supervisor::service_file::{self, Definitions, Finding, Findings};
+use kiln_supervisor::service_file::{Finding, Findings};
+use kiln_supervisor::systemd::{self, Units, Unsupported};
 use kiln_supervisor::unix::{self, Options, Reexec, SpecSource};
 use kiln_supervisor::{Event, Graph, ServiceSpec};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Files with the services, as `[[service]]` tables, or directories of such files (*.toml)
+    /// Files with services as `[[service]]` tables (*.toml), units (*.service, *.socket, *.timer,
+    /// *.target), or directories of both
     #[arg(required = true, value_name = "FILE|DIR")]
     files: Vec<PathBuf>,
+    /// Reach this target of units instead of those of a machine that has started (repeatable)
+    #[arg(long, value_name = "TARGET")]
+    target: Vec<String>,
+    /// Run units although keys of theirs that confine them cannot be followed
+    #[arg(long)]
+    allow_less_confinement: bool,
     /// Where their output goes (default: to ours)
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
@@ -62,12 +73,18 @@ pub(crate) struct Arguments {
 
 /// Where services are read from, and read again.
 #[derive(Debug, Clone)]
-struct Files(Vec<PathBuf>);
+struct Files {
+    paths: Vec<PathBuf>,
+    options: systemd::Options,
+}
 
 impl Files {
+    fn read(&self) -> Result<Units, Findings> {
+        systemd::read(&self.paths, &self.options)
+    }
+
     fn specs(&self) -> Result<Vec<ServiceSpec>, String> {
-        let read = service_file::read(&self.0);
-        read.map(|definitions| definitions.specs).map_err(|findings| findings.to_string())
+        self.read().map(|units| units.specs).map_err(|findings| findings.to_string())
     }
 }
 
@@ -83,21 +100,33 @@ struct Report<'a> {
     /// The services as they would start.
     order: Vec<&'a str>,
     problems: &'a [Finding],
+    /// What is not done of units.
+    unsupported: &'a [Unsupported],
 }
 
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
-    let mut files = Files(arguments.files);
-    let read = service_file::read(&files.0);
+    let mut options = systemd::Options::default();
+    options.allow_less_confinement = arguments.allow_less_confinement;
+    if !arguments.target.is_empty() {
+        options.targets = arguments.target;
+    }
+    let mut files = Files { paths: arguments.files, options };
+    let read = files.read();
     if arguments.check {
         return check(&read, arguments.json);
     }
     let specs = match read {
-        Ok(definitions) => definitions.specs,
+        Ok(units) => {
+            for lost in &units.unsupported {
+                unix::console_line(format_args!("{lost}"));
+            }
+            units.specs
+        }
         // those that run are taken over as they were read last
         Err(_) if unix::resumed() => Vec::new(),
         Err(findings) => return refuse(&findings),
     };
-    for path in &mut files.0 {
+    for path in &mut files.paths {
         *path = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
     }
     let mut options = Options::default();
@@ -152,10 +181,10 @@ fn refuse(findings: &Findings) -> ExitCode {
     ExitCode::from(2)
 }
 
-fn check(read: &Result<Definitions, Findings>, json: bool) -> ExitCode {
-    let (specs, problems) = match read {
-        Ok(definitions) => (definitions.specs.as_slice(), &[][..]),
-        Err(findings) => (&[][..], findings.0.as_slice()),
+fn check(read: &Result<Units, Findings>, json: bool) -> ExitCode {
+    let (specs, problems, unsupported) = match read {
+        Ok(units) => (units.specs.as_slice(), &[][..], units.unsupported.as_slice()),
+        Err(findings) => (&[][..], findings.0.as_slice(), &[][..]),
     };
     let graph = Graph::new(specs).unwrap_or_default();
     let ids = graph.order().iter();
@@ -163,10 +192,15 @@ fn check(read: &Result<Definitions, Findings>, json: bool) -> ExitCode {
         ids.filter_map(|id| specs.get(id.index())).map(|spec| spec.name.as_str()).collect();
     match read {
         _ if json => {
-            let report = serde_json::to_string(&Report { order, problems });
+            let report = serde_json::to_string(&Report { order, problems, unsupported });
             say(&report.unwrap_or_default());
         }
-        Ok(_) => order.iter().for_each(|name| say(name)),
+        Ok(_) => {
+            for lost in unsupported {
+                unix::console_line(format_args!("{lost}"));
+            }
+            order.iter().for_each(|name| say(name));
+        }
         Err(findings) => return refuse(findings),
     }
     if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) }
