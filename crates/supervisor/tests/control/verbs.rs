@@ -179,6 +179,7 @@ pub(crate) fn waits_test(dir: &Path) {
     assert_ne!(deaf(&mut client).pid, pid);
     assert_eq!(deaf(&mut client).detail.as_deref(), Some("before: killed by SIGKILL"));
     // a shutdown ends every wait, is accepted once, and kills when asked to
+    assert_eq!(client.stop("never", long).unwrap().effect, Effect::Done);
     let mut other = supervisor.client();
     let asks = std::thread::spawn(move || other.start("never", long));
     until("it is being started", || {
