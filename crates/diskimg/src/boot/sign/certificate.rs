@@ -70,7 +70,7 @@ fn first_pem(bytes: &[u8]) -> der::Result<x509_cert::Certificate> {
 }
 
 fn from_der(bytes: &[u8]) -> der::Result<x509_cert::Certificate> {
-    if !super::lengths_fit(bytes, 0) {
+    if super::first_value(bytes, 0).is_none() {
         return Err(der::ErrorKind::Overlength.into());
     }
     x509_cert::Certificate::from_der(bytes)

@@ -72,29 +72,31 @@ fn der_error(format: &'static str) -> impl Fn(der::Error) -> Error {
 /// Values within values that are looked into; certificates have a dozen.
 const DEEPEST: u32 = 32;
 
-/// Whether each value of DER (X.690) ends within what it is part of. The reader takes memory for a value
-/// before it looks whether there is so much: up to 256 MiB, at the word of a few bytes.
-fn lengths_fit(mut der: &[u8], depth: u32) -> bool {
-    while let [tag, length, rest @ ..] = der {
-        // X.690, 8.1.3: itself, or of how many bytes; one without end (0x80) is not in DER
-        let (length, rest) = if *length < 0x80 {
-            (usize::from(*length), rest)
-        } else {
-            let count = usize::from(length & 0x7f);
-            let Some((bytes, rest)) = rest.split_at_checked(count) else { return false };
-            if !(1..=4).contains(&count) {
-                return false;
-            }
-            (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
-        };
-        let Some((value, rest)) = rest.split_at_checked(length) else { return false };
-        let is_made_of_values = tag & 0x20 != 0;
-        if is_made_of_values && (depth == DEEPEST || !lengths_fit(value, depth + 1)) {
-            return false;
+/// The first value of some DER (X.690) with its header, if each value in it ends within what it is part
+/// of. The reader takes memory for a value before it looks whether there is so much: up to 256 MiB,
+/// at the word of a few bytes.
+fn first_value(der: &[u8], depth: u32) -> Option<&[u8]> {
+    let [tag, length, rest @ ..] = der else { return None };
+    // 8.1.3: itself, or of how many bytes; one without end (0x80) is not in DER
+    let (length, rest) = if *length < 0x80 {
+        (usize::from(*length), rest)
+    } else {
+        let count = Some(usize::from(length & 0x7f)).filter(|count| (1..=4).contains(count))?;
+        let (bytes, rest) = rest.split_at_checked(count)?;
+        (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
+    };
+    let value = rest.get(..length)?;
+    let is_made_of_values = tag & 0x20 != 0;
+    if is_made_of_values {
+        let mut inner = value;
+        while !inner.is_empty() && depth < DEEPEST {
+            inner = inner.get(first_value(inner, depth + 1)?.len()..)?;
         }
-        der = rest;
+        if !inner.is_empty() {
+            return None;
+        }
     }
-    der.is_empty()
+    der.get(..der.len() - rest.len() + length)
 }
 
 /// What is wrong with a file that should be PEM or DER, where that can be said better than by what
@@ -112,27 +114,33 @@ fn no_form(bytes: &[u8]) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::lengths_fit;
+    use super::first_value;
+
+    fn fits(der: &[u8]) -> bool {
+        first_value(der, 0) == Some(der)
+    }
 
     #[test]
     fn a_value_ends_within_what_it_is_part_of() {
         // SEQUENCE { SEQUENCE { NULL, OCTET STRING of one byte }, INTEGER }
         let good = [0x30, 0x0a, 0x30, 0x05, 0x05, 0x00, 0x04, 0x01, 0xff, 0x02, 0x01, 0x07];
-        assert!(lengths_fit(&good, 0));
+        assert!(fits(&good));
+        // what follows is not looked at
+        assert_eq!(first_value(&[&good[..], &[0xff; 3]].concat(), 0), Some(&good[..]));
         for end in 1..good.len() {
-            assert!(!lengths_fit(&good[..end], 0), "{end}");
+            assert!(!fits(&good[..end]), "{end}");
         }
         // one that says to be longer than what it is in, though not than the whole
         let mut longer = good;
         longer[7] = 0x02;
-        assert!(!lengths_fit(&longer, 0));
+        assert!(!fits(&longer));
         // 191 MiB, 2^40 bytes, and no length at all
-        assert!(!lengths_fit(&[0x30, 0x06, 0x0c, 0x84, 0x0b, 0x69, 0x6c, 0x6e], 0));
-        assert!(!lengths_fit(&[0x0c, 0x85, 0x01, 0, 0, 0, 0], 0));
-        assert!(!lengths_fit(&[0x30, 0x80, 0x00, 0x00], 0));
+        assert!(!fits(&[0x30, 0x06, 0x0c, 0x84, 0x0b, 0x69, 0x6c, 0x6e]));
+        assert!(!fits(&[0x0c, 0x85, 0x01, 0, 0, 0, 0]));
+        assert!(!fits(&[0x30, 0x80, 0x00, 0x00]));
         // lengths of more than a byte
         let long = [&[0x0c, 0x82, 0x01, 0x00][..], &[b'a'; 256]].concat();
-        assert!(lengths_fit(&long, 0));
+        assert!(fits(&long));
     }
 
     #[test]
@@ -143,7 +151,7 @@ mod tests {
                 [&[0x30, length][..], &inner].concat()
             })
         };
-        assert!(lengths_fit(&nested(32), 0));
-        assert!(!lengths_fit(&nested(40), 0));
+        assert!(fits(&nested(32)));
+        assert!(!fits(&nested(40)));
     }
 }

@@ -6,7 +6,7 @@ use cms::cert::CertificateChoices;
 use cms::content_info::ContentInfo;
 use cms::signed_data::{SignedData, SignerIdentifier, SignerInfo};
 use der::asn1::OctetString;
-use der::{Decode, Encode, SliceReader};
+use der::{Decode, Encode};
 use sha2::{Digest, Sha256};
 
 use super::authenticode::{INDIRECT_DATA, MESSAGE_DIGEST, SIGNED_DATA, image_hash, messages};
@@ -80,8 +80,9 @@ pub fn verify(image: &Image, trusted: &Certificate) -> Result<Verdict> {
 fn check(message: &[u8], hash: &[u8; 32], trusted: &Certificate) -> Result<Verdict> {
     let error = || der_error("pkcs7");
     // What follows is filling.
-    let mut reader = SliceReader::new(message).map_err(error())?;
-    let outer = ContentInfo::decode(&mut reader).map_err(error())?;
+    let message = super::first_value(message, 0);
+    let message = message.ok_or_else(|| error()(der::ErrorKind::Overlength.into()))?;
+    let outer = ContentInfo::from_der(message).map_err(error())?;
     if outer.content_type != SIGNED_DATA {
         return Err(Error::unsupported("pkcs7", "a message other than SignedData"));
     }
