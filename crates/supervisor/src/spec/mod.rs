@@ -12,6 +12,8 @@ mod schedule;
 mod seccomp;
 mod signal;
 mod socket;
+#[cfg(feature = "serde")]
+mod text;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

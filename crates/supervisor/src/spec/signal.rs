@@ -109,12 +109,7 @@ impl serde::Serialize for Signal {
 }
 
 #[cfg(feature = "serde")]
-impl<'de> serde::Deserialize<'de> for Signal {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
+super::text::parsed!(Signal);
 
 #[cfg(test)]
 mod tests {
