@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Gid, Uid};
@@ -16,8 +17,7 @@ pub(super) struct Root {
 }
 
 /// How long those that were left by a run before may take to die of `SIGKILL`.
-#[cfg(feature = "oci")]
-const LAST_OF_BEFORE: std::time::Duration = std::time::Duration::from_secs(2);
+const LAST_OF_BEFORE: Duration = Duration::from_secs(2);
 
 /// What could not be done with which file of a group.
 type Failed = (String, std::io::Error);
@@ -96,15 +96,23 @@ impl Root {
         !group.exists()
     }
 
+    /// Kills all that a run before has left in the groups of these, and gives it time to die: they are not
+    /// our children, so nothing tells of their end.
+    pub(super) fn kill_left(&self, services: &[&str]) {
+        services.iter().for_each(|name| self.kill(name));
+        let began = Instant::now();
+        while services.iter().any(|name| self.is_populated(name))
+            && began.elapsed() < LAST_OF_BEFORE
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Makes sure that a container's group is empty: what a runtime has made below it hands controllers
-    /// on, which keeps processes out of it. What is left of a run that was killed is given time to die.
+    /// on, which keeps processes out of it.
     #[cfg(feature = "oci")]
     pub(super) fn clear(&self, service: &str) {
-        let began = std::time::Instant::now();
-        self.kill(service);
-        while self.is_populated(service) && began.elapsed() < LAST_OF_BEFORE {
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
+        self.kill_left(&[service]);
         self.remove(service);
     }
 }

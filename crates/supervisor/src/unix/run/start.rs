@@ -2,7 +2,6 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use rustix::process::PidfdFlags;
 
@@ -15,9 +14,6 @@ use crate::unix::notify::{self, Channel, ChannelKind};
 use crate::unix::spawn::{Gifts, unprepared};
 use crate::unix::spawner::{Done, Job};
 use crate::vocabulary::{Errno, Event, Input, Pid, SpawnError, Token};
-
-/// How long those that a supervisor before this one has left may take to die of `SIGKILL`.
-const LAST_OF_BEFORE: Duration = Duration::from_secs(2);
 
 impl Shell {
     /// Has a service's process started. What can be said at once is the input to tell.
@@ -132,9 +128,7 @@ impl Shell {
             (Purpose::Service(_, token), Ok((pid, _))) => Input::Spawned { token, pid },
             (Purpose::Service(id, token), Err(error)) => {
                 self.channels.remove(&id);
-                let spec = self.machine.spec(id);
-                let credentials = spec.is_some_and(|it| !it.isolation.credentials.is_empty());
-                self.clear_away(id, credentials);
+                self.clear_away(id, self.has_credentials(id));
                 Input::SpawnFailed { token, error }
             }
             #[cfg(feature = "control")]
@@ -156,8 +150,7 @@ impl Shell {
         pid: Pid,
         pidfd: Option<std::os::fd::OwnedFd>,
     ) {
-        let spec = self.machine.spec(service);
-        let credentials = spec.is_some_and(|spec| !spec.isolation.credentials.is_empty());
+        let credentials = self.has_credentials(service);
         self.children.insert(pid, Child { service, pidfd: None, ended: false, credentials });
         let pidfd = pidfd.or_else(|| {
             let pid = rustix::process::Pid::from_raw(pid.0)?;
@@ -172,6 +165,11 @@ impl Shell {
             // out of descriptors, or gone already: asked for by number in the next turn
             _ => self.more_to_reap = true,
         }
+    }
+
+    /// Whether what is started of a service now is given credentials.
+    fn has_credentials(&self, id: ServiceId) -> bool {
+        self.machine.spec(id).is_some_and(|spec| !spec.isolation.credentials.is_empty())
     }
 
     /// Where a service's output goes; a file of its own is opened by the writer.
@@ -244,15 +242,9 @@ impl Shell {
     pub(super) fn end_those_before(&mut self) {
         let Some(groups) = &self.cgroups else { return };
         let owned = self.machine.specs.iter().filter(|spec| spec.kill != Kill::Process);
-        let left: Vec<String> =
-            owned.map(|spec| spec.name.clone()).filter(|name| groups.is_populated(name)).collect();
-        left.iter().for_each(|name| groups.kill(name));
-        let began = Instant::now();
-        // they are not our children: nothing tells of their end
-        while left.iter().any(|name| groups.is_populated(name)) && began.elapsed() < LAST_OF_BEFORE
-        {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let names = owned.map(|spec| spec.name.as_str());
+        let left: Vec<&str> = names.filter(|name| groups.is_populated(name)).collect();
+        groups.kill_left(&left);
         if !left.is_empty() {
             let what = format!("killed what was left of {} from before", left.join(", "));
             self.told.push(warning(what));
