@@ -31,7 +31,14 @@ struct Tally {
     skipped: BTreeSet<String>,
     /// Commands that failed, whatever they printed.
     broken: Vec<String>,
+    /// What failed tests said, to be read again at the end.
+    failures: Vec<String>,
+    /// Whether the lines that are read now are of those.
+    in_failures: bool,
 }
+
+/// More lines of failed tests than this are not shown again.
+const FAILURE_LINES: usize = 400;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::ensure(Purpose::Test)?;
@@ -160,6 +167,15 @@ impl Tally {
         if let Some(what) = line.trim().strip_prefix("skipped: ") {
             self.skipped.insert(what.into());
         }
+        match line {
+            "failures:" => self.in_failures = true,
+            _ if line.starts_with("test result: ") => self.in_failures = false,
+            _ => {}
+        }
+        let failed = line.starts_with("test ") && line.ends_with("FAILED");
+        if (failed || self.in_failures) && self.failures.len() < FAILURE_LINES {
+            self.failures.push(line.into());
+        }
         // test result: ok. 7 passed; 0 failed; 0 ignored; …
         if let Some(rest) = line.strip_prefix("test result: ") {
             let count = |what: &str| {
@@ -173,6 +189,10 @@ impl Tally {
     }
 
     fn close(self) -> Result<()> {
+        if !self.failures.is_empty() {
+            println!("== what failed");
+            self.failures.iter().for_each(|line| println!("{line}"));
+        }
         for what in &self.skipped {
             println!("skipped: {what}");
         }
@@ -207,5 +227,15 @@ mod tests {
         tally.read("skipped: sgdisk");
         tally.read("skipped: sgdisk");
         assert_eq!((tally.passed, tally.failed, tally.skipped.len()), (7, 2, 1));
+    }
+
+    #[test]
+    fn what_failed_tests_said_is_kept() {
+        let mut tally = Tally::default();
+        let lines = "test a ... ok\ntest b ... FAILED\n\nsuccesses:\n    a\n\nfailures:\n\n\
+            ---- b stdout ----\nwhy\n\ntest result: FAILED. 1 passed; 1 failed\ntest c ... ok";
+        lines.lines().for_each(|line| tally.read(line));
+        let kept = ["test b ... FAILED", "failures:", "", "---- b stdout ----", "why", ""];
+        assert_eq!(tally.failures, kept);
     }
 }

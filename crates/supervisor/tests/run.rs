@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -22,8 +22,24 @@ fn run(dir: &Path, text: &str, words: &[&str]) -> (i32, String) {
     (status.code().unwrap_or(-1), said)
 }
 
+/// As [`run`], where all must go well.
+fn runs(dir: &Path, text: &str, words: &[&str]) {
+    let (code, said) = run(dir, text, words);
+    assert_eq!(code, 0, "{said}");
+}
+
 fn out(dir: &Path) -> String {
     fs::read_to_string(dir.join("out")).unwrap_or_default()
+}
+
+/// Killed when it is dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// A service that runs a shell's line once.
@@ -46,13 +62,13 @@ fn variables_are_inherited_and_overridden() {
     let dir = tempfile::tempdir().unwrap();
     let line = "echo $OUT_NAME $HELLO ${PATH:+path} >>$OUT";
     let text = shot("a", line, "env = { OUT_NAME = 'mine', HELLO = 'hello' }");
-    assert_eq!(run(dir.path(), &text, &[]).0, 0);
+    runs(dir.path(), &text, &[]);
     assert_eq!(out(dir.path()), "mine hello path\n");
 
     let dir = tempfile::tempdir().unwrap();
     let line = format!("echo \"[$OUT]\" $HELLO >{}", dir.path().join("out").display());
     let text = shot("a", &line, "env = { HELLO = 'hello' }\ninherit-env = false");
-    assert_eq!(run(dir.path(), &text, &[]).0, 0);
+    runs(dir.path(), &text, &[]);
     assert_eq!(out(dir.path()), "[] hello\n");
 }
 
@@ -62,7 +78,7 @@ fn one_that_cannot_be_executed_fails_by_name() {
     let text = "[[service]]\nname = \"bad\"\ncommand = [\"/bad-command-which-does-not-exist\"]\n\
         restart = \"never\"\n";
     let (code, said) = run(dir.path(), text, &["--quiet"]);
-    assert_eq!(code, 1);
+    assert_eq!(code, 1, "{said}");
     assert!(said.contains("bad: ") && said.contains("ENOENT"), "{said}");
 }
 
@@ -117,7 +133,7 @@ fn a_diamond_is_no_cycle() {
     let text = shot("boot", "true", "requires = ['middle']\nafter = ['service']")
         + &shot("middle", "true", "requires = ['service']")
         + &shot("service", "echo ran >>$OUT", "");
-    assert_eq!(run(dir.path(), &text, &[]).0, 0);
+    runs(dir.path(), &text, &[]);
     assert_eq!(out(dir.path()), "ran\n");
 }
 
@@ -127,7 +143,7 @@ fn order_holds_whatever_takes_longer() {
     let text = shot("three", "echo three >>$OUT", "after = ['two']")
         + &shot("two", "echo two >>$OUT", "after = ['one']")
         + &shot("one", "sleep 0.2; echo one >>$OUT", "");
-    assert_eq!(run(dir.path(), &text, &[]).0, 0);
+    runs(dir.path(), &text, &[]);
     assert_eq!(out(dir.path()), "one\ntwo\nthree\n");
     let (code, said) = run(dir.path(), &text, &["--check"]);
     assert_eq!((code, said.as_str()), (0, "one\ntwo\nthree\n"));
@@ -138,7 +154,7 @@ fn a_log_has_what_was_said_in_each_run() {
     let dir = tempfile::tempdir().unwrap();
     let text = shot("producer", "echo Producing output...", "");
     for _ in 0..2 {
-        assert_eq!(run(dir.path(), &text, &["--log-dir", "logs"]).0, 0);
+        runs(dir.path(), &text, &["--log-dir", "logs"]);
     }
     let log = fs::read_to_string(dir.path().join("logs/producer.log")).unwrap();
     assert_eq!(log.matches("Producing output...\n").count(), 2, "{log}");
@@ -230,7 +246,7 @@ fn a_new_image_goes_over_to_what_its_files_say() {
     fs::write(&file, daemon("old") + &daemon("gone")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln-supervisor"));
     command.arg("run").arg(&file).arg("--control").arg(&socket).arg("--quiet");
-    let mut supervisor = command.stdin(Stdio::null()).spawn().unwrap();
+    let mut supervisor = Running(command.stdin(Stdio::null()).spawn().unwrap());
     let svc = |words: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_svc"));
         command.arg("--json").arg("--socket").arg(&socket).args(words).output().unwrap()
@@ -270,5 +286,5 @@ fn a_new_image_goes_over_to_what_its_files_say() {
     assert!(svc(&["reload"]).status.success());
     assert_eq!(until("one is left", &["old"])["old"], first["old"]);
     assert!(svc(&["shutdown", "exit"]).status.success());
-    assert!(supervisor.wait().unwrap().success());
+    assert!(supervisor.0.wait().unwrap().success());
 }

@@ -66,6 +66,11 @@ pub(crate) struct Arguments {
     /// Also reap what others leave behind (PID 1 does so anyway)
     #[arg(long)]
     subreaper: bool,
+    /// Answer and restart before others on a busy machine: the niceness of the supervisor alone, not
+    /// of its services (PID 1 has -15 anyway)
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i32).range(-20..=19))]
+    nice: Option<i32>,
     /// Tell of problems only, on standard error
     #[arg(long, short)]
     quiet: bool,
@@ -139,8 +144,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         // What has ended may be started again by request.
         options.exit_when_ended = false;
     }
-    // Who may not have it gets none.
-    options.nice = rustix::process::geteuid().is_root().then_some(-10);
+    options.nice = arguments.nice;
     options.reap_orphans = arguments.subreaper.then_some(true);
     // By its path, at which a newer version may be by then. It reads the files again, which must
     // not be what ends it.
