@@ -3,6 +3,7 @@
 #[cfg(feature = "oci")]
 mod container;
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -160,7 +161,12 @@ impl Graph {
     ///
     /// # Errors
     /// All problems at once.
-    pub fn new(specs: &[ServiceSpec]) -> Result<Self, Problems> {
+    pub fn new<S: Borrow<ServiceSpec>>(specs: &[S]) -> Result<Self, Problems> {
+        let specs: Vec<&ServiceSpec> = specs.iter().map(Borrow::borrow).collect();
+        Self::checked(&specs)
+    }
+
+    fn checked(specs: &[&ServiceSpec]) -> Result<Self, Problems> {
         if specs.len() > MAX_SERVICES {
             let count = specs.len();
             return Err(Problems(vec![Problem::TooMany { count, limit: MAX_SERVICES }]));
@@ -177,7 +183,7 @@ impl Graph {
 
     /// Resolves the dependencies of `specs`, and looks at nothing else of them. Of several of one
     /// name the first is meant.
-    pub(crate) fn link(specs: &[ServiceSpec]) -> Result<Self, Problems> {
+    pub(crate) fn link(specs: &[&ServiceSpec]) -> Result<Self, Problems> {
         let mut problems = Vec::new();
         let mut ids: BTreeMap<&str, ServiceId> = BTreeMap::new();
         for (spec, id) in specs.iter().zip((0..).map(ServiceId)) {
@@ -264,7 +270,7 @@ impl Graph {
     }
 
     /// Depth-first with an explicit stack (a chain of thousands must not end the process).
-    fn sort(&mut self, specs: &[ServiceSpec], problems: &mut Vec<Problem>) {
+    fn sort(&mut self, specs: &[&ServiceSpec], problems: &mut Vec<Problem>) {
         #[derive(Clone, Copy, PartialEq)]
         enum Mark {
             New,
@@ -329,7 +335,7 @@ fn push(edges: &mut [Vec<ServiceId>], from: ServiceId, to: ServiceId) {
     }
 }
 
-fn check_names(specs: &[ServiceSpec], problems: &mut Vec<Problem>) {
+fn check_names(specs: &[&ServiceSpec], problems: &mut Vec<Problem>) {
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
     for (index, spec) in specs.iter().enumerate() {
         let name = || spec.name.clone();
@@ -363,7 +369,7 @@ fn check_texts(spec: &ServiceSpec, problems: &mut Vec<Problem>) {
     if spec.directory.as_deref().is_some_and(nul) {
         bad("directory");
     }
-    let Isolation { read_only, hidden, credentials, .. } = &spec.isolation;
+    let Isolation { read_only, hidden, credentials, .. } = &*spec.isolation;
     let mut paths = spec.env_files.iter().chain(&spec.only_if).chain(read_only).chain(hidden);
     if paths.any(|path| nul(path)) {
         bad("a path");

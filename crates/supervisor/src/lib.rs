@@ -114,8 +114,8 @@ pub use reload::Reload;
 pub use snapshot::{Snapshot, SnapshotError};
 pub use spec::{
     Account, Address, Bytes, Capability, Cgroup, Condition, Isolation, Kill, Kind, Limits, Log,
-    LogFile, Namespace, Probe, Readiness, Resource, ResourceLimit, Restart, ServiceSpec, Signal,
-    Socket, Timer,
+    LogFile, Namespace, Part, Probe, Rare, Readiness, Resource, ResourceLimit, Restart,
+    ServiceSpec, Signal, Socket, Timer,
 };
 #[cfg(feature = "oci")]
 pub use spec::{Container, RuntimeName};

@@ -82,7 +82,7 @@ fn services() -> Vec<ServiceSpec> {
             spec.name = format!("{word}-{runtime}");
             let mut container = Container::new(format!("/bundles/{}", spec.name));
             container.runtime = runtime;
-            spec.container = Some(container);
+            spec.container = Some(container.into());
             change(&mut spec);
             all.push(spec);
         };
@@ -96,7 +96,7 @@ fn services() -> Vec<ServiceSpec> {
     let mut missing = ServiceSpec::daemon("missing", [""; 0]);
     let mut container = Container::new("/bundles/web-crun");
     container.program = Some("nonesuch".into());
-    missing.container = Some(container);
+    missing.container = Some(container.into());
     missing.restart = Restart::Never;
     let mut prove = ServiceSpec::one_shot("prove", ["/init", "prove"]);
     prove.log = Log::Inherit;

@@ -40,7 +40,7 @@ pub(super) fn check(spec: &ServiceSpec, refuse: &mut impl FnMut(&'static str)) {
 }
 
 /// Two services would delete each other's containers if these had one name.
-pub(super) fn check_names(specs: &[ServiceSpec], problems: &mut Vec<Problem>) {
+pub(super) fn check_names(specs: &[&ServiceSpec], problems: &mut Vec<Problem>) {
     let mut known = BTreeSet::new();
     for spec in specs {
         let Some(container) = &spec.container else { continue };
@@ -60,14 +60,14 @@ mod tests {
     #[test]
     fn what_a_container_cannot_have_is_refused() {
         let mut good = ServiceSpec { name: "c".into(), ..ServiceSpec::default() };
-        good.container = Some(Container::new("/b"));
+        good.container = Some(Container::new("/b").into());
         good.readiness = Readiness::NotifyFd(3);
         good.stop_signal = Signal::QUIT;
         assert!(Graph::new(std::slice::from_ref(&good)).is_ok());
         let complaint = |change: &dyn Fn(&mut ServiceSpec, &mut Container)| {
             let (mut spec, mut container) = (good.clone(), Container::new("/b"));
             change(&mut spec, &mut container);
-            spec.container = Some(container);
+            spec.container = Some(container.into());
             Graph::new(&[spec]).unwrap_err().to_string()
         };
         let found = [
@@ -102,7 +102,7 @@ mod tests {
     fn two_containers_of_one_name_are_refused() {
         let service = |name: &str, id: Option<&str>| {
             let container = Container { id: id.map(Into::into), ..Container::new("/b") };
-            let container = Some(container);
+            let container = Some(container.into());
             ServiceSpec { name: name.into(), container, ..ServiceSpec::default() }
         };
         let complaint = |specs: &[ServiceSpec]| Graph::new(specs).err().map(|all| all.to_string());

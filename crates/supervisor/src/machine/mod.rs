@@ -18,6 +18,9 @@ use crate::vocabulary::{
 /// The reserve at the end of a shutdown, after everything was killed.
 const KILL_RESERVE: Time = Time::from_secs(3);
 
+/// Room for so many outputs is kept.
+const MOST_KEPT: usize = 64;
+
 /// Supervises a list of services without doing any I/O: tell it what happened with
 /// [`handle`](Self::handle), then drain [`poll`](Self::poll) until [`Output::Timeout`].
 ///
@@ -96,6 +99,10 @@ impl Supervisor {
     /// A supervisor with everything down.
     pub(crate) fn idle(specs: Vec<ServiceSpec>) -> Result<Self, Problems> {
         let graph = Graph::new(&specs)?;
+        // not by `collect`, which would keep the memory of all specs for as many pointers
+        let mut shared = Vec::with_capacity(specs.len());
+        shared.extend(specs.into_iter().map(Arc::new));
+        let specs: Vec<Arc<ServiceSpec>> = shared;
         Ok(Self {
             names: specs.iter().map(|spec| Name(Arc::from(spec.name.as_str()))).collect(),
             services: specs.iter().map(|_| Service::new()).collect(),
@@ -104,7 +111,7 @@ impl Supervisor {
             forgetting: BTreeMap::new(),
             generation: 0,
             graph,
-            specs: specs.into_iter().map(Arc::new).collect(),
+            specs,
             pids: BTreeMap::new(),
             spawning: BTreeMap::new(),
             signalling: BTreeMap::new(),
@@ -227,7 +234,11 @@ impl Supervisor {
 
     /// The next thing to do, to tell, or to wait for.
     pub fn poll(&mut self) -> Output {
-        self.outputs.pop_front().unwrap_or_else(|| Output::Timeout(self.timeout()))
+        self.outputs.pop_front().unwrap_or_else(|| {
+            // what a start of thousands has needed is not needed again soon
+            self.outputs.shrink_to(MOST_KEPT);
+            Output::Timeout(self.timeout())
+        })
     }
 
     /// The outcome of a shutdown that has ended.

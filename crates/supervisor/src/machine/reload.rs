@@ -348,6 +348,7 @@ impl Supervisor {
                 ..ServiceSpec::default()
             }
         });
-        Graph::link(&nodes.collect::<Vec<_>>()).ok()
+        let nodes: Vec<ServiceSpec> = nodes.collect();
+        Graph::link(&nodes.iter().collect::<Vec<_>>()).ok()
     }
 }

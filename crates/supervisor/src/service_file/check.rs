@@ -10,7 +10,7 @@ use crate::spec::ServiceSpec;
 /// Names, dependencies and what the settings of a service mean together.
 pub(crate) fn together(found: &[Found], context: Context<'_>, findings: &mut Vec<Finding>) {
     let own = found.iter().map(|it| &it.spec);
-    let specs: Vec<ServiceSpec> = context.others.iter().chain(own).cloned().collect();
+    let specs: Vec<&ServiceSpec> = context.others.iter().chain(own).collect();
     let Err(problems) = Graph::new(&specs) else { return };
     let by_name = |name: &str| found.iter().find(|it| it.spec.name == name);
     let by_index = |index: usize| found.get(index.checked_sub(context.others.len())?);

@@ -133,11 +133,32 @@ pub(crate) struct Found {
     pub(crate) broken: bool,
 }
 
-/// Lines by key; and by key and element.
+/// Lines by key; and by key and element, of those that name other services.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Lines {
-    keys: std::collections::BTreeMap<String, u32>,
-    pub(crate) elements: std::collections::BTreeMap<(String, String), u32>,
+    keys: Vec<(String, u32)>,
+    elements: Vec<(&'static str, String, u32)>,
+}
+
+/// The keys whose elements are names of services.
+const RELATIONS: [&str; 3] = ["requires", "wants", "after"];
+
+impl Lines {
+    fn key(&self, key: &str) -> Option<u32> {
+        self.keys.iter().find(|(known, _)| known == key).map(|(_, line)| *line)
+    }
+
+    /// Where an element stands; at first, if it is there twice.
+    pub(crate) fn add_element(&mut self, key: &str, name: &str, line: u32) {
+        if let Some(key) = RELATIONS.into_iter().find(|relation| *relation == key) {
+            self.elements.push((key, name.to_owned(), line));
+        }
+    }
+
+    fn element(&self, key: &str, name: &str) -> Option<u32> {
+        let mut all = self.elements.iter();
+        all.find(|(relation, known, _)| *relation == key && known == name).map(|(.., line)| *line)
+    }
 }
 
 impl Found {
@@ -147,13 +168,12 @@ impl Found {
 
     /// Where a key stands, or else the service.
     fn key(&self, key: &str) -> Place {
-        self.at(self.lines.keys.get(key).copied())
+        self.at(self.lines.key(key))
     }
 
     /// Where a name in one of its lists stands.
     fn element(&self, key: &str, name: &str) -> Place {
-        let element = self.lines.elements.get(&(key.to_owned(), name.to_owned()));
-        self.at(element.or_else(|| self.lines.keys.get(key)).copied())
+        self.at(self.lines.element(key, name).or_else(|| self.lines.key(key)))
     }
 }
 

@@ -105,12 +105,11 @@ fn service(
         if let Some(items) = value.get_ref().as_array() {
             for item in items {
                 if let Some(word) = item.get_ref().as_str() {
-                    let line = text.line(item.span().start);
-                    lines.elements.entry((name.clone(), word.to_owned())).or_insert(line);
+                    lines.add_element(&name, word, text.line(item.span().start));
                 }
             }
         }
-        lines.keys.insert(name, text.line(key.span().start));
+        lines.keys.push((name, text.line(key.span().start)));
     }
     // Its own name where that could not be read is told already.
     if !(broken && spec.name.is_empty()) {

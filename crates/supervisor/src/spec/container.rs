@@ -94,7 +94,7 @@ impl Container {
     /// use kiln_supervisor::{Container, Readiness, ServiceSpec};
     /// let mut web = ServiceSpec::default();
     /// web.name = "web@1".into();
-    /// web.container = Some(Container::new("/var/lib/web"));
+    /// web.container = Some(Container::new("/var/lib/web").into());
     /// web.readiness = Readiness::NotifyFd(3);
     /// let command = web.container.as_ref().unwrap().command(&["/init", "container"], &web);
     /// assert_eq!(
@@ -146,7 +146,7 @@ mod tests {
         };
         let container = read("runc").unwrap().specs.remove(0).container.unwrap();
         let expected = Container { runtime: RuntimeName::Runc, ..Container::new("/b") };
-        assert_eq!(container, expected);
+        assert_eq!(*container, expected);
         let complaint = read("docker").unwrap_err().to_string();
         assert!(complaint.starts_with("a.toml:3: "), "{complaint}");
         assert!(complaint.contains("unknown value \"docker\""), "{complaint}");

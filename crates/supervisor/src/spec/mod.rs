@@ -6,6 +6,7 @@ mod container;
 mod isolation;
 mod limits;
 mod log;
+mod rare;
 mod readiness;
 mod schedule;
 #[cfg(feature = "seccomp")]
@@ -25,6 +26,7 @@ pub use container::{Container, RuntimeName};
 pub use isolation::{Capability, Isolation, Namespace};
 pub use limits::{Bytes, Cgroup, Limits, Resource, ResourceLimit};
 pub use log::{Log, LogFile};
+pub use rare::{Part, Rare};
 pub use readiness::{Address, Probe, Readiness};
 pub use schedule::{Condition, Timer};
 #[cfg(feature = "seccomp")]
@@ -59,7 +61,7 @@ pub struct ServiceSpec {
     pub command: Vec<String>,
     /// What is run in place of a command.
     #[cfg(feature = "oci")]
-    pub container: Option<Container>,
+    pub container: Option<Box<Container>>,
     /// Variables set for it.
     pub env: BTreeMap<String, String>,
     /// Whether it also gets the supervisor's own environment (default: yes).
@@ -77,11 +79,11 @@ pub struct ServiceSpec {
     /// the user).
     pub groups: Vec<Account>,
     /// What each of its processes may take.
-    pub limits: Limits,
+    pub limits: Rare<Limits>,
     /// What all of them may take together.
-    pub cgroup: Cgroup,
+    pub cgroup: Rare<Cgroup>,
     /// What they may do and see.
-    pub isolation: Isolation,
+    pub isolation: Rare<Isolation>,
     /// Terminal to open as descriptors 0–2 and as the controlling terminal, for a console shell.
     pub tty: Option<PathBuf>,
     /// Services that must be up (a one-shot: done) before this one starts. When one of them fails
@@ -153,9 +155,9 @@ impl Default for ServiceSpec {
             user: None,
             group: None,
             groups: Vec::new(),
-            limits: Limits::default(),
-            cgroup: Cgroup::default(),
-            isolation: Isolation::default(),
+            limits: Rare::default(),
+            cgroup: Rare::default(),
+            isolation: Rare::default(),
             tty: None,
             requires: Vec::new(),
             wants: Vec::new(),

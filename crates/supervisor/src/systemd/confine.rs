@@ -33,7 +33,7 @@ pub(super) fn convert(spec: &mut ServiceSpec, unit: &Text, notes: &mut Notes<'_>
     isolation.private_tmp = private_tmp(unit, notes);
     credentials(&mut isolation, unit, notes);
     isolation.seccomp = system_calls(unit, isolation.no_new_privs, notes);
-    spec.isolation = isolation;
+    spec.isolation = isolation.into();
 }
 
 /// Bits of all capabilities that assignments to one key name; `None` where there is none.

@@ -86,7 +86,7 @@ pub(super) fn settle(
             if setting.place.file == text.place.file
                 && let Some(line) = setting.place.line
             {
-                lines.elements.insert((relation.into(), stem.into()), line);
+                lines.add_element(relation, stem, line);
             }
             list.push(stem.to_owned());
         }

@@ -130,11 +130,11 @@ impl fmt::Display for Unsupported {
 /// # Errors
 /// Everything that is wrong with them, what refuses a unit among it.
 pub fn parse(sources: &[Source], options: &Options) -> Result<Units, Findings> {
-    let (rest, files): (Vec<_>, Vec<_>) =
-        sources.iter().cloned().partition(|source| unit::is_unit(&source.path));
+    let (rest, files): (Vec<&Source>, Vec<&Source>) =
+        sources.iter().partition(|source| unit::is_unit(&source.path));
     let mut findings = Vec::new();
     let mut found = Vec::new();
-    for file in &files {
+    for file in files {
         service_file::services(file, &mut found, &mut findings);
     }
     let others: BTreeSet<String> = found.iter().map(|it| it.spec.name.clone()).collect();

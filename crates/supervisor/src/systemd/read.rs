@@ -162,7 +162,7 @@ fn entries(path: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Reads the environment files that units name, for the variables in their commands.
 fn environment_files(sources: &[Source], options: &mut Options) {
-    for source in sources {
+    for source in sources.iter().filter(|source| is_unit(&source.path)) {
         let Ok(unit) = kiln_unit_file::Unit::parse(&file_name(&source.path), &source.bytes) else {
             continue;
         };

@@ -157,7 +157,7 @@ fn what_would_be_something_else_is_refused() {
 fn capabilities_never_become_more() {
     let set = |lines: &str| {
         let (spec, lost) = service(lines);
-        let set = spec.isolation.capabilities;
+        let set = spec.isolation.capabilities.clone();
         (set.map(|it| format!("{it:?}")), lost.len())
     };
     let kill = Some("[CAP_KILL]".to_owned());

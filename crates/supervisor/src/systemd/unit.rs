@@ -259,7 +259,7 @@ pub(super) fn template(name: &str) -> Option<String> {
 
 /// All units that can be run by name, instances of templates that others name among them.
 pub(super) fn gather(
-    sources: &[Source],
+    sources: &[&Source],
     options: &Options,
     notes: &mut Notes<'_>,
 ) -> BTreeMap<String, Text> {

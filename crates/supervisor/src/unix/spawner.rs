@@ -20,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of the thread's stack: building a plan takes little.
 const STACK: usize = 256 << 10;
 
+/// Room for so many jobs is kept.
+const MOST_KEPT: usize = 16;
+
 /// A process to start; `Key` is what the caller knows it by.
 #[derive(Debug)]
 pub(super) struct Job<Key> {
@@ -273,6 +276,9 @@ impl<Key: Clone> Shared<Key> {
                 return None;
             }
             if let Some(job) = work.queue.pop_front() {
+                if work.queue.is_empty() {
+                    work.queue.shrink_to(MOST_KEPT);
+                }
                 work.current = Some((job.key.clone(), subject(&job.spec)));
                 work.turn = work.turn.wrapping_add(1);
                 return Some(job);

@@ -4,6 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::*;
 
+/// Has the niceness of the test, whatever it is.
+const BEFORE: &str = "KILN_TEST_NICENESS";
+
 /// Asks for a new process image at once.
 #[derive(Debug)]
 struct Again(std::io::PipeReader);
@@ -27,6 +30,7 @@ pub(super) fn run(_: &Path) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     options.sources.push(Box::new(Again(reader)));
     let resumed = unix::resumed();
+    let before = std::env::var(BEFORE).unwrap();
     let mut specs = vec![sh("first", "exec sleep 100")];
     if resumed {
         specs.push(sh("second", "exec sleep 100"));
@@ -38,7 +42,7 @@ pub(super) fn run(_: &Path) {
             let all = std::fs::read_dir("/proc/self/task").unwrap().count();
             let same = std::fs::read_dir("/proc/self/task").unwrap().filter(|task| {
                 let id = task.as_ref().unwrap().file_name().into_string().unwrap();
-                nice(&format!("self/task/{id}")) == "0"
+                nice(&format!("self/task/{id}")) == before
             });
             println!("0 {} of {all} threads are as before", same.count());
             match resumed {
@@ -70,14 +74,20 @@ pub(super) fn test(dir: &Path) {
         assert!(std::env::var_os("CI").is_none(), "less niceness needs root");
         return println!("skipped: root");
     }
-    let lines = supervise("niceness_is_the_loops_alone", dir);
+    let before = nice("self");
+    let output = supervise_with("niceness_is_the_loops_alone", dir, |command| {
+        command.env(BEFORE, &before);
+    });
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let has_groups = Path::new("/proc/self/autogroup").exists();
     let of = |nice: &str| if has_groups { format!("nice {nice}") } else { "none".to_owned() };
     // in both images
     assert_eq!(count(&lines, &format!("loop -5 {}", of("-5"))), 2, "{lines:#?}");
     assert_eq!(count(&lines, "2 of 3 threads are as before"), 2, "{lines:#?}");
     for service in ["first", "second"] {
-        let line = format!("{service} 0 {}", of("0"));
+        let line = format!("{service} {before} {}", of("0"));
         assert_eq!(count(&lines, &line), 1, "{lines:#?}");
     }
 }

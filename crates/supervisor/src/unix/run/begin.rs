@@ -12,12 +12,13 @@ use rustix::process::{Resource, Rlimit};
 use super::key::Key;
 use super::{Shell, reload, warning};
 use crate::machine::Supervisor;
+use crate::snapshot::Snapshot;
 use crate::spec::ServiceSpec;
 use crate::unix::conditions::Conditions;
 use crate::unix::image::Estate;
 use crate::unix::log::Writer;
 use crate::unix::spawner::Spawner;
-use crate::unix::{Error, Options, Role, cgroup, priority};
+use crate::unix::{Error, OnPanic, Options, Role, cgroup, priority};
 use crate::vocabulary::{Input, Time};
 
 /// The niceness of PID 1's loop unless something else is asked for.
@@ -147,6 +148,11 @@ impl Shell {
             told.push(warning(format!("no other niceness: {error}")));
         }
         let conditions = Conditions::new(awaited).map_err(Error::system("watch conditions"))?;
+        // only a panic that is survived asks for it
+        let committed = match options.on_panic {
+            OnPanic::Unwind => Snapshot::default(),
+            OnPanic::Reexec { .. } => machine.snapshot(),
+        };
         let mut shell = Self {
             spawner,
             cgroups,
@@ -157,7 +163,7 @@ impl Shell {
             doomed: Vec::new(),
             uncommitted: Vec::new(),
             heard_ready: Vec::new(),
-            committed: machine.snapshot(),
+            committed,
             machine,
             options,
             panics: 0,

@@ -280,7 +280,7 @@ impl Shell {
         if self.cgroups.is_some() {
             return;
         }
-        let bound = self.machine.specs.iter().filter(|spec| spec.cgroup != Cgroup::default());
+        let bound = self.machine.specs.iter().filter(|spec| *spec.cgroup != Cgroup::default());
         let names: Vec<&str> = bound.map(|spec| spec.name.as_str()).collect();
         if !names.is_empty() {
             let names = names.join(", ");
