@@ -36,6 +36,8 @@ pub(super) struct Plan {
     pub(super) kept: Vec<Arc<OwnedFd>>,
     pub(super) limits: Vec<(Resource, Rlimit)>,
     pub(super) nice: Option<i32>,
+    /// What it has otherwise, which whoever starts it may not have.
+    pub(super) usual_nice: Option<i32>,
     /// For /proc/self/oom_score_adj.
     pub(super) oom_score_adj: Option<CString>,
     pub(super) umask: Option<Mode>,
@@ -127,6 +129,9 @@ fn limits(plan: &Plan) -> Result<(), Failed> {
     }
     if let Some(nice) = plan.nice {
         rustix::process::setpriority_process(None, nice).map_err(at(limits))?;
+    } else if let Some(nice) = plan.usual_nice {
+        // as it would be if it were refused
+        let _ = rustix::process::setpriority_process(None, nice);
     }
     if let Some(umask) = plan.umask {
         rustix::process::umask(umask);

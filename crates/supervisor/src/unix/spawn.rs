@@ -31,6 +31,8 @@ pub(super) struct Gifts {
     pub(super) inherited: Vec<(String, Arc<OwnedFd>)>,
     /// The limit of open files that the supervisor itself had at first.
     pub(super) nofile: Option<Rlimit>,
+    /// The niceness of services, where whoever starts them may have another.
+    pub(super) nice: Option<i32>,
     /// Whether the supervisor is exempt from the out-of-memory killer, which must not be inherited.
     pub(super) reset_oom: bool,
     /// The directory of control groups in which the service has its own.
@@ -54,60 +56,102 @@ pub(super) fn unprepared(subject: impl Into<String>, error: &std::io::Error) -> 
 
 /// What starting processes needs, again and again.
 pub(super) struct Room {
-    stack: sys::Stack,
-    slots: sys::Slots,
+    room: sys::Room,
     ignored: Vec<i32>,
 }
 
 impl Room {
     pub(super) fn new() -> Self {
-        Self { stack: sys::Stack::new(), slots: sys::Slots::new(), ignored: sys::ignored_signals() }
+        Self { room: sys::Room::new(), ignored: sys::ignored_signals() }
     }
 }
 
-/// Starts a service's process. Its number is in `pid` from its first moment on.
-pub(super) fn spawn(
-    spec: &ServiceSpec,
-    gifts: &Gifts,
-    room: &mut Room,
-    pid: &AtomicI32,
-) -> Result<(Pid, Option<OwnedFd>), SpawnError> {
+/// Whether [`begin`] waits for nothing: it reads no files, and takes little time.
+pub(super) fn is_quick(spec: &ServiceSpec) -> bool {
     #[cfg(feature = "oci")]
-    let with_command;
+    if spec.container.is_some() {
+        return false;
+    }
+    #[cfg(feature = "seccomp")]
+    if spec.isolation.seccomp.is_some() {
+        return false;
+    }
+    let identity = spec.user.is_none() && spec.group.is_none() && spec.groups.is_empty();
+    let files = spec.env_files.is_empty() && spec.isolation.credentials.is_empty();
+    sys::LEAVES_ALONE && identity && files
+}
+
+/// A service's process on its way to its program.
+pub(super) struct Flight {
+    flight: sys::Flight,
+    ignored: Vec<i32>,
+    spec: Arc<ServiceSpec>,
+    /// Its group, if the kernel has not put it into that.
+    group: Option<Group>,
+}
+
+/// Starts a service's process. Its number is in `pid` from its first moment on.
+pub(super) fn begin(
+    spec: &Arc<ServiceSpec>,
+    gifts: &Gifts,
+    room: Room,
+    pid: &AtomicI32,
+) -> Result<Flight, (Room, SpawnError)> {
     #[cfg(feature = "oci")]
     let spec = match (&spec.container, spec.command.is_empty()) {
         (Some(container), true) => {
             let command = container.command(&gifts.container_command, spec);
-            with_command = ServiceSpec { command, ..spec.clone() };
-            &with_command
+            &Arc::new(ServiceSpec { command, ..ServiceSpec::clone(spec) })
         }
         // what it is reloaded by, for one
         _ => spec,
     };
-    let mut plan = plan(spec, gifts)?;
+    let (mut plan, group) = match plan(spec, gifts).and_then(|plan| group(spec, gifts, plan)) {
+        Ok(ready) => ready,
+        Err(error) => return Err((room, error)),
+    };
     plan.ignored.clone_from(&room.ignored);
-    let mut group = None;
-    if let Some(root) = &gifts.cgroup {
-        #[cfg(feature = "oci")]
-        if spec.container.is_some() {
-            root.clear(&spec.name);
-        }
-        let subject = || format!("control group {}", spec.name);
-        let owner = plan.uid.zip(plan.gid).filter(|_| spec.cgroup.delegate);
-        let made = Group::make(root, &spec.name, &spec.cgroup, owner)
-            .map_err(|(file, error)| unprepared(format!("{}: {file}", subject()), &error))?;
-        group = Some(made);
-    }
     let directory = group.as_ref().map(|group| group.directory.as_fd());
-    let result = sys::spawn(&mut plan, &mut room.stack, &room.slots, pid, directory);
-    let spawned = result.map_err(|(step, errno)| explain(spec, &plan, step, errno))?;
-    if let Some(group) = &group
-        && !spawned.in_cgroup
-    {
-        // an old kernel: a moment too late for what it forks at once
-        group.take(spawned.pid);
+    let Room { room, ignored } = room;
+    let flight = sys::start(plan, room, pid, directory);
+    Ok(Flight { flight, ignored, spec: Arc::clone(spec), group })
+}
+
+/// The control group of a process, if it gets one.
+fn group(
+    spec: &ServiceSpec,
+    gifts: &Gifts,
+    plan: Plan,
+) -> Result<(Plan, Option<Group>), SpawnError> {
+    let Some(root) = &gifts.cgroup else { return Ok((plan, None)) };
+    #[cfg(feature = "oci")]
+    if spec.container.is_some() {
+        root.clear(&spec.name);
     }
-    Ok((Pid(spawned.pid), spawned.pidfd))
+    let subject = || format!("control group {}", spec.name);
+    let owner = plan.uid.zip(plan.gid).filter(|_| spec.cgroup.delegate);
+    let group = Group::make(root, &spec.name, &spec.cgroup, owner)
+        .map_err(|(file, error)| unprepared(format!("{}: {file}", subject()), &error))?;
+    Ok((plan, Some(group)))
+}
+
+impl Flight {
+    /// Waits until it has executed its program, or could not.
+    pub(super) fn land(self) -> (Room, Result<(Pid, Option<OwnedFd>), SpawnError>) {
+        let Self { flight, ignored, spec, group } = self;
+        let (room, plan, result) = flight.land();
+        let result = match result {
+            Err((step, errno)) => Err(explain(&spec, &plan, step, errno)),
+            Ok(spawned) => {
+                if let Some(group) = group.filter(|_| !spawned.in_cgroup) {
+                    // an old kernel: a moment too late for what it forks at once
+                    group.take(spawned.pid);
+                }
+                Ok((Pid(spawned.pid), spawned.pidfd))
+            }
+        };
+        (Room { room, ignored }, result)
+    }
 }
 
 /// A failed step in words that people can use.
@@ -156,6 +200,7 @@ fn plan(spec: &ServiceSpec, gifts: &Gifts) -> Result<Plan, SpawnError> {
         directory: spec.directory.as_ref().map(|d| text(d.as_os_str())).transpose()?,
         tty: spec.tty.as_ref().map(|t| text(t.as_os_str())).transpose()?,
         nice: spec.limits.nice,
+        usual_nice: gifts.nice,
         umask: spec.limits.umask.map(rustix::fs::Mode::from_raw_mode),
         namespaces: namespaces.iter().map(|namespace| flag(*namespace)).fold(0, |a, b| a | b),
         cgroup_namespace: own(Namespace::Cgroup),

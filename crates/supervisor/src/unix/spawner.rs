@@ -1,5 +1,9 @@
-//! A thread that starts processes, so that the loop never waits for a file system that hangs while
-//! a program is executed.
+//! Processes on their way to their programs, so that the loop never waits for a file system that hangs
+//! while a program is executed.
+//!
+//! What takes no waiting the loop does itself: it starts a process, and a thread waits until that has
+//! executed its program. What has files to read before is left to the thread as a whole, and so is what
+//! is asked for while one is on its way.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,7 +15,7 @@ use std::time::Duration;
 use nix::libc;
 use rustix::event::EventfdFlags;
 
-use super::spawn::{self, Gifts, Room};
+use super::spawn::{self, Flight, Gifts, Room};
 use crate::spec::ServiceSpec;
 use crate::vocabulary::{Errno, Pid, SpawnError, SpawnStep, Time};
 
@@ -31,15 +35,17 @@ pub(super) struct Job<Key> {
     pub(super) gifts: Gifts,
 }
 
+/// A new process, and what it is known by as long as it is ours.
+type Started = (Pid, Option<OwnedFd>);
+
 /// What became of a [`Job`].
 #[derive(Debug)]
 pub(super) struct Done<Key> {
     pub(super) key: Key,
-    pub(super) result: Result<(Pid, Option<OwnedFd>), SpawnError>,
+    pub(super) result: Result<Started, SpawnError>,
 }
 
 /// The caller's side.
-#[derive(Debug)]
 pub(super) struct Spawner<Key> {
     shared: Arc<Shared<Key>>,
     wake: Arc<OwnedFd>,
@@ -49,7 +55,6 @@ pub(super) struct Spawner<Key> {
     since: Option<(Time, u64)>,
 }
 
-#[derive(Debug)]
 struct Shared<Key> {
     work: Mutex<Work<Key>>,
     more: Condvar,
@@ -59,12 +64,15 @@ struct Shared<Key> {
     abandoned: AtomicBool,
 }
 
-#[derive(Debug)]
 struct Work<Key> {
     queue: VecDeque<Job<Key>>,
     done: Vec<Done<Key>>,
     /// The one that is being dealt with, and what it is for people.
     current: Option<(Key, String)>,
+    /// That one, once it has been started.
+    flight: Option<Flight>,
+    /// What the next one gets; whoever starts it takes it.
+    room: Option<Room>,
     /// Counts what has been begun.
     turn: u64,
     /// The thread is to end.
@@ -84,6 +92,8 @@ impl<Key: Clone + Send + 'static> Spawner<Key> {
             queue: VecDeque::new(),
             done: Vec::new(),
             current: None,
+            flight: None,
+            room: Some(Room::new()),
             turn: 0,
             closed: false,
         };
@@ -93,14 +103,14 @@ impl<Key: Clone + Send + 'static> Spawner<Key> {
             pid: AtomicI32::new(0),
             abandoned: AtomicBool::new(false),
         });
-        let (theirs, wake, room) = (Arc::clone(&shared), Arc::clone(wake), Room::new());
+        let (theirs, wake) = (Arc::clone(&shared), Arc::clone(wake));
         let builder = std::thread::Builder::new().name("spawner".into()).stack_size(STACK);
         builder.spawn(move || {
             // by now the loop may have another
             if let Some(nice) = nice {
                 let _ = rustix::process::setpriority_process(None, nice);
             }
-            theirs.live(&wake, room);
+            theirs.live(&wake);
         })?;
         Ok(shared)
     }
@@ -112,9 +122,20 @@ impl<Key: Clone + Send + 'static> Spawner<Key> {
 
     pub(super) fn post(&mut self, job: Job<Key>, now: Time) {
         let mut work = self.shared.lock();
-        work.queue.push_back(job);
-        let turn = work.turn;
-        drop(work);
+        let idle = work.current.is_none() && work.queue.is_empty() && !work.closed;
+        let turn = match work.room.take_if(|_| idle && spawn::is_quick(&job.spec)) {
+            Some(room) => {
+                work.take_up(&job);
+                let turn = work.turn;
+                drop(work);
+                self.shared.begin(job, room, &self.wake);
+                turn
+            }
+            None => {
+                work.queue.push_back(job);
+                work.turn
+            }
+        };
         self.shared.more.notify_one();
         self.since.get_or_insert((now, turn));
     }
@@ -134,6 +155,8 @@ impl<Key: Clone + Send + 'static> Spawner<Key> {
                 let stuck = work.current.take();
                 let queue = std::mem::take(&mut work.queue);
                 work.closed = true;
+                // before anybody can tell of it
+                self.shared.abandoned.store(true, Ordering::SeqCst);
                 drop(work);
                 let given_up = stuck.map(|(key, subject)| {
                     let errno = Errno(libc::ETIMEDOUT);
@@ -168,7 +191,6 @@ impl<Key: Clone + Send + 'static> Spawner<Key> {
 
     /// Goes on with another thread.
     fn abandon(&mut self, queue: VecDeque<Job<Key>>, now: Time) {
-        self.shared.abandoned.store(true, Ordering::SeqCst);
         kill(self.shared.pid.load(Ordering::SeqCst));
         self.since = None;
         match Self::start(&self.wake, self.nice) {
@@ -238,53 +260,99 @@ impl<Key: Clone> Shared<Key> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The thread's life.
-    fn live(&self, wake: &OwnedFd, mut room: Room) {
-        // signals are the loop's affair
-        let _ = nix::sys::signal::SigSet::all().thread_block();
-        while let Some(job) = self.next() {
-            self.pid.store(0, Ordering::SeqCst);
-            let start = || spawn::spawn(&job.spec, &job.gifts, &mut room, &self.pid);
-            let result = catch_unwind(AssertUnwindSafe(start)).unwrap_or_else(|_| {
-                let errno = Errno(libc::EINVAL);
-                Err(SpawnError { step: SpawnStep::Prepare, errno, subject: subject(&job.spec) })
-            });
-            if self.abandoned.load(Ordering::SeqCst) {
-                if let Ok((pid, _)) = result {
-                    kill(pid.0);
-                }
-                return;
-            }
-            let mut work = self.lock();
-            work.current = None;
-            work.done.push(Done { key: job.key, result });
-            // only now: until it is told of, it is known by this
-            self.pid.store(0, Ordering::SeqCst);
-            let closed = work.closed;
-            drop(work);
-            if closed {
-                self.more.notify_all();
-            }
-            let _ = rustix::io::write(wake, &1_u64.to_ne_bytes());
+    /// Starts a process of a job that has been taken up.
+    fn begin(&self, job: Job<Key>, room: Room, wake: &OwnedFd) {
+        self.pid.store(0, Ordering::SeqCst);
+        let begin = || spawn::begin(&job.spec, &job.gifts, room, &self.pid);
+        let begun = catch_unwind(AssertUnwindSafe(begin)).unwrap_or_else(|_| {
+            let errno = Errno(libc::EINVAL);
+            let subject = subject(&job.spec);
+            Err((Room::new(), SpawnError { step: SpawnStep::Prepare, errno, subject }))
+        });
+        match begun {
+            Ok(flight) => self.lock().flight = Some(flight),
+            Err((room, error)) => _ = self.finish(room, Err(error), wake),
         }
     }
 
-    fn next(&self) -> Option<Job<Key>> {
+    /// Tells of what has been dealt with. Gives whether anybody listens.
+    fn finish(&self, room: Room, result: Result<Started, SpawnError>, wake: &OwnedFd) -> bool {
+        let mut work = self.lock();
+        if self.abandoned.load(Ordering::SeqCst) {
+            if let Ok((pid, _)) = result {
+                kill(pid.0);
+            }
+            return false;
+        }
+        work.room = Some(room);
+        if let Some((key, _)) = work.current.take() {
+            work.done.push(Done { key, result });
+        }
+        // only now: until it is told of, it is known by this
+        self.pid.store(0, Ordering::SeqCst);
+        let closed = work.closed;
+        drop(work);
+        if closed {
+            self.more.notify_all();
+        }
+        let _ = rustix::io::write(wake, &1_u64.to_ne_bytes());
+        true
+    }
+
+    /// The thread's life.
+    fn live(&self, wake: &OwnedFd) {
+        // signals are the loop's affair
+        let _ = nix::sys::signal::SigSet::all().thread_block();
+        while let Some(next) = self.next() {
+            match next {
+                Next::Begin(job, room) => self.begin(*job, room, wake),
+                Next::Land(flight) => {
+                    let (room, result) = flight.land();
+                    if !self.finish(room, result, wake) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Next<Key>> {
         let mut work = self.lock();
         loop {
+            if let Some(flight) = work.flight.take() {
+                return Some(Next::Land(Box::new(flight)));
+            }
             if work.closed {
                 return None;
             }
-            if let Some(job) = work.queue.pop_front() {
+            if work.current.is_none()
+                && !work.queue.is_empty()
+                && let Some(room) = work.room.take()
+            {
+                let job = work.queue.pop_front()?;
                 if work.queue.is_empty() {
                     work.queue.shrink_to(MOST_KEPT);
                 }
-                work.current = Some((job.key.clone(), subject(&job.spec)));
-                work.turn = work.turn.wrapping_add(1);
-                return Some(job);
+                work.take_up(&job);
+                return Some(Next::Begin(Box::new(job), room));
             }
             work = self.more.wait(work).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+/// What the thread does next.
+enum Next<Key> {
+    /// Start a process.
+    Begin(Box<Job<Key>>, Room),
+    /// Wait for one that has been started.
+    Land(Box<Flight>),
+}
+
+impl<Key: Clone> Work<Key> {
+    fn take_up(&mut self, job: &Job<Key>) {
+        self.current = Some((job.key.clone(), subject(&job.spec)));
+        self.turn = self.turn.wrapping_add(1);
     }
 }
 

@@ -4,9 +4,13 @@
     reason = "clone, dup2 onto a chosen number, signal and execve have no safe wrapper"
 )]
 
-use std::ffi::{CString, c_char, c_int, c_void};
+mod clone3;
+mod raw;
+
+use std::ffi::{CString, c_char, c_int, c_long, c_void};
+use std::mem::ManuallyDrop;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use nix::libc;
 
@@ -74,11 +78,70 @@ impl Slots {
 }
 
 /// What the new process and we share until it executes its program.
-struct Task<'a> {
-    plan: &'a mut Plan,
+struct Task {
+    plan: Plan,
     argv: Vec<*const c_char>,
     envp: Vec<*const c_char>,
-    failure: Option<(SpawnStep, i32)>,
+    failure: Option<Failure>,
+}
+
+/// Which step has failed, and why.
+pub(super) type Failure = (SpawnStep, Errno);
+
+/// What a process needs to be started, one after another: it is lent to each in turn.
+pub(super) struct Room {
+    stack: Stack,
+    slots: Slots,
+}
+
+impl Room {
+    pub(super) fn new() -> Self {
+        Self { stack: Stack::new(), slots: Slots::new() }
+    }
+}
+
+/// A process that has our memory, until it has executed its program or has ended without.
+pub(super) struct Flight {
+    /// Of a `Box`; the process has it for itself.
+    task: *mut Task,
+    /// 0 when our memory is ours again.
+    has_memory: ManuallyDrop<Box<AtomicU32>>,
+    room: ManuallyDrop<Room>,
+    /// Descriptors in slots.
+    count: usize,
+    spawned: Result<Spawned, Failure>,
+}
+
+// SAFETY: what the pointers in it point to belongs to it alone, and to the process, until that has let
+// go of it; which thread waits for that is all the same.
+unsafe impl Send for Flight {}
+
+impl Flight {
+    /// Waits until it has executed its program, or could not, and gives everything back.
+    pub(super) fn land(self) -> (Room, Plan, Result<Spawned, Failure>) {
+        while self.has_memory.load(Ordering::Acquire) != 0 {
+            // the kernel wakes by an address that processes share
+            let flags = rustix::thread::futex::Flags::empty();
+            let _ = rustix::thread::futex::wait(&self.has_memory, flags, 1, None);
+        }
+        let Self { task, has_memory, room, count, spawned } = self;
+        drop(ManuallyDrop::into_inner(has_memory));
+        let room = ManuallyDrop::into_inner(room);
+        // SAFETY: it came from a box, and whom it was lent to has gone.
+        let task = *unsafe { Box::from_raw(task) };
+        room.slots.empty(count);
+        let result = match (spawned, task.failure) {
+            (Ok(spawned), Some(failure)) => {
+                if let Some(pid) = rustix::process::Pid::from_raw(spawned.pid) {
+                    let options = rustix::process::WaitOptions::empty();
+                    let _ = rustix::process::waitpid(Some(pid), options);
+                }
+                Err(failure)
+            }
+            (spawned, _) => spawned,
+        };
+        (room, task.plan, result)
+    }
 }
 
 /// A new process.
@@ -109,42 +172,43 @@ struct CloneArguments {
 const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
-/// Starts the process and returns when it has executed the program, or cannot. Its number is in
-/// `pid` from its first moment on.
+/// Starts a process. Its number is in `pid` from its first moment on. Does not wait for anything but
+/// the kernel's copy of what describes a process.
 ///
-/// The process has our memory until then, and this thread waits (as with vfork(2)): nothing is
-/// copied, however much memory the program that embeds us has.
-pub(super) fn spawn(
-    plan: &mut Plan,
-    stack: &mut Stack,
-    slots: &Slots,
+/// It has our memory until it executes its program, as with vfork(2): nothing is copied, however much
+/// memory the program that embeds us has. Unlike there this thread goes on meanwhile; so the process
+/// writes to what it was given alone, and has no `errno` (which would be this thread's).
+pub(super) fn start(
+    mut plan: Plan,
+    mut room: Room,
     pid: &AtomicI32,
     cgroup: Option<BorrowedFd<'_>>,
-) -> Result<Spawned, (SpawnStep, Errno)> {
+) -> Flight {
     let count = plan.files.len();
-    let filled = slots.fill(plan);
-    filled.map_err(|errno| (SpawnStep::Descriptors, Errno(errno.raw_os_error())))?;
+    let filled = room.slots.fill(&mut plan);
     let pointers = |list: &[CString]| -> Vec<*const c_char> {
         list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
     };
     let (argv, envp) = (pointers(&plan.argv), pointers(&plan.envp));
     let namespaces = plan.namespaces;
     let shared = if plan.descriptors_below.is_some() { libc::CLONE_FILES } else { 0 };
-    let mut task = Task { plan, argv, envp, failure: None };
-    let old = block_signals();
-    let spawned = clone(&mut task, stack, pid, cgroup, namespaces | shared);
-    let _ = old.thread_set_mask();
-    slots.empty(count);
-    let spawned = spawned.map_err(|errno| (SpawnStep::Fork, errno))?;
-    match task.failure {
-        Some((step, errno)) => {
-            if let Some(pid) = rustix::process::Pid::from_raw(spawned.pid) {
-                let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
-            }
-            Err((step, Errno(errno)))
+    let task = Box::into_raw(Box::new(Task { plan, argv, envp, failure: None }));
+    let has_memory = Box::new(AtomicU32::new(1));
+    let spawned = match filled {
+        Err(errno) => Err((SpawnStep::Descriptors, Errno(errno.raw_os_error()))),
+        Ok(()) => {
+            let old = block_signals();
+            let lent = Lent { task, stack: &mut room.stack, has_memory: &has_memory };
+            let spawned = clone(lent, pid, cgroup, namespaces | shared);
+            let _ = old.thread_set_mask();
+            spawned.map_err(|errno| (SpawnStep::Fork, errno))
         }
-        None => Ok(spawned),
+    };
+    if spawned.is_err() {
+        has_memory.store(0, Ordering::Release);
     }
+    let (has_memory, room) = (ManuallyDrop::new(has_memory), ManuallyDrop::new(room));
+    Flight { task, has_memory, room, count, spawned }
 }
 
 /// The signals that this program ignores: `SIGPIPE`, as Rust's runtime has it, and what its own
@@ -170,16 +234,23 @@ fn block_signals() -> nix::sys::signal::SigSet {
 /// Whether clone3(2) is known to be missing (before Linux 5.3, or a container's filter).
 static NO_CLONE3: AtomicBool = AtomicBool::new(false);
 
+/// What a new process gets for itself.
+struct Lent<'a> {
+    task: *mut Task,
+    stack: &'a mut Stack,
+    /// The kernel clears it when the process has our memory no more.
+    has_memory: &'a AtomicU32,
+}
+
 fn clone(
-    task: &mut Task<'_>,
-    stack: &mut Stack,
+    Lent { task, stack, has_memory }: Lent<'_>,
     pid: &AtomicI32,
     cgroup: Option<BorrowedFd<'_>>,
     more: i32,
 ) -> Result<Spawned, Errno> {
     use std::os::fd::AsRawFd;
-    let both = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT_SETTID | more;
-    let argument: *mut c_void = std::ptr::from_mut(task).cast();
+    let both = libc::CLONE_VM | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID | more;
+    let argument: *mut c_void = task.cast();
     let mut pidfd: RawFd = -1;
     if !NO_CLONE3.load(Ordering::Relaxed) && clone3::KNOWN {
         let flags =
@@ -188,6 +259,7 @@ fn clone(
             flags,
             pidfd: std::ptr::from_mut(&mut pidfd) as u64,
             parent_tid: pid.as_ptr() as u64,
+            child_tid: has_memory.as_ptr() as u64,
             exit_signal: libc::SIGCHLD as u64,
             stack: stack.0.as_mut_ptr() as u64,
             stack_size: Stack::BYTES as u64,
@@ -199,9 +271,9 @@ fn clone(
             arguments.flags |= CLONE_INTO_CGROUP;
             arguments.cgroup = number;
         }
-        // SAFETY: the addresses are those of live variables and of a stack that nothing else uses;
-        // the kernel checks the rest. `enter` never returns, and this thread does not run before
-        // the child has left our memory, so the child has `task` for itself.
+        // SAFETY: the addresses are those of variables that live until the child has left our memory
+        // (see `Flight`), and of a stack that nothing else uses; the kernel checks the rest. `enter`
+        // never returns, and the child has `task` for itself.
         let mut result = unsafe { clone3::call(&arguments, enter, argument) };
         if cgroup.is_some()
             && [libc::E2BIG, libc::EINVAL]
@@ -229,8 +301,10 @@ fn clone(
     }
     let end = stack.0.as_mut_ptr_range().end.cast();
     // SAFETY: as above; the pointer is to the end of the stack, which is a multiple of 16.
-    let result =
-        unsafe { libc::clone(enter_by_libc, end, both | libc::SIGCHLD, argument, pid.as_ptr()) };
+    let result = unsafe {
+        let (flags, tls) = (both | libc::SIGCHLD, std::ptr::null_mut::<c_void>());
+        libc::clone(enter_by_libc, end, flags, argument, pid.as_ptr(), tls, has_memory.as_ptr())
+    };
     match result {
         -1 => Err(Errno(nix::errno::Errno::last_raw())),
         pid => Ok(Spawned { pid, pidfd: None, in_cgroup: false }),
@@ -243,9 +317,9 @@ extern "C" fn enter_by_libc(argument: *mut c_void) -> c_int {
 
 /// The child's life: nothing is allocated, no lock is taken, nothing can panic.
 extern "C" fn enter(argument: *mut c_void) -> ! {
-    // SAFETY: it is the task that `clone` was given, and our parent waits.
-    let task: &mut Task<'_> = unsafe { &mut *argument.cast() };
-    task.failure = Some(match child::prepare(task.plan) {
+    // SAFETY: it is the task that `clone` was given, and nobody else has it while we run.
+    let task: &mut Task = unsafe { &mut *argument.cast() };
+    task.failure = Some(match child::prepare(&mut task.plan) {
         Ok(()) => {
             if let Some((place, text)) = &task.plan.own_number
                 && let Some(variable) = task.envp.get_mut(*place)
@@ -254,14 +328,14 @@ extern "C" fn enter(argument: *mut c_void) -> ! {
             }
             execute(task)
         }
-        Err((step, errno)) => (step, errno.raw_os_error()),
+        Err((step, errno)) => (step, Errno(errno.raw_os_error())),
     });
     // SAFETY: no preconditions; no destructor or atexit function of the parent's runs.
     unsafe { libc::_exit(127) }
 }
 
 /// Returns only when it cannot be done.
-fn execute(task: &Task<'_>) -> (SpawnStep, i32) {
+fn execute(task: &Task) -> Failure {
     for signal in &task.plan.ignored {
         // SAFETY: SIG_DFL is a valid disposition of any signal.
         unsafe { libc::signal(*signal, libc::SIG_DFL) };
@@ -270,13 +344,15 @@ fn execute(task: &Task<'_>) -> (SpawnStep, i32) {
     // last, so that it need not allow what was done before
     #[cfg(feature = "seccomp")]
     if let Err(errno) = filter_system_calls(&task.plan.filter) {
-        return (SpawnStep::Isolation, errno.raw_os_error());
+        return (SpawnStep::Isolation, Errno(errno.raw_os_error()));
     }
     let mut errno = libc::ENOENT;
     for program in &task.plan.programs {
+        let words =
+            [program.as_ptr() as usize, task.argv.as_ptr() as usize, task.envp.as_ptr() as usize];
         // SAFETY: all strings end in NUL and both lists in a null pointer, and outlive the call.
-        unsafe { libc::execve(program.as_ptr(), task.argv.as_ptr(), task.envp.as_ptr()) };
-        match nix::errno::Errno::last_raw() {
+        let result = checked(unsafe { raw::call(libc::SYS_execve, words) });
+        match result.map_or_else(|errno| errno.raw_os_error(), |_| 0) {
             libc::ENOENT | libc::ENOTDIR => {}
             other => {
                 errno = other;
@@ -286,7 +362,7 @@ fn execute(task: &Task<'_>) -> (SpawnStep, i32) {
             }
         }
     }
-    (SpawnStep::Exec, errno)
+    (SpawnStep::Exec, Errno(errno))
 }
 
 /// Has the kernel judge all system calls of this process from now on.
@@ -297,119 +373,11 @@ fn filter_system_calls(filter: &[libc::sock_filter]) -> rustix::io::Result<()> {
     }
     let len = u16::try_from(filter.len()).map_err(|_| rustix::io::Errno::TOOBIG)?;
     let program = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut() };
-    let (set, none) = (libc::SECCOMP_SET_MODE_FILTER, 0);
+    let (set, none) = (libc::SECCOMP_SET_MODE_FILTER, 0_usize);
     // SAFETY: the kernel copies the program, whose length is that of the slice, and writes nothing.
-    let result = unsafe { libc::syscall(libc::SYS_seccomp, set, none, &raw const program) };
-    if result == 0 {
-        return Ok(());
-    }
-    Err(rustix::io::Errno::from_raw_os_error(nix::errno::Errno::last_raw()))
-}
-
-#[cfg(target_arch = "x86_64")]
-mod clone3 {
-    use std::arch::asm;
-    use std::ffi::c_void;
-
-    use super::CloneArguments;
-
-    pub(super) const KNOWN: bool = true;
-
-    /// clone3(2); the child calls `entry` with `argument` on its own stack. Gives a process number
-    /// or the negative of an error number.
-    ///
-    /// # Safety
-    /// What the arguments point to must be valid, and the stack the child's alone.
-    pub(super) unsafe fn call(
-        arguments: &CloneArguments,
-        entry: extern "C" fn(*mut c_void) -> !,
-        argument: *mut c_void,
-    ) -> i64 {
-        let result: i64;
-        // SAFETY: the kernel keeps all registers but rax, rcx and r11. In the child, where rax is 0
-        // and the stack is empty, control never comes back.
-        unsafe {
-            asm!(
-                "syscall",
-                "test rax, rax",
-                "jnz 2f",
-                "xor ebp, ebp",
-                "mov rdi, r12",
-                "call r13",
-                "ud2",
-                "2:",
-                inlateout("rax") nix::libc::SYS_clone3 => result,
-                in("rdi") arguments,
-                in("rsi") size_of::<CloneArguments>(),
-                in("r12") argument,
-                in("r13") entry,
-                lateout("rcx") _,
-                lateout("r11") _,
-            );
-        }
-        result
-    }
-}
-
-#[cfg(target_arch = "aarch64")]
-mod clone3 {
-    use std::arch::asm;
-    use std::ffi::c_void;
-
-    use super::CloneArguments;
-
-    pub(super) const KNOWN: bool = true;
-
-    /// clone3(2); the child calls `entry` with `argument` on its own stack. Gives a process number
-    /// or the negative of an error number.
-    ///
-    /// # Safety
-    /// What the arguments point to must be valid, and the stack the child's alone.
-    pub(super) unsafe fn call(
-        arguments: &CloneArguments,
-        entry: extern "C" fn(*mut c_void) -> !,
-        argument: *mut c_void,
-    ) -> i64 {
-        let result: i64;
-        // SAFETY: the kernel keeps all registers but x0. In the child, where x0 is 0 and the stack
-        // is empty, control never comes back.
-        unsafe {
-            asm!(
-                "svc 0",
-                "cbnz x0, 2f",
-                "mov x29, xzr",
-                "mov x30, xzr",
-                "mov x0, x20",
-                "blr x21",
-                "brk 1",
-                "2:",
-                in("x8") nix::libc::SYS_clone3,
-                inlateout("x0") arguments => result,
-                in("x1") size_of::<CloneArguments>(),
-                in("x20") argument,
-                in("x21") entry,
-                lateout("x30") _,
-            );
-        }
-        result
-    }
-}
-
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-mod clone3 {
-    use std::ffi::c_void;
-
-    use super::CloneArguments;
-
-    pub(super) const KNOWN: bool = false;
-
-    pub(super) unsafe fn call(
-        _: &CloneArguments,
-        _: extern "C" fn(*mut c_void) -> !,
-        _: *mut c_void,
-    ) -> i64 {
-        -i64::from(nix::libc::ENOSYS)
-    }
+    let result =
+        unsafe { raw::call(libc::SYS_seccomp, [set as usize, none, &raw const program as usize]) };
+    checked(result).map(|_| ())
 }
 
 /// Its control group becomes the root of those that this process sees.
@@ -426,7 +394,7 @@ pub(super) fn place(from: RawFd, to: RawFd) -> rustix::io::Result<()> {
 
 fn duplicate(from: RawFd, to: RawFd, flags: c_int) -> rustix::io::Result<()> {
     // SAFETY: dup3 takes any numbers and reports bad ones.
-    let result = unsafe { libc::dup3(from, to, flags) };
+    let result = unsafe { raw::call(libc::SYS_dup3, [from, to, flags].map(number)) };
     checked(result).map(|_| ())
 }
 
@@ -434,9 +402,10 @@ fn duplicate(from: RawFd, to: RawFd, flags: c_int) -> rustix::io::Result<()> {
 pub(super) fn unshare_files(below: u32) -> rustix::io::Result<()> {
     /// `CLOSE_RANGE_UNSHARE` of `include/uapi/linux/close_range.h`.
     const UNSHARE: c_int = 1 << 1;
+    let words = [below as usize, u32::MAX as usize, number(UNSHARE)];
     // SAFETY: the table is copied first, so nobody else's descriptors are closed.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, below, u32::MAX, UNSHARE) };
-    if result == 0 {
+    let result = unsafe { raw::call(libc::SYS_close_range, words) };
+    if checked(result).is_ok() {
         return Ok(());
     }
     // before Linux 5.9
@@ -446,16 +415,28 @@ pub(super) fn unshare_files(below: u32) -> rustix::io::Result<()> {
 
 /// A copy of what is open as `from` under a number of at least `least`, closed on exec.
 pub(super) fn above(from: RawFd, least: RawFd) -> rustix::io::Result<RawFd> {
+    let words = [from, libc::F_DUPFD_CLOEXEC, least].map(number);
     // SAFETY: fcntl takes any number and reports one that is not open.
-    checked(unsafe { libc::fcntl(from, libc::F_DUPFD_CLOEXEC, least) })
+    let result = checked(unsafe { raw::call(libc::SYS_fcntl, words) })?;
+    RawFd::try_from(result).map_err(|_| rustix::io::Errno::BADF)
 }
 
-fn checked(result: c_int) -> rustix::io::Result<c_int> {
-    match result {
-        -1 => Err(rustix::io::Errno::from_raw_os_error(nix::errno::Errno::last_raw())),
-        result => Ok(result),
+/// As the kernel takes it.
+fn number(number: c_int) -> usize {
+    number.cast_unsigned() as usize
+}
+
+/// What a system call has given: errors are the numbers from -4095 to -1.
+fn checked(result: c_long) -> rustix::io::Result<c_long> {
+    match i32::try_from(result) {
+        Ok(errno @ -4095..=-1) => Err(rustix::io::Errno::from_raw_os_error(errno.saturating_neg())),
+        _ => Ok(result),
     }
 }
+
+/// Whether a process may be started by a thread that goes on meanwhile: it leaves nothing of that
+/// thread's changed.
+pub(super) const LEAVES_ALONE: bool = raw::KNOWN;
 
 /// Takes over a descriptor that an earlier process image left open for this one, by its number.
 /// `None` if nothing is open there.
@@ -473,6 +454,16 @@ pub(super) fn adopt_fd(number: RawFd) -> Option<OwnedFd> {
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
     rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC).ok()?;
     Some(fd)
+}
+
+/// Gives the kernel back what the heap has free, after something that has taken much for a moment: in a
+/// process that then waits for years.
+pub(super) fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it has no preconditions.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// kill(2) with any signal, real-time ones included, for which there is no safe wrapper.
@@ -519,6 +510,12 @@ pub(super) fn clock_is_synchronised() -> bool {
     state >= 0 && status.status & libc::STA_UNSYNC == 0
 }
 
+/// What a call of the C library has given.
+#[cfg(feature = "control")]
+fn asked(result: c_int) -> std::io::Result<()> {
+    if result == -1 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Number, user and group of the process at the other end of a Unix socket, as it was when it
 /// connected (`SO_PEERCRED`, unix(7)). The number is 0 for a process that has none in our PID
 /// namespace, which is why this is not rustix's: its type has no 0.
@@ -536,7 +533,7 @@ pub(super) fn peer_credentials(fd: BorrowedFd<'_>) -> std::io::Result<(i32, u32,
             &raw mut length,
         )
     };
-    checked(result)?;
+    asked(result)?;
     Ok((peer.pid, peer.uid, peer.gid))
 }
 
@@ -557,7 +554,7 @@ pub(super) fn peer_groups(fd: BorrowedFd<'_>) -> std::io::Result<Vec<u32>> {
             &raw mut length,
         )
     };
-    checked(result)?;
+    asked(result)?;
     let size = size_of::<libc::gid_t>();
     let count = usize::try_from(length).ok().and_then(|length| length.checked_div(size));
     Ok(groups.iter().copied().take(count.unwrap_or(0)).collect())

@@ -219,6 +219,8 @@ impl Shell {
         for (condition, holds) in shell.conditions.all() {
             shell.machine.handle(Input::Condition { condition, holds }, now);
         }
+        // whoever has read the services had them as trees of text before
+        crate::unix::sys::give_memory_back();
         Ok(shell)
     }
 }

@@ -118,6 +118,7 @@ impl Shell {
             self.await_other_conditions(on_event);
             self.bounds_without_groups();
         }
+        crate::unix::sys::give_memory_back();
         self.drain(on_event);
         let told = told.map(|difference| difference.to_string()).map_err(|why| (false, why));
         for asker in std::mem::take(&mut self.loader.askers) {

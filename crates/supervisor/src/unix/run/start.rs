@@ -91,6 +91,7 @@ impl Shell {
             socket: None,
             inherited: Vec::new(),
             nofile: self.nofile,
+            nice: self.nice,
             reset_oom: self.reset_oom,
             cgroup: self.cgroups.clone(),
             credentials: self.options.credentials_dir.clone(),
