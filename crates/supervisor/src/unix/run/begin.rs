@@ -176,6 +176,8 @@ impl Shell {
             init,
             reaps,
             more_to_reap: true,
+            orphans_at: Time::MAX,
+            orphans_from: Time::ZERO,
             null: Arc::new(null),
             nofile,
             nice: nice.filter(|_| wanted.is_some()),

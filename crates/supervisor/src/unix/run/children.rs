@@ -9,10 +9,18 @@ use crate::graph::ServiceId;
 use crate::unix::OnPanic;
 use crate::unix::fault::point;
 use crate::unix::reap::{self, Ended};
-use crate::vocabulary::{Event, ExitStatus, Input, Pid};
+use crate::vocabulary::{Event, ExitStatus, Input, Pid, Time};
 
 /// So many orphans are reaped before services are looked after again.
-const REAP_BATCH: usize = 256;
+const REAP_BATCH: u32 = 256;
+
+/// How long they are left alone then, until somebody ends.
+const PAUSE: Time = Time::from_millis(2);
+/// The same where each is dear to find: the kernel looks through all that live for one that has ended, so
+/// of thousands that end by and by each costs that, and of thousands that have ended none does.
+const LONG_PAUSE: Time = Time::from_millis(20);
+/// More than one takes among few.
+const DEAR: Time = Time::from_micros(20);
 
 #[derive(Debug)]
 pub(super) struct Child {
@@ -80,6 +88,7 @@ impl Shell {
         }
     }
 
+    /// Deals with those that are known by their numbers alone, now that somebody has ended.
     pub(super) fn reap(&mut self, on_event: &mut dyn FnMut(&Event)) {
         self.more_to_reap = false;
         // those whose number is all we have
@@ -95,23 +104,42 @@ impl Shell {
             }
             !ended
         });
-        if !self.reaps {
-            return;
+        if self.reaps {
+            self.orphans_at = self.orphans_at.min(self.orphans_from);
         }
-        for _ in 0..REAP_BATCH {
+    }
+
+    /// Reaps what others have left behind.
+    pub(super) fn reap_orphans(&mut self, on_event: &mut dyn FnMut(&Event)) {
+        self.orphans_at = Time::MAX;
+        let began = crate::unix::now();
+        let mut found = 0_u32;
+        let more = loop {
+            if found == REAP_BATCH {
+                break true;
+            }
             match reap::look_for_any() {
                 // not an orphan, but one that we have not been told of yet
                 Ended::Zombie(pid, _) if self.spawner.may_have(pid) => {
                     self.on_spawned(on_event);
                     if self.spawner.may_have(pid) {
-                        return;
+                        break true;
                     }
                 }
                 Ended::Zombie(pid, status) => self.ended(pid, status, true, on_event),
                 Ended::Reaped(pid, status) => self.ended(pid, status, false, on_event),
-                Ended::Nobody => return,
+                Ended::Nobody => break false,
             }
+            found = found.saturating_add(1);
+        };
+        let now = crate::unix::now();
+        let took = now.saturating_sub(began);
+        let is_dear = took > DEAR.saturating_mul(found.max(1));
+        let pause = if is_dear { LONG_PAUSE } else { PAUSE };
+        self.orphans_from = now.saturating_add(pause);
+        if more {
+            let at_once = found == REAP_BATCH && !is_dear;
+            self.orphans_at = if at_once { Time::ZERO } else { self.orphans_from };
         }
-        self.more_to_reap = true;
     }
 }

@@ -104,7 +104,11 @@ struct Shell {
     old_mask: SigSet,
     init: bool,
     reaps: bool,
+    /// Somebody has ended.
     more_to_reap: bool,
+    /// When orphans are looked for next, and before when they are not.
+    orphans_at: Time,
+    orphans_from: Time,
     null: Arc<OwnedFd>,
     nofile: Option<Rlimit>,
     /// The niceness of before.
@@ -175,8 +179,9 @@ impl Shell {
         #[cfg(feature = "control")]
         let due = due.min(self.control_due());
         let now = super::now();
-        let wait = if self.more_to_reap { Time::ZERO } else { due.saturating_sub(now) };
-        let timeout = (due != Time::MAX || self.more_to_reap).then(|| Timespec {
+        let wake = if self.more_to_reap { Time::ZERO } else { due.min(self.orphans_at) };
+        let wait = wake.saturating_sub(now);
+        let timeout = (wake != Time::MAX).then(|| Timespec {
             tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(wait.subsec_nanos()),
         });
@@ -211,6 +216,9 @@ impl Shell {
         point();
         if self.more_to_reap {
             self.reap(on_event);
+        }
+        if self.orphans_at <= super::now() {
+            self.reap_orphans(on_event);
         }
         point();
         let now = super::now();
