@@ -114,6 +114,7 @@ fn parts(report: &mut Report, programs: &Programs, arguments: &Arguments) -> Res
     if wanted(Part::Start) {
         let contenders = [
             Supervisor::Kiln,
+            Supervisor::KilnGroups,
             Supervisor::Floor,
             Supervisor::Dinit,
             Supervisor::Runit,

@@ -12,6 +12,8 @@ use crate::Result;
 pub enum Supervisor {
     /// `kiln-supervisor run`
     Kiln,
+    /// The same, with a control group for each service
+    KilnGroups,
     /// No supervisor: what starting programs costs at least
     Floor,
     /// dinit, `restart = true`
@@ -50,6 +52,7 @@ impl Supervisor {
     pub const fn who(self) -> &'static str {
         match self {
             Self::Kiln => "kiln-supervisor",
+            Self::KilnGroups => "kiln-supervisor, a cgroup each",
             Self::Floor => "vfork and exec alone",
             Self::Dinit => "dinit",
             Self::DinitSmooth => "dinit, smooth recovery",
@@ -69,6 +72,11 @@ impl Supervisor {
             Self::Kiln => {
                 fs::write(work.join("services.toml"), toml(services)?)?;
                 words(&["/work/kiln-supervisor", "run", "--quiet", "/work/services.toml"])
+            }
+            Self::KilnGroups => {
+                let mut command = Self::Kiln.prepare(work, services)?;
+                command.extend(words(&["--cgroup", super::world::GROUPS]));
+                command
             }
             Self::Floor => {
                 let first = services.first().ok_or("no services")?;

@@ -12,18 +12,22 @@ use crate::Result;
 /// A line that the probe notes.
 const NOTE: u64 = 40;
 
+/// Where supervisors may have control groups, in there.
+pub const GROUPS: &str = "/groups/kiln-bench";
+
 /// Makes a root of `/usr` of the peers' system, `/dev`, `/proc` and `/work`, and enters it.
 const ENTER: &str = "set -e
 root=$1 sysroot=$2 work=$3
 shift 3
 mount -t tmpfs -o size=64m tmpfs $root
 cd $root
-mkdir usr proc dev work tmp run etc
+mkdir usr proc dev work tmp run etc groups
 for name in bin sbin lib lib64; do ln -s usr/$name $name; done
 mount --bind $sysroot/usr usr
 mount --bind /proc proc
 mount --rbind /dev dev
 mount --bind $work work
+mount -t cgroup2 cgroup2 groups 2>work/stderr || true
 if [ \"$DISK\" ]; then
     names=$(ls work/logs)
     mount -t tmpfs -o size=$DISK tmpfs work/logs
@@ -213,7 +217,21 @@ impl Drop for World {
         while start.elapsed() < Duration::from_secs(20) && all.iter().any(is_there) {
             std::thread::sleep(Duration::from_millis(20));
         }
+        remove_groups();
     }
+}
+
+/// Removes the control groups that a supervisor has left, by this host's own mount of them.
+fn remove_groups() {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let found = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
+    let Some(mounted) = found.and_then(|line| line.split(' ').nth(1)) else { return };
+    let name = Path::new(GROUPS).file_name().unwrap_or_default();
+    let groups = Path::new(mounted).join(name);
+    for entry in fs::read_dir(&groups).into_iter().flatten().flatten() {
+        let _ = fs::remove_dir(entry.path());
+    }
+    let _ = fs::remove_dir(groups);
 }
 
 fn parent(pid: i32) -> Option<i32> {

@@ -236,6 +236,29 @@ fn garbage_is_refused_and_never_a_panic() {
     }
 }
 
+#[test]
+fn each_service_has_a_control_group() {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let found = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
+    let Some(found) = found.and_then(|line| line.split(' ').nth(1)) else {
+        return println!("skipped: cgroup2 is not mounted");
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let name = format!("kiln-run-{}", std::process::id());
+    let root = format!("{found}/{name}");
+    let text = shot("grouped", "grep ^0:: /proc/self/cgroup >>$OUT; sleep 1000 &", "");
+    runs(dir.path(), &text, &["--cgroup", &root]);
+    assert!(out(dir.path()).ends_with(&format!("{name}/grouped.service\n")), "{}", out(dir.path()));
+    // with all that was in it, which may take a moment to die
+    let end = Instant::now() + Duration::from_secs(60);
+    while Path::new(&root).exists() {
+        let _ = fs::remove_dir(format!("{root}/grouped.service"));
+        let _ = fs::remove_dir(&root);
+        assert!(Instant::now() < end, "{root} is still in use");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// `svc reload` and `svc reexec` end in the same services; only what is different is touched.
 #[test]
 fn a_new_image_goes_over_to_what_its_files_say() {

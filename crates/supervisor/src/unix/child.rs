@@ -40,6 +40,8 @@ pub(super) struct Plan {
     pub(super) usual_nice: Option<i32>,
     /// For /proc/self/oom_score_adj.
     pub(super) oom_score_adj: Option<CString>,
+    /// Whether it fails without.
+    pub(super) must_be_scored: bool,
     pub(super) umask: Option<Mode>,
     /// `CLONE_NEW*` of namespaces that begin with the process.
     pub(super) namespaces: i32,
@@ -121,7 +123,11 @@ fn limits(plan: &Plan) -> Result<(), Failed> {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         // without /proc there is nothing to be done about it, and the service may run all the same
         if let Ok(file) = rustix::fs::open(c"/proc/self/oom_score_adj", flags, Mode::empty()) {
-            rustix::io::write(&file, text.as_bytes()).map_err(at(limits))?;
+            let written = rustix::io::write(&file, text.as_bytes());
+            // who is not mighty may not make it less than it was at first
+            if plan.must_be_scored {
+                written.map_err(at(limits))?;
+            }
         }
     }
     for (resource, limit) in &plan.limits {

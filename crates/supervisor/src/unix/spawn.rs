@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicI32;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use nix::libc;
 use rustix::process::Rlimit;
@@ -13,8 +13,9 @@ use rustix::process::Rlimit;
 use super::cgroup::Group;
 use super::child::{Mounts, Plan};
 use super::image::{BEFORE_VARIABLE, STATE_VARIABLE};
+pub(super) use super::sys::Starter;
 use super::{account, cgroup, credentials, sys};
-use crate::spec::{Namespace, Readiness, Resource, ServiceSpec};
+use crate::spec::{Cgroup, Isolation, Namespace, Readiness, Resource, ServiceSpec};
 use crate::vocabulary::{Errno, Pid, SpawnError, SpawnStep};
 
 /// What the shell gives to a new process.
@@ -33,6 +34,8 @@ pub(super) struct Gifts {
     pub(super) nofile: Option<Rlimit>,
     /// The niceness of services, where whoever starts them may have another.
     pub(super) nice: Option<i32>,
+    /// Whether the loop has more of it, which what it starts could not get rid of.
+    pub(super) loop_is_nicer: bool,
     /// Whether the supervisor is exempt from the out-of-memory killer, which must not be inherited.
     pub(super) reset_oom: bool,
     /// The directory of control groups in which the service has its own.
@@ -66,19 +69,21 @@ impl Room {
     }
 }
 
-/// Whether [`begin`] waits for nothing: it reads no files, and takes little time.
-pub(super) fn is_quick(spec: &ServiceSpec) -> bool {
+/// Whether [`begin`] waits for nothing, and the process that it starts cannot be mistaken for us by the
+/// kernel: it reads no files, sets up nothing that others may hold, and is neither bounded in memory nor
+/// does it change how the out-of-memory killer sees it, which would be of all who share its memory.
+pub(super) fn is_quick(spec: &ServiceSpec, gifts: &Gifts) -> bool {
     #[cfg(feature = "oci")]
     if spec.container.is_some() {
         return false;
     }
-    #[cfg(feature = "seccomp")]
-    if spec.isolation.seccomp.is_some() {
-        return false;
-    }
     let identity = spec.user.is_none() && spec.group.is_none() && spec.groups.is_empty();
-    let files = spec.env_files.is_empty() && spec.isolation.credentials.is_empty();
-    sys::LEAVES_ALONE && identity && files
+    let files = spec.env_files.is_empty() && spec.tty.is_none();
+    let isolation = *spec.isolation == Isolation::default();
+    let bounds = *spec.cgroup == Cgroup::default();
+    let killer = spec.limits.oom_score_adj.is_none() && !gifts.reset_oom;
+    let quick = identity && files && isolation && bounds && killer;
+    quick && !gifts.loop_is_nicer && sys::may_go_on()
 }
 
 /// A service's process on its way to its program.
@@ -96,6 +101,8 @@ pub(super) fn begin(
     gifts: &Gifts,
     room: Room,
     pid: &AtomicI32,
+    starter: Starter,
+    abandoned: &AtomicBool,
 ) -> Result<Flight, (Room, SpawnError)> {
     #[cfg(feature = "oci")]
     let spec = match (&spec.container, spec.command.is_empty()) {
@@ -110,10 +117,14 @@ pub(super) fn begin(
         Ok(ready) => ready,
         Err(error) => return Err((room, error)),
     };
+    if abandoned.load(Ordering::SeqCst) {
+        // what was read has taken so long that another may run by now
+        return Err((room, failure(SpawnStep::Prepare, libc::ETIMEDOUT, spec.name.as_str())));
+    }
     plan.ignored.clone_from(&room.ignored);
     let directory = group.as_ref().map(|group| group.directory.as_fd());
     let Room { room, ignored } = room;
-    let flight = sys::start(plan, room, pid, directory);
+    let flight = sys::start(plan, room, pid, directory, starter);
     Ok(Flight { flight, ignored, spec: Arc::clone(spec), group })
 }
 
@@ -222,6 +233,7 @@ fn plan(spec: &ServiceSpec, gifts: &Gifts) -> Result<Plan, SpawnError> {
         ..Plan::default()
     };
     let score = spec.limits.oom_score_adj.or_else(|| gifts.reset_oom.then_some(0));
+    plan.must_be_scored = spec.limits.oom_score_adj.is_some();
     plan.oom_score_adj = score.and_then(|score| CString::new(score.to_string()).ok());
     if let Some(limit) = gifts.nofile {
         plan.limits.push((rustix::process::Resource::Nofile, limit));

@@ -15,7 +15,7 @@ use std::time::Duration;
 use nix::libc;
 use rustix::event::EventfdFlags;
 
-use super::spawn::{self, Flight, Gifts, Room};
+use super::spawn::{self, Flight, Gifts, Room, Starter};
 use crate::spec::ServiceSpec;
 use crate::vocabulary::{Errno, Pid, SpawnError, SpawnStep, Time};
 
@@ -123,12 +123,12 @@ impl<Key: Clone + Send + 'static> Spawner<Key> {
     pub(super) fn post(&mut self, job: Job<Key>, now: Time) {
         let mut work = self.shared.lock();
         let idle = work.current.is_none() && work.queue.is_empty() && !work.closed;
-        let turn = match work.room.take_if(|_| idle && spawn::is_quick(&job.spec)) {
+        let turn = match work.room.take_if(|_| idle && spawn::is_quick(&job.spec, &job.gifts)) {
             Some(room) => {
                 work.take_up(&job);
                 let turn = work.turn;
                 drop(work);
-                self.shared.begin(job, room, &self.wake);
+                self.shared.begin(job, room, Starter::GoesOn, &self.wake);
                 turn
             }
             None => {
@@ -221,6 +221,8 @@ impl<Key: Clone + Send + 'static> Spawner<Key> {
         let mut work = self.shared.lock();
         work.closed = true;
         let queue = std::mem::take(&mut work.queue);
+        // a thread that has nothing to do ends
+        self.shared.more.notify_all();
         let (mut work, _) = self
             .shared
             .more
@@ -261,9 +263,10 @@ impl<Key: Clone> Shared<Key> {
     }
 
     /// Starts a process of a job that has been taken up.
-    fn begin(&self, job: Job<Key>, room: Room, wake: &OwnedFd) {
+    fn begin(&self, job: Job<Key>, room: Room, starter: Starter, wake: &OwnedFd) {
         self.pid.store(0, Ordering::SeqCst);
-        let begin = || spawn::begin(&job.spec, &job.gifts, room, &self.pid);
+        let begin =
+            || spawn::begin(&job.spec, &job.gifts, room, &self.pid, starter, &self.abandoned);
         let begun = catch_unwind(AssertUnwindSafe(begin)).unwrap_or_else(|_| {
             let errno = Errno(libc::EINVAL);
             let subject = subject(&job.spec);
@@ -305,7 +308,7 @@ impl<Key: Clone> Shared<Key> {
         let _ = nix::sys::signal::SigSet::all().thread_block();
         while let Some(next) = self.next() {
             match next {
-                Next::Begin(job, room) => self.begin(*job, room, wake),
+                Next::Begin(job, room) => self.begin(*job, room, Starter::Waits, wake),
                 Next::Land(flight) => {
                     let (room, result) = flight.land();
                     if !self.finish(room, result, wake) {

@@ -150,6 +150,8 @@ pub(super) struct Spawned {
     pub(super) pidfd: Option<OwnedFd>,
     /// Whether the kernel has put it into the control group that was asked for.
     pub(super) in_cgroup: bool,
+    /// Whether it has our memory no more.
+    has_gone: bool,
 }
 
 /// `struct clone_args` of `include/uapi/linux/sched.h`, its third version.
@@ -172,17 +174,32 @@ struct CloneArguments {
 const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
-/// Starts a process. Its number is in `pid` from its first moment on. Does not wait for anything but
-/// the kernel's copy of what describes a process.
+/// Who starts a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Starter {
+    /// A thread that is held until the process has executed its program (vfork(2)).
+    Waits,
+    /// One that goes on meanwhile, where that [may be](may_go_on). The kernel then takes the process for
+    /// one of two that share memory for good: what it does to the memory's owner it does to us.
+    GoesOn,
+}
+
+/// Whether a process may be started by a thread that goes on meanwhile: it leaves nothing of that
+/// thread's changed, `errno` above all.
+pub(super) fn may_go_on() -> bool {
+    raw::KNOWN && clone3::KNOWN && !NO_CLONE3.load(Ordering::Relaxed)
+}
+
+/// Starts a process. Its number is in `pid` from its first moment on.
 ///
-/// It has our memory until it executes its program, as with vfork(2): nothing is copied, however much
-/// memory the program that embeds us has. Unlike there this thread goes on meanwhile; so the process
-/// writes to what it was given alone, and has no `errno` (which would be this thread's).
+/// It has our memory until it executes its program: nothing is copied, however much memory the program
+/// that embeds us has. It writes to what it was given alone.
 pub(super) fn start(
     mut plan: Plan,
     mut room: Room,
     pid: &AtomicI32,
     cgroup: Option<BorrowedFd<'_>>,
+    starter: Starter,
 ) -> Flight {
     let count = plan.files.len();
     let filled = room.slots.fill(&mut plan);
@@ -199,12 +216,12 @@ pub(super) fn start(
         Ok(()) => {
             let old = block_signals();
             let lent = Lent { task, stack: &mut room.stack, has_memory: &has_memory };
-            let spawned = clone(lent, pid, cgroup, namespaces | shared);
+            let spawned = clone(lent, pid, cgroup, namespaces | shared, starter);
             let _ = old.thread_set_mask();
             spawned.map_err(|errno| (SpawnStep::Fork, errno))
         }
     };
-    if spawned.is_err() {
+    if spawned.as_ref().map_or(true, |spawned| spawned.has_gone) {
         has_memory.store(0, Ordering::Release);
     }
     let (has_memory, room) = (ManuallyDrop::new(has_memory), ManuallyDrop::new(room));
@@ -247,14 +264,20 @@ fn clone(
     pid: &AtomicI32,
     cgroup: Option<BorrowedFd<'_>>,
     more: i32,
+    starter: Starter,
 ) -> Result<Spawned, Errno> {
     use std::os::fd::AsRawFd;
-    let both = libc::CLONE_VM | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID | more;
+    let both = libc::CLONE_VM | libc::CLONE_PARENT_SETTID | more;
     let argument: *mut c_void = task.cast();
     let mut pidfd: RawFd = -1;
     if !NO_CLONE3.load(Ordering::Relaxed) && clone3::KNOWN {
-        let flags =
-            u64::from(both.cast_unsigned()) | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND;
+        let end = match starter {
+            Starter::Waits => libc::CLONE_VFORK,
+            Starter::GoesOn => libc::CLONE_CHILD_CLEARTID,
+        };
+        let flags = u64::from((both | end).cast_unsigned())
+            | libc::CLONE_PIDFD as u64
+            | CLONE_CLEAR_SIGHAND;
         let mut arguments = CloneArguments {
             flags,
             pidfd: std::ptr::from_mut(&mut pidfd) as u64,
@@ -295,19 +318,19 @@ fn clone(
                 // SAFETY: the kernel has made this descriptor for us, and nobody else knows it.
                 let pidfd = (pidfd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
                 let in_cgroup = arguments.flags & CLONE_INTO_CGROUP != 0;
-                return Ok(Spawned { pid: i32::try_from(result).unwrap_or(-1), pidfd, in_cgroup });
+                let pid = i32::try_from(result).unwrap_or(-1);
+                let has_gone = starter == Starter::Waits;
+                return Ok(Spawned { pid, pidfd, in_cgroup, has_gone });
             }
         }
     }
     let end = stack.0.as_mut_ptr_range().end.cast();
+    let flags = both | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: as above; the pointer is to the end of the stack, which is a multiple of 16.
-    let result = unsafe {
-        let (flags, tls) = (both | libc::SIGCHLD, std::ptr::null_mut::<c_void>());
-        libc::clone(enter_by_libc, end, flags, argument, pid.as_ptr(), tls, has_memory.as_ptr())
-    };
+    let result = unsafe { libc::clone(enter_by_libc, end, flags, argument, pid.as_ptr()) };
     match result {
         -1 => Err(Errno(nix::errno::Errno::last_raw())),
-        pid => Ok(Spawned { pid, pidfd: None, in_cgroup: false }),
+        pid => Ok(Spawned { pid, pidfd: None, in_cgroup: false, has_gone: true }),
     }
 }
 
@@ -433,10 +456,6 @@ fn checked(result: c_long) -> rustix::io::Result<c_long> {
         _ => Ok(result),
     }
 }
-
-/// Whether a process may be started by a thread that goes on meanwhile: it leaves nothing of that
-/// thread's changed.
-pub(super) const LEAVES_ALONE: bool = raw::KNOWN;
 
 /// Takes over a descriptor that an earlier process image left open for this one, by its number.
 /// `None` if nothing is open there.

@@ -93,3 +93,26 @@ pub(crate) fn again_test(dir: &Path) {
     assert_eq!(count(&lines, "again: started"), 60, "{lines:#?}");
     assert!(!dir.join("credentials/again").exists());
 }
+
+/// Who has the same memory has the same score, for the kernel: a new process has ours.
+pub(crate) fn score_run(_: &Path) {
+    let score = || std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+    let before = score();
+    let mut spec = sh("likely", "exec sleep 100");
+    spec.limits.oom_score_adj = Some(432);
+    let quiet = sh("other", "exec sleep 100");
+    let mut left = 2;
+    super::run(vec![spec, quiet], options(), &mut |event| {
+        left -= i32::from(matches!(event, Event::Ready { .. }));
+        if left == 0 {
+            left -= 1;
+            println!("0 ours is the same: {}", score() == before);
+            term_self();
+        }
+    });
+}
+
+pub(crate) fn score_test(dir: &Path) {
+    let lines = supervise("a_score_is_that_of_its_service_alone", dir);
+    assert_eq!(count(&lines, "ours is the same: true"), 1, "{lines:#?}");
+}

@@ -48,6 +48,7 @@ const CASES: &[Case] = &[
     #[cfg(feature = "seccomp")]
     ("system_calls_are_filtered", seccomp::run, seccomp::test),
     ("bounds_and_isolation_hold", bounds::run, bounds::test),
+    ("a_score_is_that_of_its_service_alone", bounds::score_run, bounds::score_test),
     ("credentials_are_there_after_a_restart_at_once", bounds::again_run, bounds::again_test),
     ("control_groups_are_killed_whole", cgroups::run, cgroups::test),
 ];

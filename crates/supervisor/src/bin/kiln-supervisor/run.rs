@@ -63,6 +63,10 @@ pub(crate) struct Arguments {
     /// With --check: say it as JSON, to standard output
     #[arg(long, requires = "check")]
     json: bool,
+    /// Give each service a control group of its own below this directory of a mounted cgroup2, which
+    /// is made if it is not there
+    #[arg(long, value_name = "DIR")]
+    cgroup: Option<PathBuf>,
     /// Also reap what others leave behind (PID 1 does so anyway)
     #[arg(long)]
     subreaper: bool,
@@ -138,6 +142,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     options.log_dir = arguments.log_dir;
     options.log_max_bytes = arguments.log_max_bytes.unwrap_or(options.log_max_bytes);
     options.log_keep = arguments.log_keep.unwrap_or(options.log_keep);
+    options.cgroup = arguments.cgroup;
     options.exit_when_ended = true;
     if let Some(path) = arguments.control {
         options.control = Some(kiln_supervisor::control::ControlOptions::new(path));

@@ -181,6 +181,7 @@ impl Shell {
             null: Arc::new(null),
             nofile,
             nice: nice.filter(|_| wanted.is_some()),
+            is_nicer: nice.zip(wanted).is_some_and(|(before, now)| before < now),
             reset_oom,
             lingering: BTreeSet::new(),
             children: BTreeMap::new(),

@@ -14,6 +14,8 @@ use crate::vocabulary::{Event, ExitStatus, Input, Pid, Time};
 /// So many orphans are reaped before services are looked after again.
 const REAP_BATCH: u32 = 256;
 
+/// And so long: those who ask something of us wait meanwhile.
+const REAP_TIME: Time = Time::from_millis(3);
 /// How long they are left alone then, until somebody ends.
 const PAUSE: Time = Time::from_millis(2);
 /// The same where each is dear to find: the kernel looks through all that live for one that has ended, so
@@ -113,9 +115,9 @@ impl Shell {
     pub(super) fn reap_orphans(&mut self, on_event: &mut dyn FnMut(&Event)) {
         self.orphans_at = Time::MAX;
         let began = crate::unix::now();
-        let mut found = 0_u32;
+        let (mut found, mut waits) = (0_u32, false);
         let more = loop {
-            if found == REAP_BATCH {
+            if found == REAP_BATCH || crate::unix::now().saturating_sub(began) > REAP_TIME {
                 break true;
             }
             match reap::look_for_any() {
@@ -123,6 +125,7 @@ impl Shell {
                 Ended::Zombie(pid, _) if self.spawner.may_have(pid) => {
                     self.on_spawned(on_event);
                     if self.spawner.may_have(pid) {
+                        waits = true;
                         break true;
                     }
                 }
@@ -138,8 +141,8 @@ impl Shell {
         let pause = if is_dear { LONG_PAUSE } else { PAUSE };
         self.orphans_from = now.saturating_add(pause);
         if more {
-            let at_once = found == REAP_BATCH && !is_dear;
-            self.orphans_at = if at_once { Time::ZERO } else { self.orphans_from };
+            // those who ask something of us have their turn first
+            self.orphans_at = if waits { self.orphans_from } else { Time::ZERO };
         }
     }
 }

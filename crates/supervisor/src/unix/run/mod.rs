@@ -113,6 +113,8 @@ struct Shell {
     nofile: Option<Rlimit>,
     /// The niceness of before.
     nice: Option<i32>,
+    /// Whether that was less.
+    is_nicer: bool,
     reset_oom: bool,
     /// Ended services whose control groups still have processes that die.
     lingering: BTreeSet<ServiceId>,

@@ -92,6 +92,7 @@ impl Shell {
             inherited: Vec::new(),
             nofile: self.nofile,
             nice: self.nice,
+            loop_is_nicer: self.is_nicer,
             reset_oom: self.reset_oom,
             cgroup: self.cgroups.clone(),
             credentials: self.options.credentials_dir.clone(),
