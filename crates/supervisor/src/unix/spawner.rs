@@ -3,7 +3,8 @@
 //!
 //! What takes no waiting the loop does itself: it starts a process, and a thread waits until that has
 //! executed its program. What has files to read before is left to the thread as a whole, and so is what
-//! is asked for while one is on its way.
+//! is asked for while one is on its way, and what the kernel could take for us while it has our memory
+//! ([`spawn::is_quick`]).
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
