@@ -12,16 +12,17 @@
 //! The number in the first line changes with the meaning of what is there; another one is refused.
 //! Lines and words behind a state that are not known are of a newer version, and left out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::graph::Problems;
 use crate::machine::{Shutdown, Supervisor};
 use crate::spec::ServiceSpec;
-use crate::state::{Probing, State, StopReason};
-use crate::vocabulary::{Failure, Outcome, Pid, Time, Token};
+use crate::state::{Probing, Service, State, StopReason};
+use crate::vocabulary::{Failure, Name, Outcome, Pid, Time, Token};
 
 /// What [`Supervisor::snapshot`] takes and [`Supervisor::resume`] goes on with.
 /// `Display` and `FromStr` are its text form.
@@ -34,7 +35,7 @@ pub struct Snapshot {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Record {
-    pub(crate) name: String,
+    pub(crate) name: Name,
     pub(crate) wanted: bool,
     pub(crate) again: bool,
     pub(crate) settled: bool,
@@ -43,6 +44,36 @@ pub(crate) struct Record {
     pub(crate) restarts: u32,
     pub(crate) failures: u32,
     pub(crate) state: State,
+}
+
+impl Record {
+    fn of(name: &Name, service: &Service) -> Self {
+        Self {
+            name: name.clone(),
+            wanted: service.wanted,
+            again: service.again,
+            settled: service.settled,
+            succeeded: service.succeeded,
+            started: service.started,
+            restarts: service.restarts,
+            failures: service.backoff.failures(),
+            state: service.state.clone(),
+        }
+    }
+
+    fn take(&mut self, name: &Name, service: &Service) {
+        if !Arc::ptr_eq(&self.name.0, &name.0) || self.state != service.state {
+            *self = Self::of(name, service);
+            return;
+        }
+        self.wanted = service.wanted;
+        self.again = service.again;
+        self.settled = service.settled;
+        self.succeeded = service.succeeded;
+        self.started = service.started;
+        self.restarts = service.restarts;
+        self.failures = service.backoff.failures();
+    }
 }
 
 impl Snapshot {
@@ -71,24 +102,26 @@ impl Supervisor {
     /// The state of now.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let all = self.ids().zip(self.specs.iter().zip(&self.services));
-        let there = all.filter(|(id, _)| self.is_there(*id));
-        let services = there.map(|(_, (spec, service))| Record {
-            name: spec.name.clone(),
-            wanted: service.wanted,
-            again: service.again,
-            settled: service.settled,
-            succeeded: service.succeeded,
-            started: service.started,
-            restarts: service.restarts,
-            failures: service.backoff.failures(),
-            state: service.state.clone(),
-        });
-        Snapshot {
-            next_token: self.next_token,
-            shutdown: self.shutdown,
-            services: services.collect(),
+        let mut snapshot = Snapshot::default();
+        self.snapshot_into(&mut snapshot);
+        snapshot
+    }
+
+    /// The same, of one that was taken before: what has not changed since stays as it is, so that this
+    /// can be done all the time.
+    pub(crate) fn snapshot_into(&self, snapshot: &mut Snapshot) {
+        snapshot.next_token = self.next_token;
+        snapshot.shutdown = self.shutdown;
+        let mut count = 0_usize;
+        let all = self.ids().zip(self.names.iter().zip(&self.services));
+        for (_, (name, service)) in all.filter(|(id, _)| self.is_there(*id)) {
+            match snapshot.services.get_mut(count) {
+                Some(record) => record.take(name, service),
+                None => snapshot.services.push(Record::of(name, service)),
+            }
+            count = count.saturating_add(1);
         }
+        snapshot.services.truncate(count);
     }
 
     /// Goes on where another supervisor was. Processes are believed to run; the shell tells
@@ -115,10 +148,14 @@ impl Supervisor {
         specs.extend(gone.iter().map(|name| ServiceSpec::daemon(name, ["/gone"])));
         let mut supervisor = Self::idle(specs)?;
         supervisor.next_token = snapshot.next_token.max(1);
+        let mut records: BTreeMap<&str, &Record> = BTreeMap::new();
+        for record in &snapshot.services {
+            records.entry(record.name.as_str()).or_insert(record);
+        }
         supervisor.shutdown = snapshot.shutdown;
         for id in supervisor.ids() {
             let Some(spec) = supervisor.specs.get(id.index()) else { continue };
-            let record = snapshot.services.iter().find(|record| record.name == spec.name);
+            let record = records.get(spec.name.as_str());
             let enabled = spec.enabled;
             let one_shot = spec.kind == crate::Kind::OneShot;
             let unready = one_shot || spec.readiness != crate::Readiness::None;
@@ -274,7 +311,7 @@ impl Snapshot {
                     Some(Shutdown { outcome, kill_at, end_at, forced, finished: false });
             }
             "service" => {
-                let name = word()?.to_owned();
+                let name = Name(Arc::from(word()?));
                 let (wanted, again) = (flag(word()?)?, flag(word()?)?);
                 let (settled, succeeded) = (flag(word()?)?, flag(word()?)?);
                 let (started, restarts) = (time(word()?)?, word()?.parse().ok()?);

@@ -54,14 +54,14 @@ impl LogPipe {
         Ok(Self { read, write: Arc::new(write), log, sink })
     }
 
-    /// Moves what is in the pipe, at most one chunk. Returns whether there was any.
-    pub(super) fn pump(&mut self, id: ServiceId, writer: &mut Writer) -> bool {
+    /// Moves what is in the pipe, at most one chunk. Returns how many bytes there were.
+    pub(super) fn pump(&mut self, id: ServiceId, writer: &mut Writer) -> usize {
         let mut chunk = writer.buffer(CHUNK);
-        let Ok(length @ 1..) = rustix::io::read(&self.read, &mut *chunk) else {
+        let read = rustix::io::read(&self.read, rustix::buffer::spare_capacity(&mut chunk));
+        let Ok(length @ 1..) = read else {
             writer.give_back(chunk);
-            return false;
+            return 0;
         };
-        chunk.truncate(length);
         match &mut self.sink {
             Sink::File => writer.write(id, chunk),
             Sink::Console(prefix, partial) => {
@@ -71,7 +71,17 @@ impl LogPipe {
                 writer.give_back(chunk);
             }
         }
-        true
+        length
+    }
+
+    /// Moves what a service wrote last.
+    pub(super) fn drain(&mut self, id: ServiceId, writer: &mut Writer) {
+        // a pipe holds at most 1 MiB; a writer that lives on must not keep us
+        for _ in 0..64 {
+            if self.pump(id, writer) == 0 {
+                break;
+            }
+        }
     }
 }
 

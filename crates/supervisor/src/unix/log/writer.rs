@@ -106,10 +106,11 @@ impl Writer {
         }
     }
 
-    /// A buffer of this length.
+    /// An empty buffer that takes so much.
     pub(super) fn buffer(&mut self, length: usize) -> Vec<u8> {
         let mut buffer = self.spare.pop().unwrap_or_default();
-        buffer.resize(length, 0);
+        buffer.clear();
+        buffer.reserve_exact(length);
         buffer
     }
 

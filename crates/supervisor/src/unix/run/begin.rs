@@ -1,6 +1,6 @@
 //! A shell from nothing, or from what the process image before has left.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -58,13 +58,7 @@ impl Shell {
         let target: Option<Vec<ServiceSpec>> = None;
         let mut machine = match &legacy {
             Some(legacy) => {
-                let mut snapshot = legacy.snapshot.clone();
-                let names: Vec<String> = specs.iter().map(|s| s.name.clone()).collect();
-                for name in names {
-                    let pid = snapshot.processes().find(|(n, _)| *n == name).map(|(_, pid)| pid);
-                    snapshot.set_process(&name, pid);
-                }
-                let resumed = Supervisor::resume(specs, &snapshot, now);
+                let resumed = Supervisor::resume(specs, &legacy.snapshot, now);
                 if resumed.is_err() {
                     estate.iter().for_each(Estate::go_back);
                 }
@@ -187,6 +181,7 @@ impl Shell {
             children: BTreeMap::new(),
             channels: BTreeMap::new(),
             logs: BTreeMap::new(),
+            resting: VecDeque::new(),
             writer,
             loader,
             losses_at: Time::MAX,

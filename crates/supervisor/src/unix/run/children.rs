@@ -141,8 +141,9 @@ impl Shell {
         let pause = if is_dear { LONG_PAUSE } else { PAUSE };
         self.orphans_from = now.saturating_add(pause);
         if more {
-            // those who ask something of us have their turn first
-            self.orphans_at = if waits { self.orphans_from } else { Time::ZERO };
+            // those who ask something of us have their turn first; and where each is dear, more have
+            // ended after a pause, and fewer live that the kernel looks through
+            self.orphans_at = if waits || is_dear { self.orphans_from } else { Time::ZERO };
         }
     }
 }

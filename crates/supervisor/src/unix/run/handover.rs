@@ -78,8 +78,7 @@ impl Shell {
             let Some(spec) = self.machine.spec(id) else { continue };
             let Some(sink) = self.sink(id, spec) else { continue };
             if let Ok(pipe) = LogPipe::with_ends(read, write, sink, spec.log.clone()) {
-                let _ = self.watch(pipe.read.as_fd(), Key::Log(id));
-                self.logs.insert(id, pipe);
+                let _ = self.keep_log(id, pipe);
             }
         }
         let running: Vec<(ServiceId, Pid)> = self

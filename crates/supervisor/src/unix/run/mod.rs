@@ -8,10 +8,11 @@ mod control;
 mod demand;
 mod handover;
 mod key;
+mod output;
 mod reload;
 mod start;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -121,6 +122,8 @@ struct Shell {
     children: BTreeMap<Pid, Child>,
     channels: BTreeMap<ServiceId, Channel>,
     logs: BTreeMap<ServiceId, LogPipe>,
+    /// Pipes that are read next at a time rather than as soon as something is in them.
+    resting: VecDeque<(Time, ServiceId)>,
     writer: Writer,
     loader: reload::Loader,
     /// When losses of logs are looked at next.
@@ -141,7 +144,7 @@ impl Shell {
             self.serve(on_event);
             point();
             if self.options.on_panic != OnPanic::Unwind {
-                self.committed = self.machine.snapshot();
+                self.machine.snapshot_into(&mut self.committed);
                 self.uncommitted.clear();
                 self.heard_ready.clear();
                 self.commit_specs();
@@ -170,7 +173,8 @@ impl Shell {
         self.tend_sockets();
         let due = match self.machine.poll() {
             Output::Timeout(at) => {
-                at.min(self.losses_at).min(self.spawner.deadline()).min(self.probes_due())
+                let own = self.losses_at.min(self.logs_due());
+                at.min(own).min(self.spawner.deadline()).min(self.probes_due())
             }
             // drained before; whatever it is, it is not lost
             other => {
@@ -224,6 +228,7 @@ impl Shell {
         }
         point();
         let now = super::now();
+        self.read_logs(now);
         self.losses(now, on_event);
         if self.spawner.deadline() <= now {
             self.on_spawned(on_event);
@@ -380,42 +385,6 @@ impl Shell {
         for (condition, holds) in self.conditions.changed() {
             self.input(Input::Condition { condition, holds }, on_event);
         }
-    }
-
-    fn on_log(&mut self, id: ServiceId) {
-        if let Some(pipe) = self.logs.get_mut(&id) {
-            pipe.pump(id, &mut self.writer);
-            if self.writer.has_lost() {
-                self.losses_at = self.losses_at.min(super::now());
-            }
-        }
-    }
-
-    /// Tells of output that was lost.
-    fn losses(&mut self, now: Time, on_event: &mut dyn FnMut(&Event)) {
-        if now < self.losses_at {
-            return;
-        }
-        let (losses, later) = self.writer.losses(now);
-        self.losses_at = later;
-        for (id, bytes, errno) in losses {
-            if let Some(service) = self.machine.name(id) {
-                self.tell(&Event::LogDropped { service, bytes, errno }, on_event);
-            }
-        }
-    }
-
-    /// What services wrote last, before we leave.
-    fn flush_logs(&mut self) {
-        for (id, pipe) in &mut self.logs {
-            // a pipe holds at most 1 MiB; a writer that lives on must not keep us
-            for _ in 0..64 {
-                if !pipe.pump(*id, &mut self.writer) {
-                    break;
-                }
-            }
-        }
-        self.writer.flush(handover::FLUSH);
     }
 
     fn on_source(&mut self, index: u32, on_event: &mut dyn FnMut(&Event)) {

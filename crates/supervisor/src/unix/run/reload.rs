@@ -207,12 +207,7 @@ impl Shell {
         self.channels.remove(&id);
         self.probes.remove(&id);
         if let Some(mut pipe) = self.logs.remove(&id) {
-            // what it wrote last; a pipe holds at most 1 MiB
-            for _ in 0..64 {
-                if !pipe.pump(id, &mut self.writer) {
-                    break;
-                }
-            }
+            pipe.drain(id, &mut self.writer);
         }
         self.writer.close(id);
     }

@@ -50,8 +50,7 @@ impl Shell {
             && let Some(sink) = self.sink(id, spec)
         {
             let pipe = LogPipe::new(sink, spec.log.clone()).map_err(bad("log pipe"))?;
-            self.watch(pipe.read.as_fd(), Key::Log(id)).map_err(bad("log"))?;
-            self.logs.insert(id, pipe);
+            self.keep_log(id, pipe).map_err(bad("log"))?;
         }
         self.open_sockets(id)?;
         let mut gifts = self.bare_gifts(id);
