@@ -10,6 +10,7 @@ mod handover;
 mod key;
 mod reload;
 mod start;
+mod unsound;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -43,7 +44,7 @@ use crate::vocabulary::{Action, Event, ExitStatus, Input, Outcome, Output, Pid, 
 /// files to the hard one while it runs (services get the old one).
 ///
 /// # Errors
-/// Unsound specs, or a system call without which nothing can be supervised.
+/// Unsound specs ([`Options::unsound`]), or a system call without which nothing can be supervised.
 pub fn run(
     specs: Vec<ServiceSpec>,
     options: Options,
@@ -131,12 +132,12 @@ struct Shell {
 
 impl Shell {
     fn run_to_end(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<Outcome, Error> {
+        // what is left out, before anything starts
+        self.tell_those(on_event);
         loop {
             point();
             self.drain(on_event);
-            for event in std::mem::take(&mut self.told) {
-                self.tell(&event, on_event);
-            }
+            self.tell_those(on_event);
             #[cfg(feature = "control")]
             self.serve(on_event);
             point();
@@ -301,6 +302,12 @@ impl Shell {
             server.hear(event, super::now());
         }
         on_event(event);
+    }
+
+    fn tell_those(&mut self, on_event: &mut dyn FnMut(&Event)) {
+        for event in std::mem::take(&mut self.told) {
+            self.tell(&event, on_event);
+        }
     }
 
     fn watch(&self, fd: BorrowedFd<'_>, key: Key) -> rustix::io::Result<()> {
