@@ -7,7 +7,7 @@ use kiln_supervisor::pid1::watchdog::Settings;
 use kiln_supervisor::pid1::{
     Boot, BoxError, PowerButton, console as terminal, mounts, random_seed,
 };
-use kiln_supervisor::unix::{self, OnPanic, Options, Reexec};
+use kiln_supervisor::unix::{self, OnPanic, Options, Reexec, Unsound};
 use kiln_supervisor::{Event, Outcome};
 
 use crate::console::say;
@@ -49,10 +49,13 @@ pub(crate) fn boot(system: &System, boot: &mut Boot) -> Result<Outcome, BoxError
     own.extend(shell.map(|shell| terminal::shell(&shell.command)));
     let listed = services::Listed { own, file: Path::new(SETTINGS).join("services.toml") };
     let (services, problems) = listed.read();
-    for problem in problems {
+    for problem in &problems {
         say(name, problem);
     }
     let mut options = Options::default();
+    // A machine that lacks a service is better than none; one that has it keeps it.
+    options.unsound = Unsound::LeaveOut;
+    options.incomplete = !problems.is_empty();
     options.log_dir.clone_from(&system.log_dir);
     // Where the kernel has none, the step that mounts it has said so.
     options.cgroup = system.cgroup.clone().filter(|_| Path::new(CONTROLLERS).exists());

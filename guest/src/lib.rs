@@ -20,7 +20,8 @@
 //! # Files
 //!
 //! All in `/etc/kiln`, each with the table that it has in an image's definition. A file that is wrong
-//! is told on the console with its line, and the system boots as if it were not there.
+//! is told on the console with its line, and the system boots as if it were not there; of `services.toml`,
+//! what is sound starts.
 //!
 //! | file | what |
 //! |---|---|

@@ -1,10 +1,10 @@
 //! Which services there are: those that every system has, and those that the image's file lists.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use kiln_supervisor::service_file::{Context, Source, parse_with};
+use kiln_supervisor::service_file::{Context, Findings, Source, parse_sound, parse_with};
 use kiln_supervisor::unix::SpecSource;
 use kiln_supervisor::{Log, Readiness, ServiceSpec};
 
@@ -60,44 +60,54 @@ pub(crate) struct Listed {
 }
 
 impl Listed {
-    /// All services. Where the file cannot be used they are those that there are anyway, and what is
-    /// wrong comes as lines.
+    /// All services that can start. What of the file cannot is left out, or where it cannot be read at
+    /// all, all of it; what is wrong comes as lines.
     pub(crate) fn read(&self) -> (Vec<ServiceSpec>, Vec<String>) {
-        match self.with_file() {
-            Ok(services) => (services.unwrap_or_else(|| self.own.clone()), Vec::new()),
-            Err(mut problems) => {
-                problems.push(format!("{}: its services are left out", self.file.display()));
-                (self.own.clone(), problems)
+        let read = self.with_file(|text| {
+            let (more, findings) =
+                parse_sound(&[Source::new(&self.file, text)], Context::with(&self.own));
+            (self.and(more.specs), lines(&findings))
+        });
+        match read {
+            Ok(read) => read.unwrap_or_else(|| (self.own.clone(), Vec::new())),
+            Err(why) => {
+                let left_out = format!("{}: its services are left out", self.file.display());
+                (self.own.clone(), vec![why, left_out])
             }
         }
     }
 
-    fn with_file(&self) -> Result<Option<Vec<ServiceSpec>>, Vec<String>> {
+    /// What becomes of the file's text, where there is a file.
+    fn with_file<T>(&self, parse: impl FnOnce(&str) -> T) -> Result<Option<T>, String> {
         let shown = self.file.display();
-        let text = files::read(&self.file).map_err(|error| vec![format!("{shown}: {error}")])?;
+        let text = files::read(&self.file).map_err(|error| format!("{shown}: {error}"))?;
         let Some(text) = text else { return Ok(None) };
         // A parser is much code for process 1: should it panic, the system boots all the same.
-        let joined = catch_unwind(AssertUnwindSafe(|| join(&self.own, &self.file, &text)));
-        joined.unwrap_or_else(|_| Err(vec![format!("{shown}: the parser failed")])).map(Some)
+        let parsed = catch_unwind(AssertUnwindSafe(|| parse(&text)));
+        parsed.map(Some).map_err(|_| format!("{shown}: the parser failed"))
+    }
+
+    fn and(&self, more: Vec<ServiceSpec>) -> Vec<ServiceSpec> {
+        self.own.iter().cloned().chain(more).collect()
     }
 }
 
 impl SpecSource for Listed {
     fn load(&mut self) -> Result<Vec<ServiceSpec>, String> {
-        match self.with_file() {
-            Ok(Some(services)) => Ok(services),
+        let read = self.with_file(|text| {
+            parse_with(&[Source::new(&self.file, text)], Context::with(&self.own))
+        });
+        match read? {
+            Some(Ok(more)) => Ok(self.and(more.specs)),
+            Some(Err(findings)) => Err(lines(&findings).join("\n")),
             // whoever has none any more hardly means to stop everything
-            Ok(None) => Err(format!("{} is not there", self.file.display())),
-            Err(problems) => Err(problems.join("\n")),
+            None => Err(format!("{} is not there", self.file.display())),
         }
     }
 }
 
-fn join(own: &[ServiceSpec], path: &Path, text: &str) -> Result<Vec<ServiceSpec>, Vec<String>> {
-    match parse_with(&[Source::new(path, text)], Context::with(own)) {
-        Ok(more) => Ok(own.iter().cloned().chain(more.specs).collect()),
-        Err(findings) => Err(findings.0.iter().map(ToString::to_string).collect()),
-    }
+fn lines(findings: &Findings) -> Vec<String> {
+    findings.0.iter().map(ToString::to_string).collect()
 }
 
 #[cfg(test)]
@@ -144,25 +154,46 @@ mod tests {
         assert_eq!(names.get(5).map(String::as_str), Some("web"));
     }
 
+    /// What is wrong, beside one that is sound.
     #[test]
-    fn a_bad_file_is_told_with_its_line_and_left_out() {
+    fn what_is_wrong_is_told_with_its_line_and_left_out_alone() {
+        let good = "[[service]]\nname = \"good\"\ncommand = [\"/good\"]\n";
         for (text, expected) in [
-            ("[[service]]\nname = \"a\"\nbad = 1\n", "/services.toml:3: unknown key"),
-            ("[[service]]\nname = 5\n", "/services.toml:2: name: expected a string"),
-            ("[[service\n", "/services.toml:1:"),
-            ("[[service]]\nname = \"modules\"\ncommand = [\"/a\"]\n", "modules"),
+            ("[[service]]\nname = \"a\"\nbad = 1\n", "/services.toml:6: unknown key"),
+            ("[[service]]\nname = 5\n", "/services.toml:5: name: expected a string"),
+            (
+                "[[service]]\nname = \"modules\"\ncommand = [\"/a\"]\n",
+                "/services.toml:5: left out: modules is defined twice, first at the program itself",
+            ),
             (
                 "[[service]]\nname = \"a\"\ncommand = [\"/a\"]\nrequires = [\"nobody\"]\n",
-                "/services.toml:4: a requires \"nobody\"",
+                "/services.toml:7: left out: a requires \"nobody\", which does not exist",
+            ),
+            (
+                "[[service]]\nname = \"a\"\ncommand = [\"/a\"]\nafter = [\"b\"]\n\
+                 [[service]]\nname = \"b\"\ncommand = [\"/b\"]\nafter = [\"a\"]\n",
+                "/services.toml:7: left out: service a: after b, which depends on a: dependency cycle",
             ),
         ] {
-            let (names, problems) = joined(text);
-            assert_eq!(names, OWN, "{text}");
-            assert!(problems[0].contains(expected), "{text}: {problems:?}");
-            assert_eq!(problems.last().unwrap(), "/services.toml: its services are left out");
+            let (names, problems) = joined(&format!("{good}{text}"));
+            assert_eq!(names.get(..5), Some(&OWN.map(String::from)[..]), "{text}");
+            assert_eq!(names.get(5..), Some(&["good".to_owned()][..]), "{text}");
+            assert!(problems.iter().any(|it| it.starts_with(expected)), "{text}: {problems:?}");
         }
-        let cycle = "[[service]]\nname = \"a\"\ncommand = [\"/a\"]\nafter = [\"b\"]\n\
-                     [[service]]\nname = \"b\"\ncommand = [\"/b\"]\nafter = [\"a\"]\n";
-        assert!(joined(cycle).1[0].contains("cycle"));
+    }
+
+    #[test]
+    fn a_file_that_is_none_is_left_out_whole_and_a_reload_is_strict() {
+        let (names, problems) = joined("[[service\n");
+        assert_eq!(names, OWN);
+        assert!(problems[0].starts_with("/services.toml:1:"), "{problems:?}");
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("services.toml");
+        let mut listed = Listed { own: own(&system()), file: file.clone() };
+        let good = "[[service]]\nname = \"good\"\ncommand = [\"/good\"]\n";
+        std::fs::write(&file, format!("{good}requires = [\"nobody\"]\n")).unwrap();
+        assert!(listed.load().unwrap_err().contains("nobody"));
+        std::fs::write(&file, good).unwrap();
+        assert_eq!(listed.load().unwrap().len(), OWN.len() + 1);
     }
 }

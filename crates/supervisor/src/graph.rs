@@ -2,10 +2,17 @@
 
 #[cfg(feature = "oci")]
 mod container;
+mod judge;
+mod ring;
+mod sound;
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
+
+#[cfg(any(feature = "toml", feature = "unix"))]
+pub(crate) use judge::judge;
+pub use sound::{Dangling, Omission, Reason, Sound};
 
 use crate::spec::{Address, Condition, Isolation, Kind, Log, Readiness, ServiceSpec};
 
@@ -78,7 +85,7 @@ pub enum Problem {
         unknown: String,
     },
     /// A ring of dependencies; the first is repeated at the end.
-    #[error("dependency cycle: {}", path.join(" -> "))]
+    #[error("dependency cycle: {}", sound::Ring(path))]
     Cycle {
         /// The names along the ring.
         path: Vec<String>,
@@ -153,6 +160,8 @@ pub struct Graph {
 
 /// More is refused: a bound on memory, far above use.
 pub const MAX_SERVICES: usize = 16_384;
+/// Rings are told until they have this many names together.
+const MOST_IN_RINGS: usize = 65_536;
 /// Sockets and stored descriptors of a service.
 const MAX_DESCRIPTORS: usize = 512;
 
@@ -172,7 +181,7 @@ impl Graph {
             return Err(Problems(vec![Problem::TooMany { count, limit: MAX_SERVICES }]));
         }
         let mut problems = Vec::new();
-        check_names(specs, &mut problems);
+        check_names(specs, &mut |_, problem| problems.push(problem));
         match Self::link(specs) {
             Ok(graph) if problems.is_empty() => return Ok(graph),
             Ok(_) => {}
@@ -190,17 +199,14 @@ impl Graph {
             ids.entry(&spec.name).or_insert(id);
         }
         #[cfg(feature = "oci")]
-        container::check_names(specs, &mut problems);
+        container::check_names(specs, &mut |_, problem| problems.push(problem));
         let mut graph = Self::default();
         let empty = || vec![Vec::new(); specs.len()];
         (graph.requires, graph.wants, graph.after) = (empty(), empty(), empty());
         (graph.required_by, graph.before) = (empty(), empty());
         for (spec, id) in specs.iter().zip((0..).map(ServiceId)) {
-            for (relation, names, edges) in [
-                ("requires", &spec.requires, &mut graph.requires),
-                ("wants", &spec.wants, &mut graph.wants),
-                ("after", &spec.after, &mut graph.after),
-            ] {
+            let edges = [&mut graph.requires, &mut graph.wants, &mut graph.after];
+            for ((relation, names), edges) in relations(spec).into_iter().zip(edges) {
                 for unknown in names {
                     match ids.get(unknown.as_str()) {
                         _ if *unknown == spec.name => {
@@ -279,6 +285,7 @@ impl Graph {
         }
         let mut marks = vec![Mark::New; specs.len()];
         let mut order = Vec::with_capacity(specs.len());
+        let mut told = 0_usize;
         for root in (0..).map(ServiceId).take(specs.len()) {
             if marks.get(root.index()) != Some(&Mark::New) {
                 continue;
@@ -305,13 +312,14 @@ impl Graph {
                 };
                 match marks.get(other.index()) {
                     Some(Mark::New) => next = Some(other),
-                    Some(Mark::Open) => {
+                    Some(Mark::Open) if told < MOST_IN_RINGS => {
                         let ring = stack.iter().map(|(id, _)| *id).skip_while(|id| *id != other);
                         let mut path: Vec<String> = ring
                             .filter_map(|id| specs.get(id.index()))
                             .map(|spec| spec.name.clone())
                             .collect();
                         path.extend(path.first().cloned());
+                        told = told.saturating_add(path.len());
                         problems.push(Problem::Cycle { path });
                     }
                     _ => {}
@@ -335,8 +343,15 @@ fn push(edges: &mut [Vec<ServiceId>], from: ServiceId, to: ServiceId) {
     }
 }
 
-fn check_names(specs: &[&ServiceSpec], problems: &mut Vec<Problem>) {
+/// The services that a service names, by the relation to them.
+pub(crate) fn relations(spec: &ServiceSpec) -> [(&'static str, &Vec<String>); 3] {
+    [("requires", &spec.requires), ("wants", &spec.wants), ("after", &spec.after)]
+}
+
+/// What is wrong with each service, at its place, whatever it depends on.
+fn check_names(specs: &[&ServiceSpec], tell: &mut impl FnMut(usize, Problem)) {
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut problems = Vec::new();
     for (index, spec) in specs.iter().enumerate() {
         let name = || spec.name.clone();
         if !is_name(&spec.name) {
@@ -346,7 +361,8 @@ fn check_names(specs: &[&ServiceSpec], problems: &mut Vec<Problem>) {
         if first != index {
             problems.push(Problem::Duplicate { name: name(), first, second: index });
         }
-        check_texts(spec, problems);
+        check_texts(spec, &mut problems);
+        problems.drain(..).for_each(|problem| tell(index, problem));
     }
 }
 
@@ -526,5 +542,24 @@ mod tests {
         }
         specs.reverse();
         assert_eq!(Graph::new(&specs).unwrap().order().len(), 10_000);
+    }
+
+    #[test]
+    fn thousands_of_rings_are_no_flood() {
+        // each is on a ring with all before it
+        let all = (0..MAX_SERVICES).map(|n| {
+            let mut it = spec(&format!("s{n}"), &[]);
+            it.wants = vec![format!("s{}", (n + 1) % MAX_SERVICES), "s0".into()];
+            it.wants.truncate(if n == 0 { 1 } else { 2 });
+            it
+        });
+        let Problems(problems) = Graph::new(&all.collect::<Vec<_>>()).unwrap_err();
+        let path = |problem: &Problem| match problem {
+            Problem::Cycle { path } => path.len(),
+            _ => 0,
+        };
+        let names: usize = problems.iter().map(path).sum();
+        assert!(names < 2 * MOST_IN_RINGS && problems.len() > 1, "{names}");
+        assert!(problems.iter().all(|problem| problem.to_string().len() < 200));
     }
 }

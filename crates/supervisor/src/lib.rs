@@ -65,6 +65,8 @@
 //! );
 //! ```
 //!
+//! [`Sound`] is what of it can start all the same.
+//!
 //! # Example: a guest's whole `/init`
 //! See [`pid1`].
 //!
@@ -108,7 +110,9 @@ mod vocabulary;
 
 pub use backoff::{Backoff, BackoffPolicy};
 pub use difference::Difference;
-pub use graph::{Graph, MAX_SERVICES, Problem, Problems, ServiceId};
+pub use graph::{
+    Dangling, Graph, MAX_SERVICES, Omission, Problem, Problems, Reason, ServiceId, Sound,
+};
 pub use machine::{Status, Supervisor};
 pub use reload::Reload;
 pub use snapshot::{Snapshot, SnapshotError};

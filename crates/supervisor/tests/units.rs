@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use kiln_supervisor::Graph;
 use kiln_supervisor::systemd::{self, Class, Options};
 
 /// Longer than anything takes on a busy machine.
@@ -216,6 +217,12 @@ fn this_hosts_units_are_read() {
     assert!(sound > 0, "not one of {refused} units is understood");
     let all = systemd::read(&[dir.to_owned()], &options);
     assert!(all.is_err(), "conditions that cannot be asked are not overlooked");
+    // together, those that are sound with all that they require
+    let (units, findings) = systemd::read_sound(&[dir.to_owned()], &options);
+    assert!(Graph::new(&units.specs).is_ok() && !findings.0.is_empty());
+    let left = findings.0.iter().filter(|it| it.text.starts_with("left out: ")).count();
+    println!("{} services are sound together, {left} are left out", units.specs.len());
+    assert!(!units.specs.is_empty() && units.specs.len() <= sound, "{findings}");
 }
 
 /// systemd knows every key of the table, but for those that are newer than it is.

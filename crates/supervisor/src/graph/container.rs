@@ -40,14 +40,14 @@ pub(super) fn check(spec: &ServiceSpec, refuse: &mut impl FnMut(&'static str)) {
 }
 
 /// Two services would delete each other's containers if these had one name.
-pub(super) fn check_names(specs: &[&ServiceSpec], problems: &mut Vec<Problem>) {
+pub(super) fn check_names(specs: &[&ServiceSpec], tell: &mut impl FnMut(usize, Problem)) {
     let mut known = BTreeSet::new();
-    for spec in specs {
+    for (index, spec) in specs.iter().enumerate() {
         let Some(container) = &spec.container else { continue };
         let place = (container.runtime.as_str(), &container.state_dir, container.name_for(spec));
         if !known.insert(place) {
             let what = "its container has the id of another service's";
-            problems.push(Problem::Senseless { name: spec.name.clone(), what });
+            tell(index, Problem::Senseless { name: spec.name.clone(), what });
         }
     }
 }

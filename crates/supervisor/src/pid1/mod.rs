@@ -2,7 +2,7 @@
 //!
 //! ```no_run
 //! use kiln_supervisor::pid1::{self, Boot, PowerButton, console, mounts, power, switch_root};
-//! use kiln_supervisor::unix::{self, OnPanic, Options};
+//! use kiln_supervisor::unix::{self, OnPanic, Options, Unsound};
 //! use kiln_supervisor::{Kill, Outcome, Readiness, ServiceSpec};
 //!
 //! fn main() {
@@ -33,6 +33,8 @@
 //!
 //!         let mut options = Options::default();
 //!         options.on_panic = OnPanic::Reexec { limit: 5 };
+//!         // a machine that lacks a service is better than none
+//!         options.unsound = Unsound::LeaveOut;
 //!         options.sources.push(Box::new(PowerButton::open()?));
 //!         let outcome = unix::run(services, options, &mut |event| eprintln!("{event}"))?;
 //!         Ok(outcome) // start() then ends the machine with power::finish(outcome)

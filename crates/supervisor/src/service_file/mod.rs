@@ -28,6 +28,37 @@
 //!      web.toml:7: web requires \"databse\", which does not exist, did you mean \"database\"?"
 //! );
 //! ```
+//!
+//! # Example: what is sound, although something is not
+//! ```
+//! use kiln_supervisor::service_file::{self, Context, Source};
+//!
+//! let text = r#"
+//! [[service]]
+//! name = "web"
+//! comand = ["/bin/web"]
+//!
+//! [[service]]
+//! name = "front"
+//! command = ["/bin/front"]
+//! requires = ["web"]
+//!
+//! [[service]]
+//! name = "log"
+//! command = ["/bin/log"]
+//! after = ["web"]
+//! "#;
+//! let (sound, findings) =
+//!     service_file::parse_sound(&[Source::new("all.toml", text)], Context::default());
+//! assert_eq!(sound.specs[0].name, "log");
+//! assert_eq!(
+//!     findings.to_string(),
+//!     "all.toml:2: left out: service web: not all that is said of it is understood\n\
+//!      all.toml:4: unknown key \"comand\", did you mean \"command\"?\n\
+//!      all.toml:9: left out: service front: requires web, which is left out\n\
+//!      all.toml:14: dropped: service log: after web, which is left out"
+//! );
+//! ```
 
 mod check;
 mod decode;
@@ -38,11 +69,11 @@ mod tables;
 use std::path::{Path, PathBuf};
 
 pub use place::{Finding, Findings, Place};
-pub use read::read;
+pub use read::{read, read_sound};
 #[cfg(feature = "systemd")]
 pub(crate) use {
-    check::together,
-    place::{hint, quoted, settle},
+    check::{leave_out, together},
+    place::{hint, quoted, settle, settled},
     read::{MAX_FILES, content, unread},
     tables::services,
 };
@@ -118,8 +149,30 @@ pub fn parse_with(sources: &[Source], context: Context<'_>) -> Result<Definition
     }
     check::together(&found, context, &mut findings);
     place::settle(sources, findings)?;
+    Ok(definitions(found))
+}
+
+/// What of the sources can start, and everything that is wrong with the rest. Services of which not
+/// everything is understood are left out, with what cannot do without them, as
+/// [`Sound`](crate::Sound) says; a source that is no TOML at all is left out whole. Each has a finding
+/// that says so: without findings nothing is left out.
+///
+/// The context's services are judged as well, and are the caller's to leave out
+/// ([`Unsound::LeaveOut`](crate::unix::Unsound::LeaveOut)).
+#[must_use]
+pub fn parse_sound(sources: &[Source], context: Context<'_>) -> (Definitions, Findings) {
+    let mut findings = Vec::new();
+    let mut found = Vec::new();
+    for source in sources {
+        tables::services(source, &mut found, &mut findings);
+    }
+    let found = check::leave_out(found, context, &mut findings);
+    (definitions(found), place::settled(sources, findings))
+}
+
+fn definitions(found: Vec<Found>) -> Definitions {
     let (specs, places) = found.into_iter().map(|it| (it.spec, it.place)).unzip();
-    Ok(Definitions { specs, places })
+    Definitions { specs, places }
 }
 
 /// A service with where its parts stand.
@@ -131,6 +184,9 @@ pub(crate) struct Found {
     pub(crate) lines: Lines,
     /// Whether something in it was not understood: what follows from that is not told.
     pub(crate) broken: bool,
+    /// Whether it must not start although others do, since something that belongs to it was not
+    /// understood.
+    pub(crate) refused: bool,
 }
 
 /// Lines by key; and by key and element, of those that name other services.

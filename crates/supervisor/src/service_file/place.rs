@@ -54,6 +54,11 @@ impl Finding {
         let text = text.into().replace(char::is_control, " ");
         Self { place, text }
     }
+
+    /// The same, with what comes of it before it.
+    pub(super) fn before(self, words: &str) -> Self {
+        Self { text: format!("{words}{}", self.text), ..self }
+    }
 }
 
 impl fmt::Display for Finding {
@@ -71,11 +76,16 @@ fn lines(findings: &[Finding]) -> String {
     findings.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// Orders findings as the files were given, then by line, and counts what is too much of one file.
-pub(crate) fn settle(sources: &[Source], mut findings: Vec<Finding>) -> Result<(), Findings> {
-    if findings.is_empty() {
-        return Ok(());
+/// As [`settled`]; no findings are no error.
+pub(crate) fn settle(sources: &[Source], findings: Vec<Finding>) -> Result<(), Findings> {
+    match settled(sources, findings) {
+        Findings(none) if none.is_empty() => Ok(()),
+        findings => Err(findings),
     }
+}
+
+/// Orders findings as the files were given, then by line, and counts what is too much of one file.
+pub(crate) fn settled(sources: &[Source], mut findings: Vec<Finding>) -> Findings {
     let order: BTreeMap<&PathBuf, usize> = sources.iter().map(|it| &it.path).zip(0..).collect();
     let rank = |finding: &Finding| order.get(&finding.place.file.to_path_buf()).copied();
     findings.sort_by_cached_key(|finding| (rank(finding), finding.clone()));
@@ -96,7 +106,7 @@ pub(crate) fn settle(sources: &[Source], mut findings: Vec<Finding>) -> Result<(
     for (file, more) in surplus {
         kept.push(Finding::new(Place { file, line: None }, format!("and {more} more problems")));
     }
-    Err(Findings(kept))
+    Findings(kept)
 }
 
 /// The known word that was probably meant.

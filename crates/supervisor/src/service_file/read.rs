@@ -4,7 +4,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::{Definitions, Finding, Findings, MAX_FILE_BYTES, Place, Source, file_name, parse};
+use super::{
+    Context, Definitions, Finding, Findings, MAX_FILE_BYTES, Place, Source, file_name, parse,
+    parse_sound,
+};
 
 /// The most files of one directory.
 pub(crate) const MAX_FILES: usize = 16_384;
@@ -15,6 +18,29 @@ pub(crate) const MAX_FILES: usize = 16_384;
 /// # Errors
 /// Everything that is wrong with them: files that cannot be read, and what they say.
 pub fn read(paths: &[PathBuf]) -> Result<Definitions, Findings> {
+    let (sources, mut findings) = sources(paths);
+    match parse(&sources) {
+        Ok(definitions) if findings.is_empty() => Ok(definitions),
+        Ok(_) => Err(Findings(findings)),
+        Err(more) => {
+            findings.extend(more.0);
+            Err(Findings(findings))
+        }
+    }
+}
+
+/// The same, of what can start, and everything that is wrong with the rest: see [`parse_sound`]. Files
+/// that cannot be read are left out.
+#[must_use]
+pub fn read_sound(paths: &[PathBuf]) -> (Definitions, Findings) {
+    let (sources, mut findings) = sources(paths);
+    let (definitions, more) = parse_sound(&sources, Context::default());
+    findings.extend(more.0);
+    (definitions, Findings(findings))
+}
+
+/// What is in files, and which of them cannot be read.
+fn sources(paths: &[PathBuf]) -> (Vec<Source>, Vec<Finding>) {
     let mut findings = Vec::new();
     let mut sources = Vec::new();
     for path in paths {
@@ -29,14 +55,7 @@ pub fn read(paths: &[PathBuf]) -> Result<Definitions, Findings> {
             }
         }
     }
-    match parse(&sources) {
-        Ok(definitions) if findings.is_empty() => Ok(definitions),
-        Ok(_) => Err(Findings(findings)),
-        Err(more) => {
-            findings.extend(more.0);
-            Err(Findings(findings))
-        }
-    }
+    (sources, findings)
 }
 
 pub(crate) fn unread(path: &Path, error: &io::Error) -> Finding {

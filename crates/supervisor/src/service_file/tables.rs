@@ -113,6 +113,6 @@ fn service(
     }
     // Its own name where that could not be read is told already.
     if !(broken && spec.name.is_empty()) {
-        found.push(Found { spec, place, lines, broken });
+        found.push(Found { spec, place, lines, broken, refused: broken });
     }
 }

@@ -227,9 +227,14 @@ proptest! {
 
 fn judge(bytes: Vec<u8>) -> Result<(), TestCaseError> {
     let lines = bytes.iter().filter(|byte| **byte == b'\n').count() + 1;
-    match parse(&[Source::new("f", bytes)]) {
-        Ok(definitions) => prop_assert_eq!(definitions.specs.len(), definitions.places.len()),
+    let source = [Source::new("f", bytes)];
+    let (sound, left_out) = parse_sound(&source, Context::default());
+    prop_assert!(crate::Graph::new(&sound.specs).is_ok());
+    prop_assert_eq!(sound.specs.len(), sound.places.len());
+    match parse(&source) {
+        Ok(definitions) => prop_assert_eq!((definitions, Vec::new()), (sound, left_out.0)),
         Err(findings) => {
+            prop_assert!(!left_out.0.is_empty());
             prop_assert!((1..=MAX_FINDINGS + 1).contains(&findings.0.len()));
             for finding in findings.0 {
                 prop_assert!(!finding.text.is_empty() && !finding.text.contains(char::is_control));

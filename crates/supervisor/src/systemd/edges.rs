@@ -39,6 +39,7 @@ pub(super) fn settle(
 ) -> BTreeMap<String, Lines> {
     let aliases = aliases(texts, options, notes);
     let relations = relations(texts, &aliases, notes);
+    notes.about(None);
     let started = started(&relations, triggers, options, &aliases);
     for name in &started {
         if let Some(spec) = services.get_mut(name) {
@@ -118,6 +119,7 @@ fn aliases(
 ) -> BTreeMap<String, String> {
     let mut aliases = options.aliases.clone();
     for (name, text) in texts {
+        notes.about(name.as_str());
         for setting in text.list("Install", "Alias") {
             let Some(words) = notes.text(text, setting) else { continue };
             for alias in words.split_whitespace().filter(|alias| !texts.contains_key(*alias)) {
@@ -135,6 +137,7 @@ fn relations<'a>(
 ) -> Relations<'a> {
     let mut relations = Relations::default();
     for (name, text) in texts {
+        notes.about(name.as_str());
         for (section, key, strong) in [
             ("Unit", "Requires", true),
             ("Unit", "BindsTo", true),

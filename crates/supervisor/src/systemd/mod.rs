@@ -41,7 +41,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use keys::{Class, class, reference};
-pub use read::read;
+pub use read::{read, read_sound};
 
 use self::unit::{Notes, Text};
 use crate::service_file::{self, Context, Finding, Findings, Found, Place, Source};
@@ -130,6 +130,36 @@ impl fmt::Display for Unsupported {
 /// # Errors
 /// Everything that is wrong with them, what refuses a unit among it.
 pub fn parse(sources: &[Source], options: &Options) -> Result<Units, Findings> {
+    let Read { found, mut findings, unsupported } = understand(sources, options, BTreeSet::new());
+    service_file::together(&found, Context::default(), &mut findings);
+    service_file::settle(sources, findings)?;
+    Ok(units(found, unsupported))
+}
+
+/// What of units and service files can start, and everything that is wrong with the rest: as
+/// [`service_file::parse_sound`]. A unit is left out if not all that is said of it is understood or
+/// followed: in its file, its template, its drop-ins, its sockets and its timers. Of a target, which
+/// runs nothing, just the assignment is lost; of two units of one name, the second.
+#[must_use]
+pub fn parse_sound(sources: &[Source], options: &Options) -> (Units, Findings) {
+    sound(sources, options, BTreeSet::new())
+}
+
+/// The same, where some units are known not to be understood.
+fn sound(sources: &[Source], options: &Options, spoiled: BTreeSet<String>) -> (Units, Findings) {
+    let Read { found, mut findings, unsupported } = understand(sources, options, spoiled);
+    let found = service_file::leave_out(found, Context::default(), &mut findings);
+    (units(found, unsupported), service_file::settled(sources, findings))
+}
+
+/// What has been read, as far as it is understood.
+struct Read {
+    found: Vec<Found>,
+    findings: Vec<Finding>,
+    unsupported: Vec<Unsupported>,
+}
+
+fn understand(sources: &[Source], options: &Options, spoiled: BTreeSet<String>) -> Read {
     let (rest, files): (Vec<&Source>, Vec<&Source>) =
         sources.iter().partition(|source| unit::is_unit(&source.path));
     let mut findings = Vec::new();
@@ -138,16 +168,18 @@ pub fn parse(sources: &[Source], options: &Options) -> Result<Units, Findings> {
         service_file::services(file, &mut found, &mut findings);
     }
     let others: BTreeSet<String> = found.iter().map(|it| it.spec.name.clone()).collect();
-    let mut notes = Notes::new(options, findings);
+    let mut notes = Notes::new(options, findings, spoiled);
     let texts = unit::gather(&rest, options, &mut notes);
     found.extend(convert(&texts, &others, options, &mut notes));
-    let Notes { mut findings, mut unsupported, .. } = notes;
-    service_file::together(&found, Context::default(), &mut findings);
-    service_file::settle(sources, findings)?;
+    let Notes { findings, unsupported, .. } = notes;
+    Read { found, findings, unsupported }
+}
+
+fn units(found: Vec<Found>, mut unsupported: Vec<Unsupported>) -> Units {
     unsupported.sort();
     unsupported.dedup();
     let (specs, places) = found.into_iter().map(|it| (it.spec, it.place)).unzip();
-    Ok(Units { specs, places, unsupported })
+    Units { specs, places, unsupported }
 }
 
 /// The services of units, with their relations.
@@ -161,6 +193,7 @@ fn convert(
     let mut broken = BTreeSet::new();
     for (name, text) in texts {
         let before = notes.findings.len();
+        notes.about(name.as_str());
         notes.classes(text);
         if let Some(service) = name.strip_suffix(".service") {
             services.insert(name.clone(), service::convert(service, text, options, notes));
@@ -171,12 +204,14 @@ fn convert(
     }
     let triggers = trigger::read(texts, notes);
     let lines = edges::settle(texts, &triggers, others, options, &mut services, notes);
+    let untriggered = trigger::without(&triggers, notes);
     services
         .into_iter()
         .filter_map(|(name, spec)| {
             let place = texts.get(&name)?.place.clone();
             let lines = lines.get(&name).cloned().unwrap_or_default();
-            Some(Found { spec, place, lines, broken: broken.contains(&name) })
+            let refused = notes.is_spoiled(&name) || untriggered.contains(&name);
+            Some(Found { spec, place, lines, broken: broken.contains(&name), refused })
         })
         .collect()
 }

@@ -1,11 +1,11 @@
 //! Units and service files from the file system.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::unit::{OTHERS, is_read, is_unit, template};
-use super::{Options, Units, Unsupported, parse};
+use super::unit::{OTHERS, is_read, is_unit, template, unit_of};
+use super::{Options, Units, Unsupported, parse, sound};
 use crate::service_file::{
     Finding, Findings, MAX_FILES, Place, Source, content, file_name, unread,
 };
@@ -20,6 +20,8 @@ struct Found {
     named: Vec<String>,
     unsupported: Vec<Unsupported>,
     findings: Vec<Finding>,
+    /// Units of which something could not be read.
+    spoiled: BTreeSet<String>,
 }
 
 /// Reads units and service files, and those of directories (`*.toml`). Of a directory, `NAME.d/*.conf`
@@ -31,6 +33,31 @@ struct Found {
 /// # Errors
 /// Everything that is wrong with them: files that cannot be read, and what they say.
 pub fn read(paths: &[PathBuf], options: &Options) -> Result<Units, Findings> {
+    let (mut found, options) = found(paths, options);
+    match parse(&found.sources, &options) {
+        Ok(units) if found.findings.is_empty() => Ok(found.with(units)),
+        Ok(_) => Err(Findings(found.findings)),
+        Err(more) => {
+            found.findings.extend(more.0);
+            Err(Findings(found.findings))
+        }
+    }
+}
+
+/// The same, of what can start, and everything that is wrong with the rest: see
+/// [`parse_sound`](super::parse_sound). Files that cannot be read are left out, and units to which they
+/// belong.
+#[must_use]
+pub fn read_sound(paths: &[PathBuf], options: &Options) -> (Units, Findings) {
+    let (mut found, options) = found(paths, options);
+    let (units, more) = sound(&found.sources, &options, std::mem::take(&mut found.spoiled));
+    let mut findings = std::mem::take(&mut found.findings);
+    findings.extend(more.0);
+    (found.with(units), Findings(findings))
+}
+
+/// What there is to be read, and how.
+fn found(paths: &[PathBuf], options: &Options) -> (Found, Options) {
     let mut found = Found::default();
     for path in paths {
         let result = if path.is_dir() { found.directory(path) } else { found.file(path) };
@@ -49,18 +76,7 @@ pub fn read(paths: &[PathBuf], options: &Options) -> Result<Units, Findings> {
     options.start.append(&mut found.named);
     options.aliases.append(&mut found.aliases);
     environment_files(&found.sources, &mut options);
-    match parse(&found.sources, &options) {
-        Ok(mut units) if found.findings.is_empty() => {
-            units.unsupported.append(&mut found.unsupported);
-            units.unsupported.sort();
-            Ok(units)
-        }
-        Ok(_) => Err(Findings(found.findings)),
-        Err(more) => {
-            found.findings.extend(more.0);
-            Err(Findings(found.findings))
-        }
-    }
+    (found, options)
 }
 
 impl Found {
@@ -68,8 +84,23 @@ impl Found {
     fn source(&mut self, file: &Path, name: &Path) {
         match content(file) {
             Ok(bytes) => self.sources.push(Source { path: name.to_owned(), bytes }),
-            Err(error) => self.findings.push(unread(file, &error)),
+            Err(error) => self.unread(file, &error),
         }
+    }
+
+    /// A file cannot be read, nor so the unit that it belongs to.
+    fn unread(&mut self, file: &Path, error: &io::Error) {
+        self.findings.push(unread(file, error));
+        if is_unit(file) {
+            self.spoiled.insert(unit_of(file));
+        }
+    }
+
+    /// What is lost, with what was not read at all.
+    fn with(mut self, mut units: Units) -> Units {
+        units.unsupported.append(&mut self.unsupported);
+        units.unsupported.sort();
+        units
     }
 
     fn file(&mut self, path: &Path) -> io::Result<()> {
@@ -79,11 +110,11 @@ impl Found {
         }
         let name = file_name(path);
         self.named.push(name.clone());
-        self.beside(path)?;
+        self.beside(path);
         match template(&name) {
             Some(template) if !path.exists() => {
                 let file = path.with_file_name(&template);
-                self.beside(&file)?;
+                self.beside(&file);
                 if !self.sources.iter().any(|source| source.path == file) {
                     self.source(&file, &file);
                 }
@@ -94,16 +125,21 @@ impl Found {
     }
 
     /// The drop-ins of a unit.
-    fn beside(&mut self, path: &Path) -> io::Result<()> {
+    fn beside(&mut self, path: &Path) {
         let directory = path.with_file_name(format!("{}.d", file_name(path)));
-        if directory.is_dir() {
-            for file in entries(&directory)? {
-                if file_name(&file).ends_with(".conf") {
-                    self.drop_ins.push(file);
-                }
+        if !directory.is_dir() {
+            return;
+        }
+        match entries(&directory) {
+            Ok(files) => {
+                let drop_ins = files.into_iter().filter(|it| file_name(it).ends_with(".conf"));
+                self.drop_ins.extend(drop_ins);
+            }
+            Err(error) => {
+                self.findings.push(unread(&directory, &error));
+                self.spoiled.insert(file_name(path));
             }
         }
-        Ok(())
     }
 
     fn directory(&mut self, path: &Path) -> io::Result<()> {
@@ -116,14 +152,17 @@ impl Found {
                 "d" if file.is_dir() => {
                     let unit = name.trim_end_matches(".d");
                     if is_read(unit) {
-                        self.beside(&path.join(unit))?;
+                        self.beside(&path.join(unit));
                     }
                 }
-                "wants" | "requires" if file.is_dir() => {
-                    for unit in entries(&file)? {
-                        self.sources.push(Source { path: unit, bytes: Vec::new() });
+                "wants" | "requires" if file.is_dir() => match entries(&file) {
+                    Ok(units) => {
+                        let links = units.into_iter();
+                        let links = links.map(|path| Source { path, bytes: Vec::new() });
+                        self.sources.extend(links);
                     }
-                }
+                    Err(error) => self.findings.push(unread(&file, &error)),
+                },
                 _ if OTHERS.contains(&kind) => self.unsupported.push(Unsupported {
                     place: Place::file(&file),
                     key: "kind".into(),
@@ -138,7 +177,7 @@ impl Found {
                         self.aliases.insert(name, file_name(&target));
                     }
                     Ok(_) => self.source(&file, &file),
-                    Err(error) => self.findings.push(unread(&file, &error)),
+                    Err(error) => self.unread(&file, &error),
                 },
                 _ => {}
             }

@@ -418,7 +418,17 @@ proptest::proptest! {
         for kind in ["Service", "Socket", "Timer", "Unit", "Install"] {
             let text = format!("[Service]\nExecStart=/a\n[{kind}]\n{key}={value}\n");
             for name in ["a.service", "a.socket", "a.timer", "a.target", "a@b.service"] {
-                let _ = parse(&sources(&[(name, &text)]), &Options::default());
+                let sources = sources(&[(name, &text)]);
+                let options = Options { start: vec![name.into()], ..Options::default() };
+                let (sound, findings) = parse_sound(&sources, &options);
+                match parse(&sources, &options) {
+                    Ok(units) => assert_eq!((units, Vec::new()), (sound, findings.0)),
+                    Err(_) => {
+                        assert!(!findings.0.is_empty());
+                        // not all that is said of the service is understood, unless it is a target
+                        assert!(sound.specs.is_empty() || name == "a.target", "{text} {findings}");
+                    }
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Sockets and timers, which start services (systemd.socket(5), systemd.timer(5)).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kiln_unit_file::value;
@@ -27,6 +27,7 @@ pub(super) fn read(
 ) -> BTreeMap<String, Trigger> {
     let mut found = BTreeMap::new();
     for (name, unit) in texts {
+        notes.about(name.as_str());
         let trigger = match name.rsplit_once('.') {
             Some((stem, "socket")) => {
                 let (service, place) =
@@ -43,6 +44,15 @@ pub(super) fn read(
         found.insert(name.clone(), trigger);
     }
     found
+}
+
+/// The services of sockets and timers of which not everything is understood, or nothing was read.
+pub(super) fn without(triggers: &BTreeMap<String, Trigger>, notes: &Notes<'_>) -> BTreeSet<String> {
+    let read = triggers.iter().filter(|(name, _)| notes.is_spoiled(name));
+    let read = read.map(|(_, trigger)| trigger.service.clone());
+    let others = notes.spoiled_triggers().filter(|name| !triggers.contains_key(*name));
+    let others = others.filter_map(|name| name.rsplit_once('.'));
+    read.chain(others.map(|(stem, _)| format!("{stem}.service"))).collect()
 }
 
 fn target(unit: &Text, stem: &str, [section, key]: [&str; 2], notes: &mut Notes<'_>) -> String {

@@ -1,7 +1,7 @@
 //! The assignments of a unit: its file and its drop-ins together, each with its place; and what is
 //! to be said about them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -68,11 +68,41 @@ pub(super) struct Notes<'a> {
     options: &'a Options,
     pub(super) findings: Vec<Finding>,
     pub(super) unsupported: Vec<Unsupported>,
+    /// The unit that is being read, with which something is wrong if there is a finding.
+    about: Option<String>,
+    spoiled: BTreeSet<String>,
 }
 
 impl<'a> Notes<'a> {
-    pub(super) fn new(options: &'a Options, findings: Vec<Finding>) -> Self {
-        Self { options, findings, unsupported: Vec::new() }
+    /// Some units are known not to be understood.
+    pub(super) fn new(
+        options: &'a Options,
+        findings: Vec<Finding>,
+        spoiled: BTreeSet<String>,
+    ) -> Self {
+        Self { options, findings, unsupported: Vec::new(), about: None, spoiled }
+    }
+
+    /// What comes is about this unit, or about none.
+    pub(super) fn about<'n>(&mut self, unit: impl Into<Option<&'n str>>) {
+        self.about = unit.into().map(str::to_owned);
+    }
+
+    /// Whether not all that is said of a unit is understood, or of its template.
+    pub(super) fn is_spoiled(&self, unit: &str) -> bool {
+        self.spoiled.contains(unit)
+            || template(unit).is_some_and(|template| self.spoiled.contains(&template))
+    }
+
+    /// Sockets and timers of which not everything is understood.
+    pub(super) fn spoiled_triggers(&self) -> impl Iterator<Item = &str> {
+        let all = self.spoiled.iter().map(String::as_str);
+        all.filter(|unit| unit.ends_with(".socket") || unit.ends_with(".timer"))
+    }
+
+    fn find(&mut self, place: &Place, what: impl Into<String>) {
+        self.spoiled.extend(self.about.clone());
+        self.findings.push(finding(place.clone(), what));
     }
 
     /// It is lost.
@@ -89,7 +119,7 @@ impl<'a> Notes<'a> {
     /// The unit is not run with it.
     pub(super) fn refuse(&mut self, setting: &Setting, why: &str) {
         let text = format!("{}={}: {why}", setting.key, setting.value);
-        self.findings.push(finding(setting.place.clone(), text));
+        self.find(&setting.place, text);
     }
 
     /// It is lost, or the unit is not run.
@@ -101,7 +131,7 @@ impl<'a> Notes<'a> {
     }
 
     pub(super) fn at(&mut self, place: &Place, what: impl Into<String>) {
-        self.findings.push(finding(place.clone(), what));
+        self.find(place, what);
     }
 
     /// A value with its specifiers replaced.
@@ -227,6 +257,11 @@ pub(super) fn is_read(name: &str) -> bool {
     [".service", ".socket", ".timer", ".target"].iter().any(|kind| name.ends_with(kind))
 }
 
+/// The unit that a file is one of, or belongs to.
+pub(super) fn unit_of(path: &Path) -> String {
+    role(path).unit().to_owned()
+}
+
 /// What a source is, by its path.
 enum Role {
     Unit(String),
@@ -234,6 +269,14 @@ enum Role {
     DropIn(String),
     /// This unit pulls in that one, with the word of `[Unit]` for it.
     Pull(String, &'static str, String),
+}
+
+impl Role {
+    fn unit(&self) -> &str {
+        match self {
+            Self::Unit(name) | Self::DropIn(name) | Self::Pull(name, ..) => name,
+        }
+    }
 }
 
 fn role(path: &Path) -> Role {
@@ -267,16 +310,22 @@ pub(super) fn gather(
     let mut more: BTreeMap<String, Vec<Setting>> = BTreeMap::new();
     for source in sources {
         let place = Place::file(&source.path);
-        match role(&source.path) {
+        let role = role(&source.path);
+        notes.about(role.unit());
+        match role {
             Role::Unit(name) if !is_read(&name) => {
                 notes.at(&place, "only services, sockets, timers and targets are read");
             }
             Role::Unit(name) => {
+                let first = units.get(&name).map(|first: &Text| first.place.clone());
+                if first.is_some() {
+                    // nothing is wrong with the first
+                    notes.about(None);
+                }
                 let settings = settings(&name, source, notes);
-                let text = Text { name: name.clone(), place: place.clone(), settings };
-                if let Some(first) = units.insert(name, text) {
-                    let text = format!("it is there twice, first as {}", first.place);
-                    notes.at(&place, text);
+                match first {
+                    Some(first) => notes.at(&place, format!("it is there twice, first as {first}")),
+                    None => _ = units.insert(name.clone(), Text { name, place, settings }),
                 }
             }
             Role::DropIn(name) => {
@@ -334,7 +383,7 @@ fn instances(
         "OnFailure",
     ];
     let mut names: Vec<String> = options.start.clone();
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     let named = |text: &Text| -> Vec<String> {
         let settings = text.settings.iter().filter(|it| NAMES.contains(&it.key.as_str()));
         let texts = settings.filter_map(|it| text.specifiers().expand_text(&it.value).ok());

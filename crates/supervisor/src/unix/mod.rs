@@ -109,6 +109,12 @@ pub struct Options {
     pub console: Console,
     /// Whether to leave with [`Outcome::Exit`] when nothing runs and nothing will by itself.
     pub exit_when_ended: bool,
+    /// What becomes of services that are not sound (default: nothing starts).
+    pub unsound: Unsound,
+    /// Whether more services were meant than [`run`] is given, since the caller could not understand
+    /// what is said of them, and has told so: what is given is then not gone over to from services that
+    /// run (default: no). See [`Unsound`].
+    pub incomplete: bool,
     /// What signals mean (default: by whether this is PID 1).
     pub role: Role,
     /// The niceness of the thread that calls [`run`], and of its session if it leads one: less is
@@ -127,7 +133,8 @@ pub struct Options {
     #[cfg(feature = "control")]
     pub control: Option<crate::control::ControlOptions>,
     /// Where the services are read from again when a reload is asked for, by `SIGHUP`,
-    /// [`Request::Reload`] or the control socket (default: nowhere, and none can be). With one, a
+    /// [`Request::Reload`] or the control socket (default: nowhere, and none can be). A reload changes
+    /// nothing unless all of them are sound, whatever [`Options::unsound`] says. With one, a
     /// process image that takes over after a panic goes on with the services as they were read
     /// last (feature `control`), whatever [`run`] is given.
     pub spec_source: Option<Box<dyn SpecSource>>,
@@ -149,6 +156,8 @@ impl Default for Options {
             shutdown_timeout: Duration::from_secs(60),
             console: Console::Quiet,
             exit_when_ended: false,
+            unsound: Unsound::Refuse,
+            incomplete: false,
             role: Role::Auto,
             nice: None,
             reap_orphans: None,
@@ -172,6 +181,25 @@ pub enum Console {
     Problems,
     /// All events except reaped orphans and ignored inputs.
     Events,
+}
+
+/// What [`run`] does with services that are not sound: rings, unknown names, no command.
+///
+/// This is about the beginning, when there is nothing else to run. Who reloads, or goes on as a
+/// process image that somebody has asked for, has services that run, and these are not stopped for what
+/// somebody else has got wrong: other services are gone over to only if all of them are sound, and
+/// else all goes on as it was, which is told ([`Options::spec_source`] and feature `control` hand on
+/// how that was). Without these, a new image goes on with what of the services that it is given can
+/// start; if one that runs cannot, it becomes the program again that it was before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Unsound {
+    /// Nothing starts: [`Error::Problems`].
+    #[default]
+    Refuse,
+    /// Those that are not sound are left out with those that require them, as
+    /// [`Sound`](crate::Sound) says, each with a warning before anything starts; the rest starts. What
+    /// the first process of a machine wants.
+    LeaveOut,
 }
 
 /// What signals mean; see the [module](self).

@@ -12,6 +12,7 @@ mod signals;
 #[path = "../harness/supervised.rs"]
 mod supervised;
 mod unready;
+mod unsound;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -33,6 +34,7 @@ const CASES: &[Case] = &[
     ("readiness_that_never_comes_starts_nobody_else", unready::run, unready::never_test),
     ("a_killed_process_1_leaves_nobody", lost::run, lost::first_test),
     ("after_a_killed_supervisor_nothing_runs_twice", lost::groups_run, lost::groups_test),
+    ("process_1_starts_what_is_sound", unsound::run, unsound::test),
     ("a_number_that_is_used_again_is_not_signalled", lost::number_run, lost::number_test),
 ];
 

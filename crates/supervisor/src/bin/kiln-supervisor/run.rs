@@ -18,11 +18,17 @@
 //! What is not done of a unit is listed on standard error, and by `--check`; `docs/systemd-units.md` has
 //! all keys. A unit that is named is started; of a directory's, those are that a target pulls in.
 //!
+//! With `--keep-going`, what is sound starts although something is not: tables and units that are not
+//! understood, what is in a ring or names what is not there, and what requires any of these, are left
+//! out, each with a line that says so.
+//!
 //! `SIGHUP`, and `svc reload`, read the files again and go over to what they say: what is not sound
-//! changes nothing. It leaves when nothing is left to run (with `--control`: not by itself), or on `SIGTERM` or `SIGINT`
-//! after an orderly stop.
-//! Exit codes: 0 all well, 1 a service has failed for good, 2 a file is unsound or unreadable,
-//! 3 supervision itself failed.
+//! changes nothing, with `--keep-going` too. It leaves when nothing is left to run (with `--control`:
+//! not by itself), or on `SIGTERM` or `SIGINT` after an orderly stop.
+//!
+//! Exit codes: 0 all well, 1 a service has failed for good, 2 a file is unsound or unreadable (with
+//! `--keep-going` when the rest has ended, unless a reload has made it good), 3 supervision itself
+//! failed.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -45,6 +51,10 @@ pub(crate) struct Arguments {
     /// Run units although keys of theirs that confine them cannot be followed
     #[arg(long)]
     allow_less_confinement: bool,
+    /// Start what is sound although something is not: leave out what is wrong, with what requires it,
+    /// and say so; exits with 2 in the end
+    #[arg(long, short)]
+    keep_going: bool,
     /// Where their output goes (default: to ours)
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
@@ -119,22 +129,29 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     if !arguments.target.is_empty() {
         options.targets = arguments.target;
     }
+    let keep_going = arguments.keep_going;
     let mut files = Files { paths: arguments.files, options };
-    let read = files.read();
-    if arguments.check {
-        return check(&read, arguments.json);
-    }
-    let specs = match read {
-        Ok(units) => {
-            for lost in &units.unsupported {
-                unix::console_line(format_args!("{lost}"));
-            }
-            units.specs
-        }
-        // those that run are taken over as they were read last
-        Err(_) if unix::resumed() => Vec::new(),
-        Err(findings) => return refuse(&findings),
+    let (units, findings) = match keep_going {
+        true => systemd::read_sound(&files.paths, &files.options),
+        false => match files.read() {
+            Ok(units) => (units, Findings(Vec::new())),
+            Err(findings) => (Units::default(), findings),
+        },
     };
+    if arguments.check {
+        return check(&units, &findings, arguments.json);
+    }
+    let is_sound = findings.0.is_empty();
+    for lost in &units.unsupported {
+        unix::console_line(format_args!("{lost}"));
+    }
+    // else those that run are taken over as they were read last
+    if keep_going || !unix::resumed() {
+        tell(&findings);
+    }
+    if !is_sound && !keep_going && !unix::resumed() {
+        return ExitCode::from(2);
+    }
     for path in &mut files.paths {
         *path = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
     }
@@ -144,6 +161,8 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     options.log_keep = arguments.log_keep.unwrap_or(options.log_keep);
     options.cgroup = arguments.cgroup;
     options.exit_when_ended = true;
+    // what is left of the files is sound
+    options.incomplete = keep_going && !is_sound;
     if let Some(path) = arguments.control {
         options.control = Some(kiln_supervisor::control::ControlOptions::new(path));
         // What has ended may be started again by request.
@@ -156,14 +175,18 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     options.reexec = std::env::current_exe().ok().map(|program| {
         let files = files.clone();
         let mut reexec = Reexec::new(program);
-        reexec.check = Box::new(move || files.specs().map(drop));
+        if !keep_going {
+            reexec.check = Box::new(move || files.specs().map(drop));
+        }
         reexec
     });
     options.spec_source = Some(Box::new(files));
     let quiet = arguments.quiet;
-    let mut failed = false;
-    let result = unix::run(specs, options, &mut |event| {
+    let (mut failed, mut left_out) = (false, !is_sound);
+    let result = unix::run(units.specs, options, &mut |event| {
         failed |= matches!(event, Event::Failed { .. });
+        // nothing is, of what is gone over to
+        left_out &= !matches!(event, Event::Reloaded { .. });
         match quiet {
             false => say(event),
             true if event.is_problem() => {
@@ -174,6 +197,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     });
     match result {
         Ok(_) if failed => ExitCode::from(1),
+        Ok(_) if left_out && keep_going => ExitCode::from(2),
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             unix::console_line(format_args!("kiln-supervisor: {error}"));
@@ -183,36 +207,30 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
 }
 
 /// What is wrong, a line each, to standard error.
-fn refuse(findings: &Findings) -> ExitCode {
+fn tell(findings: &Findings) {
     for finding in &findings.0 {
         unix::console_line(format_args!("{finding}"));
     }
-    ExitCode::from(2)
 }
 
-fn check(read: &Result<Units, Findings>, json: bool) -> ExitCode {
-    let (specs, problems, unsupported) = match read {
-        Ok(units) => (units.specs.as_slice(), &[][..], units.unsupported.as_slice()),
-        Err(findings) => (&[][..], findings.0.as_slice(), &[][..]),
-    };
+/// Says what would start.
+fn check(units: &Units, findings: &Findings, json: bool) -> ExitCode {
+    let Units { specs, unsupported, .. } = units;
     let graph = Graph::new(specs).unwrap_or_default();
     let ids = graph.order().iter();
     let order: Vec<&str> =
         ids.filter_map(|id| specs.get(id.index())).map(|spec| spec.name.as_str()).collect();
-    match read {
-        _ if json => {
-            let report = serde_json::to_string(&Report { order, problems, unsupported });
-            say(&report.unwrap_or_default());
+    if json {
+        let report = serde_json::to_string(&Report { order, problems: &findings.0, unsupported });
+        say(&report.unwrap_or_default());
+    } else {
+        for lost in unsupported {
+            unix::console_line(format_args!("{lost}"));
         }
-        Ok(_) => {
-            for lost in unsupported {
-                unix::console_line(format_args!("{lost}"));
-            }
-            order.iter().for_each(|name| say(name));
-        }
-        Err(findings) => return refuse(findings),
+        tell(findings);
+        order.iter().for_each(|name| say(name));
     }
-    if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) }
+    if findings.0.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) }
 }
 
 /// A line to standard output. That nobody reads any more is no reason to leave services alone.

@@ -10,7 +10,7 @@ use rustix::event::epoll;
 use rustix::process::{Resource, Rlimit};
 
 use super::key::Key;
-use super::{Shell, reload, warning};
+use super::{Shell, reload, unsound, warning};
 use crate::machine::Supervisor;
 use crate::snapshot::Snapshot;
 use crate::spec::ServiceSpec;
@@ -52,10 +52,25 @@ impl Shell {
             }
             None => None,
         };
+        let mut told = Vec::new();
         #[cfg(feature = "control")]
-        let (specs, target) = reload::specs_in_force(legacy.as_mut(), specs, &options);
+        let handed = reload::specs_handed_on(legacy.as_mut(), &options);
         #[cfg(not(feature = "control"))]
-        let target: Option<Vec<ServiceSpec>> = None;
+        let handed = None;
+        let (specs, target) = match handed {
+            Some(handed) => {
+                let asked = legacy.as_ref().is_some_and(|legacy| legacy.asked);
+                unsound::go_over(handed, specs, asked, &options, &mut told)
+            }
+            None => {
+                let begun = unsound::leave_out(specs, &options, &mut told);
+                if legacy.as_ref().is_some_and(|legacy| begun.loses(legacy)) {
+                    // returns only if there is no way back
+                    estate.iter().for_each(Estate::go_back);
+                }
+                (begun.sound, None)
+            }
+        };
         let mut machine = match &legacy {
             Some(legacy) => {
                 let resumed = Supervisor::resume(specs, &legacy.snapshot, now);
@@ -67,7 +82,11 @@ impl Shell {
             None => Supervisor::new(specs, now)?,
         };
         if let Some(target) = target {
-            machine.reload(target, now)?;
+            let reloaded = machine.reload(target, now);
+            if reloaded.is_err() {
+                estate.iter().for_each(Estate::go_back);
+            }
+            reloaded?;
         }
         let init = match options.role {
             Role::Auto => rustix::process::getpid().is_init(),
@@ -116,7 +135,6 @@ impl Shell {
         let reset_oom = std::fs::read_to_string("/proc/self/oom_score_adj")
             .is_ok_and(|text| text.trim() != "0");
         let awaited = machine.awaited().into_iter().cloned().collect();
-        let mut told = Vec::new();
         let cgroups = options.cgroup.as_deref().and_then(|path| match cgroup::Root::take(path) {
             Ok((root, missing)) => {
                 if !missing.is_empty() {

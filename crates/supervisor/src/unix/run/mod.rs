@@ -11,6 +11,7 @@ mod key;
 mod output;
 mod reload;
 mod start;
+mod unsound;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -44,7 +45,7 @@ use crate::vocabulary::{Action, Event, ExitStatus, Input, Outcome, Output, Pid, 
 /// files to the hard one while it runs (services get the old one).
 ///
 /// # Errors
-/// Unsound specs, or a system call without which nothing can be supervised.
+/// Unsound specs ([`Options::unsound`]), or a system call without which nothing can be supervised.
 pub fn run(
     specs: Vec<ServiceSpec>,
     options: Options,
@@ -134,12 +135,12 @@ struct Shell {
 
 impl Shell {
     fn run_to_end(&mut self, on_event: &mut dyn FnMut(&Event)) -> Result<Outcome, Error> {
+        // what is left out, before anything starts
+        self.tell_those(on_event);
         loop {
             point();
             self.drain(on_event);
-            for event in std::mem::take(&mut self.told) {
-                self.tell(&event, on_event);
-            }
+            self.tell_those(on_event);
             #[cfg(feature = "control")]
             self.serve(on_event);
             point();
@@ -306,6 +307,12 @@ impl Shell {
             server.hear(event, super::now());
         }
         on_event(event);
+    }
+
+    fn tell_those(&mut self, on_event: &mut dyn FnMut(&Event)) {
+        for event in std::mem::take(&mut self.told) {
+            self.tell(&event, on_event);
+        }
     }
 
     fn watch(&self, fd: BorrowedFd<'_>, key: Key) -> rustix::io::Result<()> {

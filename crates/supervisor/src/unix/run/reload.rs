@@ -14,7 +14,7 @@ use crate::unix::conditions::Conditions;
 use crate::vocabulary::{Event, Input};
 
 /// More lines of what is wrong are not told.
-const LINES: usize = 40;
+pub(super) const LINES: usize = 40;
 /// Bytes of the thread's stack: a parser recurses.
 const STACK: usize = 1 << 20;
 
@@ -43,8 +43,7 @@ pub(super) struct Loader {
 }
 
 /// What processes run by, and what was read last.
-#[cfg(feature = "control")]
-type SpecsInForce = (Vec<ServiceSpec>, Vec<ServiceSpec>);
+pub(super) type SpecsInForce = (Vec<ServiceSpec>, Vec<ServiceSpec>);
 
 impl Shell {
     /// Reads the services again, and goes over to them.
@@ -245,30 +244,18 @@ impl Shell {
     }
 }
 
-/// The specs that processes run by, and others that are to be gone over to: as the process image
-/// before had read them, if it could, or else as they are given. After a panic they are as before;
-/// who asks for a new image wants what that one says.
+/// The specs that processes run by, and those that were read last, as the process image before has
+/// handed them on, if it could.
 #[cfg(feature = "control")]
-pub(super) fn specs_in_force(
+pub(super) fn specs_handed_on(
     legacy: Option<&mut crate::unix::panic::Legacy>,
-    given: Vec<ServiceSpec>,
     options: &crate::unix::Options,
-) -> (Vec<ServiceSpec>, Option<Vec<ServiceSpec>>) {
+) -> Option<SpecsInForce> {
     use crate::unix::panic::FdKind;
-    let Some(legacy) = legacy else { return (given, None) };
-    let place = legacy.fds.iter().position(|inherited| inherited.kind == FdKind::Specs);
-    let Some(place) = place else { return (given, None) };
+    let legacy = legacy?;
+    let place = legacy.fds.iter().position(|inherited| inherited.kind == FdKind::Specs)?;
     let inherited = legacy.fds.swap_remove(place);
-    let specs = crate::unix::sys::adopt_fd(inherited.number)
+    crate::unix::sys::adopt_fd(inherited.number)
         .filter(|_| options.spec_source.is_some())
-        .and_then(super::control::read_json::<SpecsInForce>);
-    match specs {
-        Some((running, target)) => {
-            // none are given where they could not be read
-            let target = if legacy.asked && !given.is_empty() { given } else { target };
-            let others = (running != target).then_some(target);
-            (running, others)
-        }
-        None => (given, None),
-    }
+        .and_then(super::control::read_json::<SpecsInForce>)
 }
