@@ -65,8 +65,8 @@ struct World {
     spawns: Vec<Vec<Duration>>,
     failed_spawns: Vec<u32>,
     log: Vec<(Duration, Event)>,
-    /// When a service began to run, for the answers to questions.
-    began: BTreeMap<ServiceId, Duration>,
+    /// When a service began to run, by name, for the answers to questions.
+    began: BTreeMap<String, Duration>,
     /// How often somebody has turned to one that listened.
     demands: u128,
     /// Whose process each is, by name: ids are used again.
@@ -180,9 +180,9 @@ impl World {
         );
         let pid = Pid(self.next_pid);
         self.next_pid += 1;
+        self.began.insert(name.clone(), self.now);
         self.owners.insert(pid, name);
         self.alive.insert(pid, id);
-        self.began.insert(id, self.now);
         let asked = self.machine.spec(id).is_some_and(|spec| spec.readiness.is_asked());
         if let (Some(after), false) = (script.ready, asked) {
             self.at(ms(after), Pending::Input(Input::Ready { token }));
@@ -213,7 +213,8 @@ impl World {
                     Pending::Spawn(token, id) => self.spawn(token, id),
                     Pending::Answer(token, id) => {
                         if self.asked.remove(&token).is_some() {
-                            let ran = self.now - self.began[&id];
+                            let name = self.machine.name(id).unwrap();
+                            let ran = self.now - self.began[name.as_str()];
                             let after = self.scripts[id.index()].ready;
                             let ready = after.is_some_and(|after| ran >= ms(after));
                             self.input(Input::Probed { token, ready });
