@@ -29,6 +29,7 @@ pub(super) fn convert(spec: &mut ServiceSpec, unit: &Text, notes: &mut Notes<'_>
     isolation.capabilities = capabilities(spec, unit, isolation.no_new_privs, notes);
     namespaces(&mut isolation, unit, notes);
     paths(&mut isolation.read_only, unit, ["ReadOnlyPaths", "ReadOnlyDirectories"], notes);
+    paths(&mut isolation.writable, unit, ["ReadWritePaths", "ReadWriteDirectories"], notes);
     paths(&mut isolation.hidden, unit, ["InaccessiblePaths", "InaccessibleDirectories"], notes);
     isolation.private_tmp = private_tmp(unit, notes);
     credentials(&mut isolation, unit, notes);
@@ -135,13 +136,14 @@ fn paths(into: &mut Vec<PathBuf>, unit: &Text, keys: [&str; 2], notes: &mut Note
     for setting in settings {
         let Some(text) = notes.text(unit, setting) else { continue };
         for word in text.split_whitespace() {
+            let (may_be_absent, path) = match word.strip_prefix('-') {
+                Some(path) => ("-", path),
+                None => ("", word),
+            };
             // relative to the root directory, which is the same one
-            let path = word.strip_prefix('+').unwrap_or(word);
+            let path = path.strip_prefix('+').unwrap_or(path);
             match path.starts_with('/') {
-                true => into.push(path.into()),
-                false if path.starts_with('-') => {
-                    notes.confine(setting, "a path that may be absent cannot be said");
-                }
+                true => into.push(format!("{may_be_absent}{path}").into()),
                 false => notes.refuse(setting, "expected absolute paths"),
             }
         }

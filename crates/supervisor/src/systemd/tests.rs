@@ -42,7 +42,8 @@ fn a_service_is_what_its_unit_says() {
         "Type=notify\nExecReload=/bin/kill -HUP $MAINPID\nRestart=on-failure\nRestartSec=5\n\
          TimeoutStartSec=1min\nTimeoutStopSec=7\nKillMode=process\nKillSignal=SIGINT\nUser=www\n\
          Environment=A=1 \"B=two words\"\nWorkingDirectory=/srv\nLimitNOFILE=10:20\nNice=5\nUMask=0077\n\
-         MemoryMax=64M\nCPUQuota=150%\nPrivateTmp=yes\nPrivateIPC=1\nReadOnlyPaths=/etc /usr\n\
+         MemoryMax=64M\nCPUQuota=150%\nPrivateTmp=yes\nPrivateIPC=1\nReadOnlyPaths=/etc -+/usr\n\
+         ReadWritePaths=/etc/a -/srv\nReadWritePaths=+/var\n\
          LoadCredential=key:/etc/key\nStandardOutput=null\nNoNewPrivileges=yes\n\
          SystemCallFilter=~mount unshare\nSystemCallErrorNumber=EPERM\n",
     );
@@ -65,7 +66,8 @@ fn a_service_is_what_its_unit_says() {
     assert_eq!(spec.cgroup.settings(), expected.map(|(file, value)| (file, value.to_owned())));
     assert!(spec.isolation.private_tmp && spec.isolation.no_new_privs);
     assert_eq!(spec.isolation.namespaces, [Namespace::Ipc]);
-    assert_eq!(spec.isolation.read_only, [PathBuf::from("/etc"), "/usr".into()]);
+    assert_eq!(spec.isolation.read_only, ["/etc", "-/usr"].map(PathBuf::from));
+    assert_eq!(spec.isolation.writable, ["/etc/a", "-/srv", "/var"].map(PathBuf::from));
     assert_eq!(spec.isolation.credentials["key"], PathBuf::from("/etc/key"));
     assert_eq!(spec.log, Log::Null);
     let Some(Seccomp::Deny { calls, otherwise: Violation::Fail }) = &spec.isolation.seccomp else {
@@ -340,7 +342,7 @@ fn each_supported_key_does_something() {
         FileDescriptorStoreMax=1 CapabilityBoundingSet=CAP_KILL AmbientCapabilities=CAP_KILL \
         NoNewPrivileges=yes PrivateMounts=yes PrivateTmp=yes PrivateNetwork=yes PrivateIPC=yes \
         ProtectHostname=yes ReadOnlyPaths=/a InaccessiblePaths=/a ReadOnlyDirectories=/a \
-        InaccessibleDirectories=/a SystemCallFilter=read SystemCallErrorNumber=EPERM \
+        InaccessibleDirectories=/a ReadWritePaths=/a ReadWriteDirectories=/a SystemCallFilter=read SystemCallErrorNumber=EPERM \
         SystemCallArchitectures=native LoadCredential=a:/a MemoryMin=1 MemoryHigh=1 MemoryMax=1 \
         MemorySwapMax=1 CPUQuota=1% CPUWeight=1 IOWeight=1 TasksMax=1 Delegate=yes OOMPolicy=kill \
         Sockets=s.socket StandardOutput=null StandardError=tty StandardInput=tty TTYPath=/t \
