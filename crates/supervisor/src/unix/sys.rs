@@ -5,6 +5,7 @@
 )]
 
 mod clone3;
+mod message;
 mod mount;
 mod raw;
 
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use nix::libc;
 
+pub(super) use self::message::receive;
 pub(super) use self::mount::{copy_tree, has_mount_setattr, make_read_only, mount_tree};
 use super::child::{self, Plan};
 use crate::vocabulary::{Errno, SpawnStep};
