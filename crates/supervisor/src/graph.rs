@@ -385,8 +385,9 @@ fn check_texts(spec: &ServiceSpec, problems: &mut Vec<Problem>) {
     if spec.directory.as_deref().is_some_and(nul) {
         bad("directory");
     }
-    let Isolation { read_only, hidden, credentials, .. } = &*spec.isolation;
-    let mut paths = spec.env_files.iter().chain(&spec.only_if).chain(read_only).chain(hidden);
+    let Isolation { read_only, writable, hidden, credentials, .. } = &*spec.isolation;
+    let paths = spec.env_files.iter().chain(&spec.only_if);
+    let mut paths = paths.chain(read_only).chain(writable).chain(hidden);
     if paths.any(|path| nul(path)) {
         bad("a path");
     }

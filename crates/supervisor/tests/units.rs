@@ -142,6 +142,36 @@ fn a_notify_service_a_socket_and_a_timer_run_from_unit_files() {
     assert!(status.success(), "{status}");
 }
 
+/// With all of this machine's mounts.
+#[test]
+fn a_protected_system_can_be_written_where_it_says() {
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "this takes root");
+        return println!("skipped: mounts, without root");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::create_dir(dir.join("open")).unwrap();
+    write(
+        dir,
+        "shut.service",
+        "[Service]\nType=oneshot\nProtectSystem=strict\n\
+         ReadWritePaths=DIR/open -/no/such/path\nWorkingDirectory=DIR\n\
+         ExecStart=/bin/sh -c 'exec >open/log 2>&1; for place in /usr /etc / /var . open /dev/shm; do \
+         touch $$place/kiln-test-shut && rm $$place/kiln-test-shut && echo written $$place; done; \
+         echo >/dev/null && cat /proc/sys/kernel/ostype'\n",
+    );
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln-supervisor"));
+    command.arg("run").arg(dir.join("shut.service")).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let log = fs::read_to_string(dir.join("open/log")).unwrap();
+    let (refused, others): (Vec<&str>, Vec<&str>) =
+        log.lines().partition(|line| line.contains("Read-only file system"));
+    assert_eq!(others, ["written open", "written /dev/shm", "Linux"], "{log}");
+    assert_eq!(refused.len(), 5, "{log}");
+}
+
 #[test]
 fn a_check_lists_what_is_not_done() {
     let dir = tempfile::tempdir().unwrap();
@@ -165,9 +195,9 @@ fn a_check_lists_what_is_not_done() {
     let value: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(value["unsupported"][0]["line"], 3);
     assert_eq!(value["unsupported"][0]["key"], "RuntimeDirectory");
-    write(dir, "d.service", "[Service]\nExecStart=/bin/true\nProtectSystem=full\n");
+    write(dir, "d.service", "[Service]\nExecStart=/bin/true\nProtectHome=yes\n");
     let (code, _, said) = check(&["d.service"]);
-    assert!(code == Some(2) && said.starts_with("d.service:3: ProtectSystem=full: "), "{said}");
+    assert!(code == Some(2) && said.starts_with("d.service:3: ProtectHome=yes: "), "{said}");
     let (code, _, said) = check(&["d.service", "--allow-less-confinement"]);
     assert!(code == Some(0) && said.contains("less confined"), "{said}");
 }

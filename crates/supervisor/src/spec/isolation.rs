@@ -21,8 +21,13 @@ pub struct Isolation {
     pub seccomp: Option<super::Seccomp>,
     /// Namespaces of its own (namespaces(7)).
     pub namespaces: Vec<Namespace>,
-    /// Paths that it can read only; they need a mount namespace of its own, which they imply.
+    /// Paths that it can read only, with all that is mounted below them when it starts; they need a
+    /// mount namespace of its own, which they imply. One that begins with `-` may be absent, here and
+    /// in the next two.
     pub read_only: Vec<PathBuf>,
+    /// Paths within those that stay as they are: what can be written there otherwise can be written.
+    /// What is in both lists is read-only.
+    pub writable: Vec<PathBuf>,
     /// Paths whose content it does not see; implies a mount namespace.
     pub hidden: Vec<PathBuf>,
     /// Whether it has an empty /tmp and /var/tmp of its own; implies a mount namespace.

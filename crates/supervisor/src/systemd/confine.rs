@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use kiln_unit_file::value;
+
 use super::unit::{Notes, Setting, Text};
 use crate::spec::{Capability, Isolation, Namespace, Seccomp, ServiceSpec, SystemCall, Violation};
 
@@ -29,6 +31,11 @@ pub(super) fn convert(spec: &mut ServiceSpec, unit: &Text, notes: &mut Notes<'_>
     isolation.capabilities = capabilities(spec, unit, isolation.no_new_privs, notes);
     namespaces(&mut isolation, unit, notes);
     paths(&mut isolation.read_only, unit, ["ReadOnlyPaths", "ReadOnlyDirectories"], notes);
+    paths(&mut isolation.writable, unit, ["ReadWritePaths", "ReadWriteDirectories"], notes);
+    system(&mut isolation, unit, notes);
+    if !isolation.read_only.is_empty() {
+        directories(&mut isolation, unit, notes);
+    }
     paths(&mut isolation.hidden, unit, ["InaccessiblePaths", "InaccessibleDirectories"], notes);
     isolation.private_tmp = private_tmp(unit, notes);
     credentials(&mut isolation, unit, notes);
@@ -135,15 +142,50 @@ fn paths(into: &mut Vec<PathBuf>, unit: &Text, keys: [&str; 2], notes: &mut Note
     for setting in settings {
         let Some(text) = notes.text(unit, setting) else { continue };
         for word in text.split_whitespace() {
+            let (may_be_absent, path) = match word.strip_prefix('-') {
+                Some(path) => ("-", path),
+                None => ("", word),
+            };
             // relative to the root directory, which is the same one
-            let path = word.strip_prefix('+').unwrap_or(word);
+            let path = path.strip_prefix('+').unwrap_or(path);
             match path.starts_with('/') {
-                true => into.push(path.into()),
-                false if path.starts_with('-') => {
-                    notes.confine(setting, "a path that may be absent cannot be said");
-                }
+                true => into.push(format!("{may_be_absent}{path}").into()),
                 false => notes.refuse(setting, "expected absolute paths"),
             }
+        }
+    }
+}
+
+/// The machine's own files, as systemd divides them.
+fn system(isolation: &mut Isolation, unit: &Text, notes: &mut Notes<'_>) {
+    let Some(setting) = unit.of("ProtectSystem") else { return };
+    let (read_only, writable): (&[&str], &[&str]) = match setting.value.as_str() {
+        // homes are left to ProtectHome=
+        "strict" => (&["/"], &["/dev", "/proc", "/sys", "-/home", "-/root", "-/run/user"]),
+        "full" => (&["/usr", "-/boot", "-/efi", "/etc"], &[]),
+        text => match value::boolean(text) {
+            Some(true) => (&["/usr", "-/boot", "-/efi"], &[]),
+            Some(false) => return,
+            None => return notes.refuse(setting, "expected yes, no, full or strict"),
+        },
+    };
+    isolation.read_only.extend(read_only.iter().map(PathBuf::from));
+    isolation.writable.extend(writable.iter().map(PathBuf::from));
+}
+
+/// What is made for it is its own to write to. Here it is not made, and may be there all the same.
+fn directories(isolation: &mut Isolation, unit: &Text, notes: &mut Notes<'_>) {
+    for (key, place) in [
+        ("RuntimeDirectory", "/run"),
+        ("StateDirectory", "/var/lib"),
+        ("CacheDirectory", "/var/cache"),
+        ("LogsDirectory", "/var/log"),
+        ("ConfigurationDirectory", "/etc"),
+    ] {
+        for setting in unit.list("Service", key) {
+            let Some(text) = notes.text(unit, setting) else { continue };
+            let names = text.split_whitespace().filter_map(|word| word.split(':').next());
+            isolation.writable.extend(names.map(|name| format!("-{place}/{name}").into()));
         }
     }
 }

@@ -42,7 +42,8 @@ fn a_service_is_what_its_unit_says() {
         "Type=notify\nExecReload=/bin/kill -HUP $MAINPID\nRestart=on-failure\nRestartSec=5\n\
          TimeoutStartSec=1min\nTimeoutStopSec=7\nKillMode=process\nKillSignal=SIGINT\nUser=www\n\
          Environment=A=1 \"B=two words\"\nWorkingDirectory=/srv\nLimitNOFILE=10:20\nNice=5\nUMask=0077\n\
-         MemoryMax=64M\nCPUQuota=150%\nPrivateTmp=yes\nPrivateIPC=1\nReadOnlyPaths=/etc /usr\n\
+         MemoryMax=64M\nCPUQuota=150%\nPrivateTmp=yes\nPrivateIPC=1\nReadOnlyPaths=/etc -+/usr\n\
+         ReadWritePaths=/etc/a -/srv\nReadWritePaths=+/var\n\
          LoadCredential=key:/etc/key\nStandardOutput=null\nNoNewPrivileges=yes\n\
          SystemCallFilter=~mount unshare\nSystemCallErrorNumber=EPERM\n",
     );
@@ -65,7 +66,8 @@ fn a_service_is_what_its_unit_says() {
     assert_eq!(spec.cgroup.settings(), expected.map(|(file, value)| (file, value.to_owned())));
     assert!(spec.isolation.private_tmp && spec.isolation.no_new_privs);
     assert_eq!(spec.isolation.namespaces, [Namespace::Ipc]);
-    assert_eq!(spec.isolation.read_only, [PathBuf::from("/etc"), "/usr".into()]);
+    assert_eq!(spec.isolation.read_only, ["/etc", "-/usr"].map(PathBuf::from));
+    assert_eq!(spec.isolation.writable, ["/etc/a", "-/srv", "/var"].map(PathBuf::from));
     assert_eq!(spec.isolation.credentials["key"], PathBuf::from("/etc/key"));
     assert_eq!(spec.log, Log::Null);
     let Some(Seccomp::Deny { calls, otherwise: Violation::Fail }) = &spec.isolation.seccomp else {
@@ -102,13 +104,13 @@ fn what_is_lost_is_listed_with_its_place() {
 
 #[test]
 fn what_confines_refuses_unless_less_is_allowed() {
-    let text = "[Service]\nExecStart=/a\nProtectSystem=strict\nPrivateUsers=no\n\
+    let text = "[Service]\nExecStart=/a\nProtectHome=yes\nPrivateUsers=no\n\
                 MemoryDenyWriteExecute=yes\nSystemCallFilter=@system-service\n";
     let said = refused(&[("a.service", text)]);
     assert_eq!(
         said,
         [
-            "a.service:3: ProtectSystem=strict: it confines the unit: which cannot be given",
+            "a.service:3: ProtectHome=yes: it confines the unit: which cannot be given",
             "a.service:5: MemoryDenyWriteExecute=yes: it confines the unit: which cannot be given",
             "a.service:6: SystemCallFilter=@system-service: it confines the unit: groups of calls and \
              errors of single ones are not known",
@@ -119,7 +121,7 @@ fn what_confines_refuses_unless_less_is_allowed() {
     let lost: Vec<_> = units.unsupported.iter().map(|it| it.place.line).collect();
     assert!([3, 5, 6].iter().all(|line| lost.contains(&Some(*line))), "{lost:?}");
     // what is taken back later confines nothing
-    let text = "[Service]\nExecStart=/a\nProtectSystem=strict\nProtectSystem=\nPrivateDevices=yes\n\
+    let text = "[Service]\nExecStart=/a\nProtectHome=yes\nProtectHome=\nPrivateDevices=yes\n\
                 PrivateDevices=no\n";
     assert_eq!(all(&[("a.service", text)]).unsupported, []);
 }
@@ -173,6 +175,34 @@ fn capabilities_never_become_more() {
     assert_eq!(set(both), (kill.clone(), 0));
     let quiet = "User=www\nAmbientCapabilities=CAP_KILL\nNoNewPrivileges=yes\n";
     assert_eq!(set(quiet), (kill, 0));
+}
+
+#[test]
+fn the_system_is_protected_as_far_as_it_says() {
+    let paths = |lines: &str| {
+        let (spec, lost) = service(lines);
+        let shown = |paths: &[PathBuf]| {
+            let paths = paths.iter().map(|path| path.to_str().unwrap().to_owned());
+            paths.collect::<Vec<_>>().join(" ")
+        };
+        let isolation = &spec.isolation;
+        (shown(&isolation.read_only), shown(&isolation.writable), lost.len())
+    };
+    let of = |read_only: &str, writable: &str, lost| (read_only.into(), writable.into(), lost);
+    assert_eq!(paths("ProtectSystem=no\n"), of("", "", 0));
+    assert_eq!(paths("ProtectSystem=true\n"), of("/usr -/boot -/efi", "", 0));
+    assert_eq!(paths("ProtectSystem=full\n"), of("/usr -/boot -/efi /etc", "", 0));
+    let strict = "/dev /proc /sys -/home -/root -/run/user";
+    assert_eq!(paths("ProtectSystem=strict\n"), of("/", strict, 0));
+    // that they are not made is told
+    assert_eq!(
+        paths(
+            "ProtectSystem=strict\nReadWritePaths=/srv\nStateDirectory=a b:c\nRuntimeDirectory=%N\n"
+        ),
+        of("/", &format!("/srv {strict} -/run/a -/var/lib/a -/var/lib/b"), 2)
+    );
+    let text = "[Service]\nExecStart=/a\nProtectSystem=all\n";
+    assert!(refused(&[("a.service", text)])[0].contains("expected yes, no, full or strict"));
 }
 
 #[test]
@@ -340,7 +370,8 @@ fn each_supported_key_does_something() {
         FileDescriptorStoreMax=1 CapabilityBoundingSet=CAP_KILL AmbientCapabilities=CAP_KILL \
         NoNewPrivileges=yes PrivateMounts=yes PrivateTmp=yes PrivateNetwork=yes PrivateIPC=yes \
         ProtectHostname=yes ReadOnlyPaths=/a InaccessiblePaths=/a ReadOnlyDirectories=/a \
-        InaccessibleDirectories=/a SystemCallFilter=read SystemCallErrorNumber=EPERM \
+        InaccessibleDirectories=/a ReadWritePaths=/a ReadWriteDirectories=/a \
+        ProtectSystem=full SystemCallFilter=read SystemCallErrorNumber=EPERM \
         SystemCallArchitectures=native LoadCredential=a:/a MemoryMin=1 MemoryHigh=1 MemoryMax=1 \
         MemorySwapMax=1 CPUQuota=1% CPUWeight=1 IOWeight=1 TasksMax=1 Delegate=yes OOMPolicy=kill \
         Sockets=s.socket StandardOutput=null StandardError=tty StandardInput=tty TTYPath=/t \

@@ -1,16 +1,16 @@
 //! What a new process does between clone and exec. It has our memory: nothing is allocated and
 //! nothing can panic; every step is a system call on what was prepared before.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
+use super::mounts::Mounts;
 use super::sys;
 use crate::vocabulary::SpawnStep;
 
@@ -60,18 +60,6 @@ pub(super) struct Plan {
     pub(super) filter: Vec<nix::libc::sock_filter>,
 }
 
-/// Changes of a mount namespace of its own.
-#[derive(Debug, Default)]
-pub(super) struct Mounts {
-    /// Whether there is one.
-    pub(super) own: bool,
-    /// Whether /proc is to show the process namespace.
-    pub(super) proc: bool,
-    pub(super) private_tmp: bool,
-    pub(super) read_only: Vec<CString>,
-    pub(super) hidden: Vec<CString>,
-}
-
 type Failed = (SpawnStep, Errno);
 
 fn at(step: SpawnStep) -> impl Fn(Errno) -> Failed {
@@ -93,7 +81,7 @@ pub(super) fn prepare(plan: &mut Plan) -> Result<(), Failed> {
         sys::unshare_cgroup().map_err(at(SpawnStep::Isolation))?;
     }
     if plan.mounts.own {
-        mounts(&plan.mounts).map_err(at(SpawnStep::Isolation))?;
+        plan.mounts.make().map_err(at(SpawnStep::Isolation))?;
     }
     if let Some(directory) = &plan.directory {
         rustix::process::chdir(directory.as_c_str()).map_err(at(SpawnStep::Directory))?;
@@ -167,43 +155,6 @@ fn files(plan: &mut Plan) -> Result<(), Failed> {
         sys::place(*from, *to).map_err(at(step))?;
     }
     Ok(())
-}
-
-fn mounts(mounts: &Mounts) -> Result<(), Errno> {
-    use rustix::mount;
-    // What is mounted outside still comes in; nothing of ours goes out.
-    mount::mount_change(c"/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
-    let safe = MountFlags::NOSUID | MountFlags::NODEV;
-    if mounts.proc {
-        mount::mount(c"proc", c"/proc", c"proc", safe | MountFlags::NOEXEC, None)?;
-    }
-    for path in &mounts.read_only {
-        let path = path.as_c_str();
-        mount::mount_bind_recursive(path, path)?;
-        mount::mount_remount(path, MountFlags::BIND | MountFlags::RDONLY, c"")?;
-    }
-    for path in &mounts.hidden {
-        let path = path.as_c_str();
-        let found = rustix::fs::stat(path)?;
-        if rustix::fs::FileType::from_raw_mode(found.st_mode).is_dir() {
-            let flags = safe | MountFlags::NOEXEC | MountFlags::RDONLY;
-            mount::mount(c"hidden", path, c"tmpfs", flags, Some(c"mode=0000,size=4k"))?;
-        } else {
-            mount::mount_bind(c"/dev/null", path)?;
-        }
-    }
-    if mounts.private_tmp {
-        tmpfs(c"/tmp", safe)?;
-        match tmpfs(c"/var/tmp", safe) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
-}
-
-fn tmpfs(path: &CStr, flags: MountFlags) -> Result<(), Errno> {
-    rustix::mount::mount(c"tmp", path, c"tmpfs", flags, Some(c"mode=1777"))
 }
 
 fn credentials(plan: &Plan) -> Result<(), Errno> {

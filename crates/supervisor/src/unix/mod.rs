@@ -31,6 +31,7 @@ mod filter;
 mod image;
 pub mod init;
 mod log;
+mod mounts;
 mod notify;
 mod panic;
 mod priority;

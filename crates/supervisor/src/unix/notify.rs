@@ -1,14 +1,10 @@
 //! Readiness: a newline on a descriptor, or `READY=1` on a socket.
 
-use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix,
-    SocketFlags, SocketType,
-};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use super::sys;
 use crate::vocabulary::{Pid, Token};
 
 /// The receiving end of a service's readiness protocol, for one run.
@@ -86,31 +82,12 @@ pub(super) fn hear(fd: BorrowedFd<'_>, kind: ChannelKind, from: Option<Pid>) -> 
         }
         ChannelKind::Socket { stays } => {
             let mut buffer = [0_u8; 4096];
-            let mut space = [MaybeUninit::uninit();
-                rustix::cmsg_space!(ScmCredentials(1), ScmRights(MOST_DESCRIPTORS))];
-            let mut control = RecvAncillaryBuffer::new(&mut space);
-            let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-            let message = {
-                let mut slices = [IoSliceMut::new(&mut buffer)];
-                rustix::net::recvmsg(fd, &mut slices, &mut control, flags)
-            };
-            let Ok(message) = message else { return Heard::Nothing };
-            let mut sender = None;
-            let mut descriptors: Vec<OwnedFd> = Vec::new();
-            for item in control.drain() {
-                match item {
-                    RecvAncillaryMessage::ScmCredentials(credentials) => {
-                        sender = Some(Pid(credentials.pid.as_raw_nonzero().get()));
-                    }
-                    RecvAncillaryMessage::ScmRights(rights) => descriptors.extend(rights),
-                    _ => {}
-                }
-            }
-            if sender.is_none() || sender != from {
+            let Ok(message) = sys::receive(fd, &mut buffer) else { return Heard::Nothing };
+            if message.sender.is_none() || message.sender.map(Pid) != from {
                 return Heard::Nothing;
             }
             let text = buffer.get(..message.bytes).unwrap_or_default();
-            let said = understand(&String::from_utf8_lossy(text), descriptors);
+            let said = understand(&String::from_utf8_lossy(text), message.descriptors);
             match (stays, said.ready) {
                 (true, _) => Heard::Message(said),
                 (false, true) => Heard::Ready,
@@ -119,9 +96,6 @@ pub(super) fn hear(fd: BorrowedFd<'_>, kind: ChannelKind, from: Option<Pid>) -> 
         }
     }
 }
-
-/// Descriptors of a datagram beyond these are lost, and closed by the kernel.
-const MOST_DESCRIPTORS: usize = 16;
 
 /// The assignments of a datagram (sd_notify(3), sd_pid_notify_with_fds(3)).
 fn understand(text: &str, descriptors: Vec<OwnedFd>) -> Message {

@@ -11,8 +11,9 @@ use nix::libc;
 use rustix::process::Rlimit;
 
 use super::cgroup::Group;
-use super::child::{Mounts, Plan};
+use super::child::Plan;
 use super::image::{BEFORE_VARIABLE, STATE_VARIABLE};
+use super::mounts::{Mounts, Rights, present};
 pub(super) use super::sys::Starter;
 use super::{account, cgroup, credentials, sys};
 use crate::spec::{Cgroup, Isolation, Namespace, Readiness, Resource, ServiceSpec};
@@ -187,9 +188,6 @@ fn plan(spec: &ServiceSpec, gifts: &Gifts) -> Result<Plan, SpawnError> {
     let program = spec.command.first().map_or("", String::as_str);
     let bad = || failure(SpawnStep::Prepare, libc::EINVAL, program);
     let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(|_| bad());
-    let texts = |paths: &[PathBuf]| -> Result<Vec<CString>, SpawnError> {
-        paths.iter().map(|path| text(path.as_os_str())).collect()
-    };
     let who = account::identity(spec)?;
     let credentials = credentials::provide(spec, &gifts.credentials, who.uid)?;
     let environment = environment(spec, gifts, credentials.as_deref())?;
@@ -219,8 +217,8 @@ fn plan(spec: &ServiceSpec, gifts: &Gifts) -> Result<Plan, SpawnError> {
             own: own(Namespace::Mount),
             proc: own(Namespace::Pid),
             private_tmp: isolation.private_tmp,
-            read_only: texts(&isolation.read_only)?,
-            hidden: texts(&isolation.hidden)?,
+            rights: Rights::prepare(isolation)?,
+            hidden: present(&isolation.hidden)?,
         },
         uid: who.uid,
         gid: who.gid,

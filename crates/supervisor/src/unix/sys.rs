@@ -5,6 +5,8 @@
 )]
 
 mod clone3;
+mod message;
+mod mount;
 mod raw;
 
 use std::ffi::{CString, c_char, c_int, c_long, c_void};
@@ -14,6 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use nix::libc;
 
+pub(super) use self::message::receive;
+pub(super) use self::mount::{copy_tree, has_mount_setattr, make_read_only, mount_tree};
 use super::child::{self, Plan};
 use crate::vocabulary::{Errno, SpawnStep};
 

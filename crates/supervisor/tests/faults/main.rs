@@ -7,6 +7,7 @@
 mod harness;
 mod lost;
 mod orphans;
+mod outside;
 mod scarce;
 mod signals;
 #[path = "../harness/supervised.rs"]
@@ -32,6 +33,7 @@ const CASES: &[Case] = &[
     ("what_is_no_configuration_is_refused", unready::nothing_run, unready::configuration_test),
     ("a_shutdown_while_starting_ends", unready::run, unready::shutdown_test),
     ("readiness_that_never_comes_starts_nobody_else", unready::run, unready::never_test),
+    ("a_message_from_outside_is_nobodys", outside::run, outside::test),
     ("a_killed_process_1_leaves_nobody", lost::run, lost::first_test),
     ("after_a_killed_supervisor_nothing_runs_twice", lost::groups_run, lost::groups_test),
     ("process_1_starts_what_is_sound", unsound::run, unsound::test),
@@ -40,11 +42,12 @@ const CASES: &[Case] = &[
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [word, count] = arguments.as_slice() {
-        let count = || count.parse().unwrap();
+    if let [word, argument] = arguments.as_slice() {
+        let count = || argument.parse().unwrap();
         match word.as_str() {
             "--orphans-at-once" => return orphans::at_once(count()),
             "--orphans-in-a-row" => return orphans::in_a_row(count()),
+            "--ready-when-told" => return outside::ready_when_told(argument.as_ref()),
             _ => {}
         }
     }

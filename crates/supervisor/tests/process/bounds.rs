@@ -60,7 +60,7 @@ pub(crate) fn test(dir: &Path) {
     has("net 1");
     has("hidden 0 0");
     assert_eq!(count(&lines, "lost: cannot prepare user no-such-user: ENOENT"), 1, "{lines:#?}");
-    assert_eq!(count(&lines, "bad: cannot isolate"), 1, "{lines:#?}");
+    assert_eq!(count(&lines, "bad: cannot prepare /no/such/path: ENOENT"), 1, "{lines:#?}");
     assert_eq!(count(&lines, "credentials left: false"), 1);
 }
 

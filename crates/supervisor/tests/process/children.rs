@@ -5,6 +5,7 @@ use std::io::{IoSlice, Read, Seek, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::Path;
 use std::time::Duration;
 
 /// Does what the arguments say, if they are for a service.
@@ -14,6 +15,7 @@ pub(crate) fn live(arguments: &[String]) -> bool {
         ["--serve", address] => serve(address),
         ["--answer"] => answer(),
         ["--keep"] => keep(),
+        ["--rights", base] => rights(base.as_ref()),
         _ => return false,
     }
     true
@@ -32,6 +34,26 @@ fn serve(address: &str) {
         (_, address) => std::mem::forget(std::net::TcpListener::bind(address).unwrap()),
     }
     std::thread::sleep(Duration::from_secs(100));
+}
+
+/// Says where it can write, and what is said of the mounts there.
+fn rights(base: &Path) {
+    use rustix::fs::StatVfsMountFlags as Flag;
+    let known = Flag::RDONLY | Flag::NOSUID | Flag::NODEV | Flag::NOEXEC | Flag::NOATIME;
+    for (place, _) in crate::mounts::PLACES {
+        let directory = base.join(place);
+        if place == crate::mounts::UNCOVERED {
+            let _ = rustix::mount::unmount(&directory, rustix::mount::UnmountFlags::empty());
+        }
+        let Ok(found) = rustix::fs::statvfs(&directory) else { continue };
+        let names = (found.f_flag & known).iter_names().map(|(name, _)| format!(" {name}"));
+        let written = match std::fs::write(directory.join("file"), "") {
+            Ok(()) => "written",
+            Err(error) if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem => "refused",
+            Err(error) => panic!("{place}: {error}"),
+        };
+        println!("{place} {written}:{}", names.collect::<String>());
+    }
 }
 
 /// Says to one who connects what it was given, and ends.

@@ -8,6 +8,7 @@ mod children;
 mod demand;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod mounts;
 mod priority;
 mod schedule;
 #[cfg(feature = "seccomp")]
@@ -48,6 +49,9 @@ const CASES: &[Case] = &[
     #[cfg(feature = "seccomp")]
     ("system_calls_are_filtered", seccomp::run, seccomp::test),
     ("bounds_and_isolation_hold", bounds::run, bounds::test),
+    ("read_only_is_read_only_below_too", mounts::run, mounts::test),
+    #[cfg(feature = "seccomp")]
+    ("read_only_is_read_only_on_an_older_kernel", mounts::older_run, mounts::older_test),
     ("a_score_is_that_of_its_service_alone", bounds::score_run, bounds::score_test),
     ("credentials_are_there_after_a_restart_at_once", bounds::again_run, bounds::again_test),
     ("control_groups_are_killed_whole", cgroups::run, cgroups::test),

@@ -9,8 +9,18 @@ pub(super) const KNOWN: bool = cfg!(any(target_arch = "x86_64", target_arch = "a
 
 /// # Safety
 /// That of the call.
-#[cfg(target_arch = "x86_64")]
 pub(super) unsafe fn call(number: c_long, [first, second, third]: [usize; 3]) -> c_long {
+    // SAFETY: the caller's promise; what a call does not take it does not look at.
+    unsafe { call_with_five(number, [first, second, third, 0, 0]) }
+}
+
+/// # Safety
+/// That of the call.
+#[cfg(target_arch = "x86_64")]
+pub(super) unsafe fn call_with_five(
+    number: c_long,
+    [first, second, third, fourth, fifth]: [usize; 5],
+) -> c_long {
     let result: c_long;
     // SAFETY: the kernel keeps all registers but rax, rcx and r11; the rest is the caller's promise.
     unsafe {
@@ -20,6 +30,8 @@ pub(super) unsafe fn call(number: c_long, [first, second, third]: [usize; 3]) ->
             in("rdi") first,
             in("rsi") second,
             in("rdx") third,
+            in("r10") fourth,
+            in("r8") fifth,
             lateout("rcx") _,
             lateout("r11") _,
         );
@@ -30,7 +42,10 @@ pub(super) unsafe fn call(number: c_long, [first, second, third]: [usize; 3]) ->
 /// # Safety
 /// That of the call.
 #[cfg(target_arch = "aarch64")]
-pub(super) unsafe fn call(number: c_long, [first, second, third]: [usize; 3]) -> c_long {
+pub(super) unsafe fn call_with_five(
+    number: c_long,
+    [first, second, third, fourth, fifth]: [usize; 5],
+) -> c_long {
     let result: c_long;
     // SAFETY: the kernel keeps all registers but x0; the rest is the caller's promise.
     unsafe {
@@ -40,6 +55,8 @@ pub(super) unsafe fn call(number: c_long, [first, second, third]: [usize; 3]) ->
             inlateout("x0") first => result,
             in("x1") second,
             in("x2") third,
+            in("x3") fourth,
+            in("x4") fifth,
         );
     }
     result
@@ -48,9 +65,12 @@ pub(super) unsafe fn call(number: c_long, [first, second, third]: [usize; 3]) ->
 /// # Safety
 /// That of the call.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub(super) unsafe fn call(number: c_long, [first, second, third]: [usize; 3]) -> c_long {
+pub(super) unsafe fn call_with_five(
+    number: c_long,
+    [first, second, third, fourth, fifth]: [usize; 5],
+) -> c_long {
     // SAFETY: the caller's promise.
-    match unsafe { nix::libc::syscall(number, first, second, third) } {
+    match unsafe { nix::libc::syscall(number, first, second, third, fourth, fifth) } {
         -1 => c_long::from(nix::errno::Errno::last_raw()).saturating_neg(),
         result => result,
     }
