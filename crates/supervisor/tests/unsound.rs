@@ -196,7 +196,7 @@ fn a_unit_is_left_out_with_what_belongs_to_it() {
     // of a target, the assignment is lost alone
     write("u/multi-user.target", &format!("[Unit]\nDescribtion=all\nWants=nothing\n{all}"));
     write("u/good.service", &unit("Wants=confined.service"));
-    write("u/confined.service", &(unit("") + "ProtectSystem=full\n"));
+    write("u/confined.service", &(unit("") + "ProtectHome=yes\n"));
     write("u/needs.service", &unit("Requires=confined.service"));
     write("u/socketed.service", &unit(""));
     write("u/socketed.socket", "[Socket]\nListenStream=nowhere\n");
@@ -224,7 +224,7 @@ fn a_unit_is_left_out_with_what_belongs_to_it() {
         "{said}"
     );
     for expected in [
-        "u/confined.service:6: ProtectSystem=full: ",
+        "u/confined.service:6: ProtectHome=yes: ",
         "u/socketed.socket:2: ",
         "v/good.service: it is there twice",
     ] {

@@ -41,6 +41,8 @@ pub(super) struct Gifts {
     pub(super) reset_oom: bool,
     /// The directory of control groups in which the service has its own.
     pub(super) cgroup: Option<Arc<cgroup::Root>>,
+    /// Whether processes of the run before are in there, which were killed and have to be gone first.
+    pub(super) is_left: bool,
     /// The directory in which the service's credentials are.
     pub(super) credentials: PathBuf,
     /// What begins the command of a container.
@@ -81,7 +83,7 @@ pub(super) fn is_quick(spec: &ServiceSpec, gifts: &Gifts) -> bool {
     let identity = spec.user.is_none() && spec.group.is_none() && spec.groups.is_empty();
     let files = spec.env_files.is_empty() && spec.tty.is_none();
     let isolation = *spec.isolation == Isolation::default();
-    let bounds = *spec.cgroup == Cgroup::default();
+    let bounds = *spec.cgroup == Cgroup::default() && !gifts.is_left;
     let killer = spec.limits.oom_score_adj.is_none() && !gifts.reset_oom;
     let quick = identity && files && isolation && bounds && killer;
     quick && !gifts.loop_is_nicer && sys::may_go_on()
@@ -138,9 +140,13 @@ fn group(
     let Some(root) = &gifts.cgroup else { return Ok((plan, None)) };
     #[cfg(feature = "oci")]
     if spec.container.is_some() {
-        root.clear(&spec.name);
+        root.kill_left(&[&spec.name]);
     }
     let subject = || format!("control group {}", spec.name);
+    if gifts.is_left && !root.kill_left(&[&spec.name]) {
+        let what = format!("{}: processes of the run before do not end", subject());
+        return Err(failure(SpawnStep::Prepare, libc::EBUSY, what));
+    }
     let owner = plan.uid.zip(plan.gid).filter(|_| spec.cgroup.delegate);
     let group = Group::make(root, &spec.name, &spec.cgroup, owner)
         .map_err(|(file, error)| unprepared(format!("{}: {file}", subject()), &error))?;

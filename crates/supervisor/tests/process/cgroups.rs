@@ -27,15 +27,21 @@ pub(crate) fn run(dir: &Path) {
         }
     });
 }
-pub(crate) fn test(dir: &Path) {
+
+/// Where this process may have control groups.
+fn place() -> Option<String> {
     // Where only the old hierarchies have the controllers, there is still this one.
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
     let found = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
-    let Some(found) = found.and_then(|line| line.split(' ').nth(1)) else {
+    let found = found.and_then(|line| line.split(' ').nth(1));
+    if found.is_none() {
         println!("skipped: cgroup2 is not mounted");
-        return;
-    };
-    let root = format!("{found}/kiln-test-{}", std::process::id());
+    }
+    found.map(|found| format!("{found}/kiln-test-{}", std::process::id()))
+}
+
+pub(crate) fn test(dir: &Path) {
+    let Some(root) = place() else { return };
     let output = supervise_with("control_groups_are_killed_whole", dir, |command| {
         command.env("KILN_TEST_CGROUP", &root);
     });
@@ -51,10 +57,50 @@ pub(crate) fn test(dir: &Path) {
     while alive(&group) && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(20));
     }
-    for directory in ["whole.service", "group.service", ""] {
-        let _ = std::fs::remove_dir(Path::new(&root).join(directory));
-    }
+    remove(&root, &["whole.service", "group.service", ""], &text);
     assert!(!whole_lives, "{text}");
     assert!(group_lives, "{text}");
-    assert!(!Path::new(&root).exists(), "{text}");
+}
+
+/// Groups go when the kernel has let go of their last processes, which is later than others see.
+fn remove(root: &str, directories: &[&str], text: &str) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while Path::new(root).exists() {
+        assert!(Instant::now() < until, "{root} stays: {text}");
+        for directory in directories {
+            let _ = std::fs::remove_dir(Path::new(root).join(directory));
+        }
+    }
+}
+
+/// Each run leaves a child behind that is killed, and has a lock until it is dead.
+pub(crate) fn left_run(dir: &Path) {
+    let program = std::env::current_exe().unwrap();
+    let lock = dir.join("lock");
+    let mut spec = ServiceSpec::daemon("locks", [program.to_str().unwrap(), "--lock"]);
+    spec.command.push(lock.to_str().unwrap().into());
+    spec.log = Log::File(plain(dir.join("log")));
+    spec.backoff.initial = Duration::from_millis(1);
+    spec.backoff.factor = 1;
+    let mut options = options();
+    options.cgroup = Some(Path::new(&std::env::var("KILN_TEST_CGROUP").unwrap()).into());
+    let mut ends = 0;
+    crate::run(vec![spec], options, &mut |event| {
+        ends += u32::from(matches!(event, Event::Exited { .. }));
+        if ends == 6 {
+            ends += 1;
+            term_self();
+        }
+    });
+}
+
+pub(crate) fn left_test(dir: &Path) {
+    let Some(root) = place() else { return };
+    let output = supervise_with("what_a_run_leaves_is_gone_before_the_next", dir, |command| {
+        command.env("KILN_TEST_CGROUP", &root);
+    });
+    let text = String::from_utf8(output.stdout).unwrap();
+    remove(&root, &["locks.service", ""], &text);
+    let log = std::fs::read_to_string(dir.join("log")).unwrap();
+    assert!(log.lines().count() >= 6 && !log.contains("held"), "{log}{text}");
 }

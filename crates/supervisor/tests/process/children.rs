@@ -15,6 +15,8 @@ pub(crate) fn live(arguments: &[String]) -> bool {
         ["--serve", address] => serve(address),
         ["--answer"] => answer(),
         ["--keep"] => keep(),
+        ["--lock", path] => lock(path),
+        ["--heavy"] => heavy(),
         ["--rights", base] => rights(base.as_ref()),
         _ => return false,
     }
@@ -83,6 +85,29 @@ fn keep() {
     }
     notify("READY=1", None);
     std::thread::sleep(Duration::from_secs(100));
+}
+
+/// Takes a lock, leaves it to a child that takes its time to die, and fails.
+fn lock(path: &str) {
+    use rustix::fs::FlockOperation;
+    let file = std::fs::File::create(path).unwrap();
+    let taken = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+    println!("{}", if taken { "taken" } else { "held" });
+    rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).unwrap();
+    let program = std::env::current_exe().unwrap();
+    let mut command = std::process::Command::new(program);
+    let mut child = command.arg("--heavy").stdout(std::process::Stdio::piped()).spawn().unwrap();
+    child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+    std::process::abort();
+}
+
+/// Has much memory, which the kernel takes back before it lets go of files.
+fn heavy() {
+    let memory = vec![1_u8; 256 << 20];
+    print!(".");
+    std::io::stdout().flush().unwrap();
+    std::thread::sleep(Duration::from_secs(100));
+    drop(memory);
 }
 
 /// sd_notify(3), with a descriptor.

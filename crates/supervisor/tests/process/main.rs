@@ -55,6 +55,7 @@ const CASES: &[Case] = &[
     ("a_score_is_that_of_its_service_alone", bounds::score_run, bounds::score_test),
     ("credentials_are_there_after_a_restart_at_once", bounds::again_run, bounds::again_test),
     ("control_groups_are_killed_whole", cgroups::run, cgroups::test),
+    ("what_a_run_leaves_is_gone_before_the_next", cgroups::left_run, cgroups::left_test),
 ];
 
 fn main() -> ExitCode {

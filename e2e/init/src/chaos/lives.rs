@@ -17,7 +17,7 @@ use crate::say;
 pub(crate) const VIOLATIONS: &str = "/run/violations";
 
 pub(crate) fn live(name: &str, kind: &str) -> ExitCode {
-    // As long as this lives, and not longer: its children do not inherit it.
+    // As long as this lives, and not longer: such locks are a process's, and not of what it forks.
     let Some(_marker) = alone(name) else { return ExitCode::FAILURE };
     match kind {
         "notify" => {
@@ -60,11 +60,11 @@ fn wait(milliseconds: u64) {
     std::thread::sleep(Duration::from_millis(milliseconds));
 }
 
-/// The lock that a second instance of the service does not get.
+/// The lock that a second instance of the service does not get (`F_SETLK`).
 fn alone(name: &str) -> Option<File> {
     let path = format!("/run/marker-{name}");
     let file = OpenOptions::new().create(true).append(true).open(path).ok()?;
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+    if rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         let what = format!("{name} runs twice\n");
         let violations = OpenOptions::new().create(true).append(true).open(VIOLATIONS);
         let _ = violations.and_then(|mut file| file.write_all(what.as_bytes()));

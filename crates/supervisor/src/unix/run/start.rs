@@ -54,6 +54,8 @@ impl Shell {
         }
         self.open_sockets(id)?;
         let mut gifts = self.bare_gifts(id);
+        let groups = self.cgroups.as_ref().filter(|_| spec.kill == Kill::ControlGroup);
+        gifts.is_left = groups.is_some_and(|groups| !groups.remove(&spec.name));
         let (name, stays) = (&spec.name, spec.fd_store > 0);
         let channel = match spec.readiness {
             Readiness::NotifyFd(_) => {
@@ -94,6 +96,7 @@ impl Shell {
             loop_is_nicer: self.is_nicer,
             reset_oom: self.reset_oom,
             cgroup: self.cgroups.clone(),
+            is_left: false,
             credentials: self.options.credentials_dir.clone(),
             #[cfg(feature = "oci")]
             container_command: self.options.container_command.clone(),
