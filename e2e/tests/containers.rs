@@ -13,7 +13,7 @@ use kiln_tree::{Metadata, Node, Tree, host};
 use serde_json::json;
 
 /// What the containers do, by the first word of their service's name.
-const SCRIPTS: [(&str, &str); 6] = [
+const SCRIPTS: [(&str, &str); 9] = [
     (
         "web",
         "trap 'echo stopping; exit 0' TERM; echo hello; echo >&3; exec 3>&-; \
@@ -26,17 +26,30 @@ const SCRIPTS: [(&str, &str); 6] = [
         "trap '' TERM; /bin/busybox setsid /bin/busybox sh -c 'while :; do /bin/busybox sleep 1; done' \
          \"child-$0\" & while :; do /bin/busybox sleep 1; done",
     ),
+    ("told", "exec /bin/tell tell mark-$0"),
+    ("helper", "trap 'exit 0' TERM; /bin/tell tell & wait $!"),
+    ("outsider", "while :; do /bin/busybox sleep 1; done"),
     ("code", "echo to the log; exit 7"),
     ("broken", "exit 0"),
 ];
 
 /// A bundle's `config.json` for a script that can be told by its last argument.
 fn config(name: &str, script: &str, root: &str) -> String {
+    let mut mounts = json!([
+        { "destination": "/proc", "type": "proc", "source": "proc" },
+        { "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"] },
+    ]);
+    let is_told = name.starts_with("told");
+    if let Some(list) = mounts.as_array_mut().filter(|_| is_told) {
+        list.push(json!({ "destination": "/run", "type": "tmpfs", "source": "tmpfs" }));
+    }
+    // as an ordinary user, too, one says that one is ready
+    let user = if is_told { 1000 } else { 0 };
     json!({
         "ociVersion": "1.0.2",
         "process": {
             "terminal": false,
-            "user": { "uid": 0, "gid": 0 },
+            "user": { "uid": user, "gid": user },
             "args": ["/bin/busybox", "sh", "-c", script.replace("$0", name), format!("mark-{name}")],
             "env": ["PATH=/bin"],
             "cwd": "/",
@@ -44,10 +57,7 @@ fn config(name: &str, script: &str, root: &str) -> String {
         },
         "root": { "path": root, "readonly": true },
         "hostname": name,
-        "mounts": [
-            { "destination": "/proc", "type": "proc", "source": "proc" },
-            { "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"] },
-        ],
+        "mounts": mounts,
         "linux": {
             "namespaces": [{ "type": "pid" }, { "type": "mount" }, { "type": "ipc" }, { "type": "uts" }],
         },
@@ -64,10 +74,12 @@ fn tree() -> Result<Tree> {
     let mut tree = Tree::new();
     resolver.closure_of(&roots)?.add_to(&mut tree, &host::Policy::default())?;
     let init = guest::build("kiln-e2e-init", "containers", &Progress::on_stderr())?;
-    tree.insert("init", Node::executable(std::fs::read(init)?))?;
+    let init = std::fs::read(init)?;
+    tree.insert("init", Node::executable(init.clone()))?;
+    tree.insert("rootfs/bin/tell", Node::executable(init))?;
     let busybox = std::fs::read(sysroot.join("bin/busybox"))?;
     tree.insert("rootfs/bin/busybox", Node::executable(busybox))?;
-    for directory in ["rootfs/proc", "rootfs/dev"] {
+    for directory in ["rootfs/proc", "rootfs/dev", "rootfs/run"] {
         tree.insert(directory, Node::directory().with(Metadata::new(0o755)))?;
     }
     for runtime in ["crun", "runc"] {
@@ -117,6 +129,11 @@ fn services_are_containers_of_either_runtime() -> Result<()> {
             "web-RUNTIME: container killed: new true, at most 1 at a time",
             "web-RUNTIME: said hello 3 times",
             "left-RUNTIME: alone true",
+            "outsider-RUNTIME: unready",
+            "told-RUNTIME: up; said at /run/notify-socket by 1 | said at /run/notify-socket by 1",
+            "told-RUNTIME: stopped, socket left false",
+            "helper-RUNTIME: up; said at /dev/notify-socket by ",
+            "helper-RUNTIME: stopped, socket left false",
             "code-RUNTIME: exit code 7; to the log",
             "broken-RUNTIME: exit code 125; container broken-RUNTIME: /bundles/broken-RUNTIME/config.json: \
              root.path: /bundles/broken-RUNTIME/nowhere: No such file or directory",

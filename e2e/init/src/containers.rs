@@ -2,6 +2,10 @@
 //! `prove`, kills, stops and looks, and says what came of it; the test reads that.
 
 use std::fs;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -12,12 +16,15 @@ use kiln_supervisor::unix::{self, Options};
 use kiln_supervisor::{
     Container, Event, Log, Outcome, Readiness, Restart, RuntimeName, ServiceSpec,
 };
+use nix::sys::signal::SigSet;
 use rustix::process::{Pid, Signal, kill_process};
 
 type Result<T = ()> = std::result::Result<T, BoxError>;
 
 const SOCKET: &str = "/run/supervisor";
 const GROUPS: &str = "/sys/fs/cgroup/services";
+/// Where the supervisor has the sockets of containers.
+const SOCKETS: &str = "/run/kiln/containers";
 /// Longer than anything takes on an emulated machine whose host has other work.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -25,6 +32,12 @@ fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
     match words.next() {
         Some(word) if word == "container" => unix::container::main(words),
+        Some(word) if word == "tell" => {
+            if let Err(error) = tell() {
+                println!("FAILED: {error}");
+            }
+            ExitCode::SUCCESS
+        }
         Some(word) if word == "prove" => {
             if let Err(error) = prove() {
                 say(format_args!("FAILED: {error}"));
@@ -90,6 +103,12 @@ fn services() -> Vec<ServiceSpec> {
         service("behind", &|spec| spec.requires = vec![format!("web-{runtime}")]);
         service("left", &|_| {});
         service("deaf", &|spec| spec.stop_timeout = Duration::from_secs(2));
+        for word in ["told", "helper", "outsider"] {
+            service(word, &|spec| {
+                spec.readiness = Readiness::SdNotify;
+                spec.ready_timeout = PATIENCE;
+            });
+        }
         service("code", &|spec| spec.restart = Restart::Never);
         service("broken", &|spec| spec.restart = Restart::Never);
     }
@@ -164,6 +183,7 @@ fn prove() -> Result {
     for runtime in RuntimeName::ALL {
         restarts(&mut client, &format!("web-{runtime}"))?;
         left(&mut client, &format!("left-{runtime}"))?;
+        told(&mut client, runtime)?;
         ends(&mut client, runtime)?;
     }
     let failed = failed(&mut client, "missing")?;
@@ -208,6 +228,61 @@ fn left(client: &mut Client, name: &str) -> Result {
     let all = instances(name);
     say(format_args!("{name}: alone {}", before != now && all == [now]));
     Ok(())
+}
+
+/// In a container: says that it is ready, and where and as whom it says so.
+fn tell() -> Result {
+    let place = std::env::var("NOTIFY_SOCKET")?;
+    let socket = UnixDatagram::unbound()?;
+    println!("said at {place} by {}", std::process::id());
+    socket.send_to(b"READY=1", &place)?;
+    let mut asked = SigSet::empty();
+    asked.add(nix::sys::signal::SIGTERM);
+    asked.thread_block()?;
+    asked.wait()?;
+    Ok(())
+}
+
+/// Containers say themselves that they are ready; nobody else can say it for them.
+fn told(client: &mut Client, runtime: RuntimeName) -> Result {
+    let name = format!("outsider-{runtime}");
+    until("its container is there", || Ok(instances(&name).first().copied()))?;
+    let socket = format!("{SOCKETS}/{name}/notify");
+    until("it is read", || Ok(is_read(&socket, b"READY=1")?.then_some(())))?;
+    say(format_args!("{name}: {}", status(client, &name)?.state));
+    for word in ["told", "helper"] {
+        let name = format!("{word}-{runtime}");
+        let first = up(client, &name)?;
+        let before = status(client, &name)?.restarts;
+        kill(first)?;
+        until("it is up again", || {
+            let now = status(client, &name)?;
+            Ok((now.state == "up" && now.restarts > before).then_some(()))
+        })?;
+        say(format_args!("{name}: up; {}", log(&name).trim().replace('\n', " | ")));
+        client.stop(&name, PATIENCE)?;
+        let is_left = Path::new(&format!("{SOCKETS}/{name}")).exists();
+        say(format_args!("{name}: stopped, socket left {is_left}"));
+    }
+    Ok(())
+}
+
+/// Sends a datagram with the end of a pipe, and looks whether whoever reads it has let go of that.
+fn is_read(path: &str, text: &[u8]) -> Result<bool> {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+    let socket = UnixDatagram::unbound()?;
+    socket.connect(path)?;
+    let (read, write) = rustix::pipe::pipe()?;
+    let fds = [write.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err("no room for a descriptor".into());
+    }
+    rustix::net::sendmsg(&socket, &[IoSlice::new(text)], &mut control, SendFlags::empty())?;
+    drop(write);
+    let mut byte = [0_u8; 1];
+    Ok(rustix::io::read(&read, &mut byte)? == 0)
 }
 
 fn failed(client: &mut Client, name: &str) -> Result<String> {

@@ -1,15 +1,18 @@
 //! A bundle (OCI runtime specification, `bundle.md` and `config.md`), as far as a supervisor must know
 //! it: what a runtime would refuse with fewer words, and what would take the container out of its service.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::Error;
+use super::{Error, with_socket};
 
 /// Bytes of the longest `config.json` that is read.
 pub const LONGEST: u64 = 4 << 20;
+
+const CONFIG: &str = "config.json";
 
 /// A bundle that can be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,22 +29,37 @@ impl Bundle {
     /// # Errors
     /// What is wrong, with the file's path and the key.
     pub fn read(directory: &Path) -> Result<Self, Error> {
-        let path = directory.join("config.json");
-        let read = |source| Error::Read { path: path.clone(), source };
-        let mut text = Vec::new();
-        let file = std::fs::File::open(&path).map_err(read)?;
-        file.take(LONGEST.saturating_add(1)).read_to_end(&mut text).map_err(read)?;
-        if text.len() as u64 > LONGEST {
-            let what = format!("longer than {LONGEST} bytes");
-            return Err(read(std::io::Error::new(std::io::ErrorKind::FileTooLarge, what)));
-        }
-        let root = Self::judge(&text, &path)?;
+        let path = directory.join(CONFIG);
+        let root = Self::judge(&text(&path)?, &path)?;
         let root = directory.join(root);
         match std::fs::metadata(&root) {
             Ok(found) if found.is_dir() => Ok(Self { directory: directory.to_owned(), root }),
             Ok(_) => Err(bad(&path, "root.path", format!("{} is no directory", root.display()))),
             Err(error) => Err(bad(&path, "root.path", format!("{}: {error}", root.display()))),
         }
+    }
+
+    /// A copy of the bundle beside a notification socket's file: its container has that socket, and the
+    /// variable `NOTIFY_SOCKET`. Only `config.json` is copied, and readable by its owner alone; what it
+    /// names is where it was.
+    ///
+    /// # Errors
+    /// As of [`with_socket`]; the copy cannot be written.
+    pub fn copy_with_socket(&self, socket: &Path) -> Result<Self, Error> {
+        let path = self.directory.join(CONFIG);
+        let config = with_socket(&text(&path)?, &path, self, socket)?;
+        let directory = socket.parent().map(Path::to_owned).unwrap_or_default();
+        let copy = directory.join(CONFIG);
+        if std::fs::canonicalize(&path).ok() == std::fs::canonicalize(&copy).ok() {
+            let what = "the socket is in the bundle's directory, where there can be no copy of it";
+            let source = std::io::Error::new(std::io::ErrorKind::AlreadyExists, what);
+            return Err(Error::Read { path, source });
+        }
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&copy);
+        let written = file.and_then(|mut file| file.write_all(&config));
+        written.map_err(|source| Error::Read { path: copy, source })?;
+        Ok(Self { directory, root: self.root.clone() })
     }
 
     /// Judges the text of a `config.json`, and gives its `root.path`.
@@ -74,7 +92,19 @@ impl Bundle {
     }
 }
 
-fn bad(path: &Path, key: &'static str, what: String) -> Error {
+fn text(path: &Path) -> Result<Vec<u8>, Error> {
+    let read = |source| Error::Read { path: path.to_owned(), source };
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path).map_err(read)?;
+    file.take(LONGEST.saturating_add(1)).read_to_end(&mut text).map_err(read)?;
+    if text.len() as u64 > LONGEST {
+        let what = format!("longer than {LONGEST} bytes");
+        return Err(read(std::io::Error::new(std::io::ErrorKind::FileTooLarge, what)));
+    }
+    Ok(text)
+}
+
+pub(super) fn bad(path: &Path, key: &'static str, what: String) -> Error {
     Error::Key { path: path.to_owned(), key, what }
 }
 
@@ -130,6 +160,17 @@ mod tests {
         std::fs::remove_file(&root).unwrap();
         std::fs::create_dir(&root).unwrap();
         assert_eq!(Bundle::read(directory.path()).unwrap().root, root);
+        let beside = tempfile::tempdir().unwrap();
+        let bundle = Bundle::read(directory.path()).unwrap();
+        let copy = bundle.copy_with_socket(&beside.path().join("socket")).unwrap();
+        assert_eq!((copy.directory.as_path(), &copy.root), (beside.path(), &root));
+        assert_eq!(Bundle::read(beside.path()).unwrap(), copy);
+        let found = std::fs::metadata(beside.path().join("config.json")).unwrap();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&found.permissions()) & 0o777, 0o600);
+        let error = copy.copy_with_socket(&beside.path().join("other")).unwrap_err().to_string();
+        assert!(error.ends_with("where there can be no copy of it"), "{error}");
+        let error = bundle.copy_with_socket(Path::new("/no/such/socket")).unwrap_err().to_string();
+        assert!(error.starts_with("/no/such/config.json: No such file"), "{error}");
         std::fs::write(&config, " ".repeat(5 << 20)).unwrap();
         assert_eq!(complaint(), format!("{shown}: longer than 4194304 bytes"));
     }

@@ -1,13 +1,15 @@
 //! What runs a service that is a container: the runtime's command lines, and what a bundle must have.
 //!
-//! Nothing here does I/O beyond reading a bundle's `config.json`; [`crate::unix::container`] runs the
+//! Nothing here does I/O beyond reading and copying a bundle's `config.json`; [`crate::unix::container`] runs the
 //! command lines. [`Container`](crate::Container) is how a service says that it is one.
 
 mod bundle;
 mod runtime;
+mod socket;
 
 pub use bundle::{Bundle, LONGEST};
 pub use runtime::{Crun, Request, Runc, Runtime, State, Target, runtime};
+pub use socket::with_socket;
 
 use std::path::PathBuf;
 

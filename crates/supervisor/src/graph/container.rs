@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Problem;
-use crate::spec::{Kill, Readiness, ServiceSpec};
+use crate::spec::{Kill, ServiceSpec};
 
 /// What a service that is a container cannot have.
 pub(super) fn check(spec: &ServiceSpec, refuse: &mut impl FnMut(&'static str)) {
@@ -32,10 +32,8 @@ pub(super) fn check(spec: &ServiceSpec, refuse: &mut impl FnMut(&'static str)) {
     if spec.tty.is_some() {
         refuse("a container has no terminal (tty)");
     }
-    if spec.readiness == Readiness::SdNotify || spec.fd_store > 0 {
-        refuse(
-            "a container has no notification socket: its readiness may be notify-fd, connect or probe",
-        );
+    if spec.fd_store > 0 {
+        refuse("a container is not given descriptors that were kept (fd-store)");
     }
 }
 
@@ -55,7 +53,7 @@ pub(super) fn check_names(specs: &[&ServiceSpec], tell: &mut impl FnMut(usize, P
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Container, Graph, Signal};
+    use crate::{Container, Graph, Readiness, Signal};
 
     #[test]
     fn what_a_container_cannot_have_is_refused() {
@@ -63,6 +61,8 @@ mod tests {
         good.container = Some(Container::new("/b").into());
         good.readiness = Readiness::NotifyFd(3);
         good.stop_signal = Signal::QUIT;
+        assert!(Graph::new(std::slice::from_ref(&good)).is_ok());
+        good.readiness = Readiness::SdNotify;
         assert!(Graph::new(std::slice::from_ref(&good)).is_ok());
         let complaint = |change: &dyn Fn(&mut ServiceSpec, &mut Container)| {
             let (mut spec, mut container) = (good.clone(), Container::new("/b"));
@@ -74,7 +74,6 @@ mod tests {
             complaint(&|spec, _| spec.command = vec!["/x".into()]),
             complaint(&|spec, _| spec.kill = Kill::ProcessGroup),
             complaint(&|spec, _| spec.tty = Some("/dev/tty1".into())),
-            complaint(&|spec, _| spec.readiness = Readiness::SdNotify),
             complaint(&|spec, _| spec.fd_store = 1),
             complaint(&|_, container| container.bundle = "".into()),
             complaint(&|_, container| container.program = Some("a\0".into())),
@@ -85,8 +84,7 @@ mod tests {
             "has a command as well",
             "but its control group (kill)",
             "no terminal (tty)",
-            "no notification socket",
-            "no notification socket",
+            "descriptors that were kept",
             "a path of its container",
             "a path of its container",
             "container's id",

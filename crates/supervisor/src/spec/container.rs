@@ -88,7 +88,7 @@ impl Container {
 
     /// The command of a service that is this container, after the words that begin it. The descriptors
     /// that the container inherits are the service's sockets and the one that it says it is ready by,
-    /// under the same numbers.
+    /// under the same numbers. Its notification socket, which is another one each time, is not in it.
     ///
     /// ```
     /// use kiln_supervisor::{Container, Readiness, ServiceSpec};

@@ -19,7 +19,8 @@ pub enum Readiness {
     /// the variable `NOTIFY_FD`.
     NotifyFd(u32),
     /// It sends `READY=1` to the datagram socket named by `NOTIFY_SOCKET`, as sd_notify(3) does.
-    /// Only the service's main process is believed.
+    /// Only the service's main process is believed; of a container its first process, and where there
+    /// are control groups every process in it.
     SdNotify,
     /// Something takes a connection at this address: tried again until it does, at first after some
     /// milliseconds, at last every second.

@@ -104,6 +104,11 @@ pub struct Options {
     /// [`container::main`] is called with what follows (default: this program, with `container`).
     #[cfg(feature = "oci")]
     pub container_command: Vec<String>,
+    /// Where containers have what the supervisor gives them while they run: a directory each, with the
+    /// notification socket and the bundle's `config.json` that names it. Preferably a tmpfs (default:
+    /// /run/kiln/containers).
+    #[cfg(feature = "oci")]
+    pub container_dir: PathBuf,
     /// How long a whole shutdown may take (default 60 s).
     pub shutdown_timeout: Duration,
     /// What is written to standard error (default: nothing; the caller has the events).
@@ -154,6 +159,8 @@ impl Default for Options {
             credentials_dir: "/run/kiln/credentials".into(),
             #[cfg(feature = "oci")]
             container_command: vec!["/proc/self/exe".into(), "container".into()],
+            #[cfg(feature = "oci")]
+            container_dir: "/run/kiln/containers".into(),
             shutdown_timeout: Duration::from_secs(60),
             console: Console::Quiet,
             exit_when_ended: false,

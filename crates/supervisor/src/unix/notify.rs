@@ -1,6 +1,8 @@
 //! Readiness: a newline on a descriptor, or `READY=1` on a socket.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+#[cfg(feature = "oci")]
+use std::path::Path;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -59,17 +61,54 @@ pub(super) fn pipe() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
 
 /// A datagram socket in the abstract namespace, and its name for `NOTIFY_SOCKET`.
 pub(super) fn socket(service: &str, run: u64) -> rustix::io::Result<(OwnedFd, String)> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
     let own = rustix::process::getpid().as_raw_nonzero();
     let name = format!("kiln-supervisor/{own}/{service}/{run}");
-    rustix::net::bind(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
-    rustix::net::sockopt::set_socket_passcred(&socket, true)?;
+    let socket = bound(&SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
     Ok((socket, format!("@{name}")))
 }
 
-/// Takes what has been said. On a socket only `from` is believed: the kernel names the sender.
-pub(super) fn hear(fd: BorrowedFd<'_>, kind: ChannelKind, from: Option<Pid>) -> Heard {
+/// A datagram socket with a file in a directory of its own, which is made anew: what a container can be
+/// given, whose namespaces keep it from names without a file. Gives the file's path, too. All users may
+/// write to it; whom to believe is seen by the sender.
+#[cfg(feature = "oci")]
+pub(super) fn socket_in(directory: &Path) -> std::io::Result<(OwnedFd, String)> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    forget(directory);
+    if let Some(parent) = directory.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+    }
+    std::fs::create_dir(directory)?;
+    // a runtime that is root in a user namespace alone has to come through
+    let mode =
+        |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode));
+    mode(directory, 0o711)?;
+    let path = directory.join("notify");
+    let socket = bound(&SocketAddrUnix::new(&path)?)?;
+    mode(&path, 0o666)?;
+    Ok((socket, path.to_string_lossy().into_owned()))
+}
+
+/// Takes away what is there for a container.
+#[cfg(feature = "oci")]
+pub(super) fn forget(directory: &Path) {
+    let _ = std::fs::remove_dir_all(directory);
+}
+
+fn bound(address: &SocketAddrUnix) -> rustix::io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+    rustix::net::bind(&socket, address)?;
+    rustix::net::sockopt::set_socket_passcred(&socket, true)?;
+    Ok(socket)
+}
+
+/// Takes what has been said. On a socket only those are believed who may speak for the service: the
+/// kernel names the sender.
+pub(super) fn hear(
+    fd: BorrowedFd<'_>,
+    kind: ChannelKind,
+    is_believed: impl FnOnce(Pid) -> bool,
+) -> Heard {
     match kind {
         ChannelKind::Pipe => {
             let mut buffer = [0_u8; 256];
@@ -83,7 +122,7 @@ pub(super) fn hear(fd: BorrowedFd<'_>, kind: ChannelKind, from: Option<Pid>) -> 
         ChannelKind::Socket { stays } => {
             let mut buffer = [0_u8; 4096];
             let Ok(message) = sys::receive(fd, &mut buffer) else { return Heard::Nothing };
-            if message.sender.is_none() || message.sender.map(Pid) != from {
+            if !message.sender.is_some_and(|sender| is_believed(Pid(sender))) {
                 return Heard::Nothing;
             }
             let text = buffer.get(..message.bytes).unwrap_or_default();
@@ -121,8 +160,8 @@ impl Channel {
         self.kind == ChannelKind::Socket { stays: true }
     }
 
-    pub(super) fn hear(&self, from: Option<Pid>) -> Heard {
-        hear(self.fd.as_fd(), self.kind, from)
+    pub(super) fn hear(&self, is_believed: impl FnOnce(Pid) -> bool) -> Heard {
+        hear(self.fd.as_fd(), self.kind, is_believed)
     }
 }
 

@@ -110,13 +110,20 @@ pub(super) fn begin(
     #[cfg(feature = "oci")]
     let spec = match (&spec.container, spec.command.is_empty()) {
         (Some(container), true) => {
-            let command = container.command(&gifts.container_command, spec);
+            let mut command = container.command(&gifts.container_command, spec);
+            if let Some(socket) = &gifts.socket {
+                command.extend(["--notify".to_owned(), socket.clone()]);
+            }
             &Arc::new(ServiceSpec { command, ..ServiceSpec::clone(spec) })
         }
         // what it is reloaded by, for one
         _ => spec,
     };
-    let (mut plan, group) = match plan(spec, gifts).and_then(|plan| group(spec, gifts, plan)) {
+    let ready = plan(spec, gifts).and_then(|plan| group(spec, gifts, plan));
+    #[cfg(feature = "oci")]
+    let ready =
+        ready.and_then(|(plan, group)| own_directory(spec, gifts, plan).map(|plan| (plan, group)));
+    let (mut plan, group) = match ready {
         Ok(ready) => ready,
         Err(error) => return Err((room, error)),
     };
@@ -129,6 +136,18 @@ pub(super) fn begin(
     let Room { room, ignored } = room;
     let flight = sys::start(plan, room, pid, directory, starter);
     Ok(Flight { flight, ignored, spec: Arc::clone(spec), group })
+}
+
+/// Who runs a container writes its changed `config.json` beside the notification socket.
+#[cfg(feature = "oci")]
+fn own_directory(spec: &ServiceSpec, gifts: &Gifts, plan: Plan) -> Result<Plan, SpawnError> {
+    if let (Some(socket), Some(uid), true) = (&gifts.socket, plan.uid, spec.container.is_some())
+        && let Some(directory) = Path::new(socket).parent()
+    {
+        std::os::unix::fs::chown(directory, Some(uid.as_raw()), None)
+            .map_err(|error| unprepared(directory.display().to_string(), &error))?;
+    }
+    Ok(plan)
 }
 
 /// The control group of a process, if it gets one.

@@ -1,4 +1,4 @@
-//! Making room in a service's control group for one that the runtime makes.
+//! Making room in a service's control group for one that the runtime makes, and who is in there.
 
 use std::path::{Path, PathBuf};
 
@@ -35,9 +35,41 @@ fn own_group(text: &str) -> Option<PathBuf> {
     (!path.is_empty()).then(|| Path::new(MOUNTED).join(path))
 }
 
+/// The group of a service, by the `/proc/PID/cgroup` of its main process, which is in there or in the
+/// group below that this one has stepped down to.
+pub(super) fn of_service<'a>(text: &'a str, service: &str) -> Option<&'a str> {
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let path = path.strip_suffix(OWN).and_then(|path| path.strip_suffix('/')).unwrap_or(path);
+    let name = path.rsplit('/').next()?.strip_suffix(".service")?;
+    (name == service).then_some(path)
+}
+
+/// Whether a process is in a group or below, by its `/proc/PID/cgroup`.
+pub(super) fn has(group: &str, text: &str) -> bool {
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+    let rest = path.and_then(|path| path.strip_prefix(group));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn members_of_a_services_group() {
+        let crun = of_service("1:cpu:/x\n0::/services/web.service\n", "web");
+        assert_eq!(crun, Some("/services/web.service"));
+        assert_eq!(of_service("0::/services/web.service/run\n", "web"), crun);
+        for other in ["0::/services/web.service/else\n", "0::/services/a-web.service\n", "0::/\n"] {
+            assert_eq!(of_service(other, "web"), None, "{other}");
+        }
+        let group = "/services/web.service";
+        assert!(has(group, "0::/services/web.service\n"));
+        assert!(has(group, "0::/services/web.service/web/deep\n"));
+        for other in ["0::/services/web.service2\n", "0::/services\n", "0::/\n", ""] {
+            assert!(!has(group, other), "{other}");
+        }
+    }
 
     #[test]
     fn own_groups() {

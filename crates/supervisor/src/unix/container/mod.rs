@@ -2,7 +2,8 @@
 //! signals on to it, and ends as it ends.
 //!
 //! # What it does
-//! 1. Judges the bundle and finds the runtime, so that what is missing is named.
+//! 1. Judges the bundle and finds the runtime, so that what is missing is named. Where there is a
+//!    notification socket, the bundle goes on as a copy that has it.
 //! 2. Deletes what an earlier run has left, with all that runs of it: of one identifier there is never
 //!    more than one container, which `create` makes sure of once more.
 //! 3. `create`, `start`, each with a bound. The container inherits output and error, thereby the
@@ -22,6 +23,7 @@
 //! start, which deletes it.
 
 mod group;
+mod sender;
 mod words;
 
 use std::fmt;
@@ -42,6 +44,7 @@ use crate::container::{Bundle, Error, Request, Runtime, State, Target, runtime};
 use crate::spec::{RuntimeName, Signal};
 use crate::vocabulary::{ExitStatus, Pid};
 
+pub(super) use sender::is_of;
 pub use words::main;
 
 /// How long a runtime may take to make a container: it sets up mounts and namespaces, on a busy machine.
@@ -71,6 +74,9 @@ pub struct Options {
     pub state_dir: Option<PathBuf>,
     /// How many descriptors from 3 on the container inherits.
     pub preserve_fds: u32,
+    /// The file of a notification socket that the container is given (sd_notify(3)). A copy of the
+    /// bundle's `config.json` that says so is written beside it.
+    pub notify_socket: Option<PathBuf>,
 }
 
 impl Options {
@@ -84,6 +90,7 @@ impl Options {
             program: None,
             state_dir: None,
             preserve_fds: 0,
+            notify_socket: None,
         }
     }
 }
@@ -124,7 +131,10 @@ pub fn run(options: &Options, on_event: &mut dyn FnMut(Event)) -> Result<ExitSta
     let system = |what| move |source| Error::System { what, source };
     // Before anything else takes one of these numbers.
     let given = given(options.preserve_fds)?;
-    let bundle = Bundle::read(&options.bundle)?;
+    let mut bundle = Bundle::read(&options.bundle)?;
+    if let Some(socket) = &options.notify_socket {
+        bundle = bundle.copy_with_socket(socket)?;
+    }
     let program = find(options)?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(|errno| system("become a child subreaper")(errno.into()))?;

@@ -19,6 +19,8 @@ Options:
   --program PATH     The runtime's program (default: by its name, in PATH)
   --state-dir DIR    Where the runtime keeps what it knows (default: its own place)
   --preserve-fds N   Descriptors from 3 on that the container inherits
+  --notify PATH      A notification socket's file, which the container is given; a copy
+                     of config.json that says so is written beside it
   --verbose          Say what happens
   --help             Print this
 ";
@@ -39,7 +41,8 @@ fn read(words: impl Iterator<Item = OsString>) -> Result<Asked, String> {
         match name.as_str() {
             "--verbose" => verbose = true,
             "--help" | "-h" => return Ok(Asked::Help),
-            "--bundle" | "--id" | "--runtime" | "--program" | "--state-dir" | "--preserve-fds" => {
+            "--bundle" | "--id" | "--runtime" | "--program" | "--state-dir" | "--preserve-fds"
+            | "--notify" => {
                 let value = words.next().ok_or_else(|| format!("{name} needs a value"))?;
                 let text = || value.to_string_lossy().into_owned();
                 match name.as_str() {
@@ -48,6 +51,7 @@ fn read(words: impl Iterator<Item = OsString>) -> Result<Asked, String> {
                     "--runtime" => options.runtime = text().parse()?,
                     "--program" => options.program = Some(value.into()),
                     "--state-dir" => options.state_dir = Some(value.into()),
+                    "--notify" => options.notify_socket = Some(value.into()),
                     _ => {
                         let bad = |_| format!("--preserve-fds {}: expected a number", text());
                         options.preserve_fds = text().parse().map_err(bad)?;
@@ -109,12 +113,13 @@ mod tests {
     #[test]
     fn words_are_options() {
         let line = "--runtime runc --bundle /b --id web --program /x/runc --state-dir /run/r \
-                    --preserve-fds 2 --verbose";
+                    --preserve-fds 2 --notify /run/n --verbose";
         let Asked::Run { options, verbose: true } = asked(line).unwrap() else { unreachable!() };
         assert_eq!((options.runtime, options.preserve_fds), (RuntimeName::Runc, 2));
         assert_eq!((options.bundle.to_str(), options.id.as_str()), (Some("/b"), "web"));
         assert_eq!(options.program, Some("/x/runc".into()));
         assert_eq!(options.state_dir, Some("/run/r".into()));
+        assert_eq!(options.notify_socket, Some("/run/n".into()));
     }
 
     #[test]

@@ -356,9 +356,8 @@ impl Shell {
             }
         }
         let Some(channel) = self.channels.get(&id) else { return };
-        let pid = self.machine.state(id).and_then(crate::State::pid);
         let token = channel.token;
-        let heard = channel.hear(pid);
+        let heard = channel.hear(|sender| self.speaks_for(id, sender));
         let done = !channel.stays();
         let is_ready = match &heard {
             Heard::Ready => true,
@@ -386,6 +385,18 @@ impl Shell {
                 }
             }
         }
+    }
+
+    /// Whether a process may say of a service that it is ready: its main process, or one of its container.
+    fn speaks_for(&self, id: ServiceId, sender: Pid) -> bool {
+        let Some(main) = self.machine.state(id).and_then(crate::State::pid) else { return false };
+        #[cfg(feature = "oci")]
+        if let Some(spec) = self.machine.spec(id).filter(|spec| spec.container.is_some())
+            && super::container::is_of(sender, main, &spec.name, self.cgroups.is_some())
+        {
+            return true;
+        }
+        sender == main
     }
 
     fn on_conditions(&mut self, on_event: &mut dyn FnMut(&Event)) {

@@ -1,6 +1,6 @@
 //! Starting a service's process, and what is cleared away when it has ended.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::process::PidfdFlags;
@@ -56,7 +56,7 @@ impl Shell {
         let mut gifts = self.bare_gifts(id);
         let groups = self.cgroups.as_ref().filter(|_| spec.kill == Kill::ControlGroup);
         gifts.is_left = groups.is_some_and(|groups| !groups.remove(&spec.name));
-        let (name, stays) = (&spec.name, spec.fd_store > 0);
+        let stays = spec.fd_store > 0;
         let channel = match spec.readiness {
             Readiness::NotifyFd(_) => {
                 let (read, write) = notify::pipe().map_err(bad("notification pipe"))?;
@@ -64,9 +64,9 @@ impl Shell {
                 Some(Channel { token, fd: read, kind: ChannelKind::Pipe })
             }
             _ if spec.readiness == Readiness::SdNotify || stays => {
-                let made = notify::socket(name, token.0).map_err(bad("notification socket"))?;
-                gifts.socket = Some(made.1);
-                Some(Channel { token, fd: made.0, kind: ChannelKind::Socket { stays } })
+                let (fd, name) = self.notification_socket(token, spec)?;
+                gifts.socket = Some(name);
+                Some(Channel { token, fd, kind: ChannelKind::Socket { stays } })
             }
             _ => None,
         };
@@ -76,6 +76,23 @@ impl Shell {
         }
         gifts.inherited = self.inherited(id);
         Ok(gifts)
+    }
+
+    /// The socket that a service says by that it is ready, and its name.
+    fn notification_socket(
+        &self,
+        token: Token,
+        spec: &ServiceSpec,
+    ) -> Result<(OwnedFd, String), SpawnError> {
+        #[cfg(feature = "oci")]
+        if spec.container.is_some() {
+            let directory = self.options.container_dir.join(&spec.name);
+            return notify::socket_in(&directory).map_err(|error| {
+                unprepared(format!("notification socket in {}", directory.display()), &error)
+            });
+        }
+        let made = notify::socket(&spec.name, token.0);
+        made.map_err(|errno| unprepared("notification socket", &errno.into()))
     }
 
     /// What any process that is started for a service gets.
@@ -148,12 +165,7 @@ impl Shell {
     }
 
     /// Remembers a process before anything else happens, and watches it.
-    pub(super) fn adopt(
-        &mut self,
-        service: ServiceId,
-        pid: Pid,
-        pidfd: Option<std::os::fd::OwnedFd>,
-    ) {
+    pub(super) fn adopt(&mut self, service: ServiceId, pid: Pid, pidfd: Option<OwnedFd>) {
         let credentials = self.has_credentials(service);
         self.children.insert(pid, Child { service, pidfd: None, ended: false, credentials });
         let pidfd = pidfd.or_else(|| {
@@ -260,6 +272,10 @@ impl Shell {
         let Some(spec) = self.machine.specs.get(id.index()) else { return };
         if credentials {
             credentials::withdraw(&self.options.credentials_dir, &spec.name);
+        }
+        #[cfg(feature = "oci")]
+        if spec.container.is_some() {
+            notify::forget(&self.options.container_dir.join(&spec.name));
         }
         if let Some(groups) = &self.cgroups
             && !groups.remove(&spec.name)
