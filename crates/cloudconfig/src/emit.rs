@@ -94,6 +94,14 @@ fn written(scalar: &Scalar, indent: usize) -> String {
     }
 }
 
+/// A scalar on one line.
+pub(crate) fn one_line(scalar: &Scalar) -> String {
+    match scalar.meaning() {
+        Meaning::Text(text) if !(is_bare(text) && is_text(text)) => double_quoted(text),
+        _ => written(scalar, 0),
+    }
+}
+
 fn is_text(text: &str) -> bool {
     matches!(Scalar { text: text.to_owned(), plain: true }.meaning(), Meaning::Text(_))
 }

@@ -5,11 +5,13 @@
 pub mod cursor;
 pub mod document;
 mod emit;
+pub mod layer;
 mod limits;
 mod node;
 mod place;
 pub mod schema;
 mod unpack;
+pub mod user_data;
 
 pub use cursor::{Cursor, Fields, Notes};
 pub use limits::Limits;

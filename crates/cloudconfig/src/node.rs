@@ -170,6 +170,10 @@ impl Map {
         self.entries.get_mut(*at).map(|entry| &mut entry.node)
     }
 
+    pub(crate) fn nodes_mut(&mut self) -> impl Iterator<Item = &mut Node> {
+        self.entries.iter_mut().map(|entry| &mut entry.node)
+    }
+
     /// Sets a value: in its place if the name is there, else at the end. Gives back what was there.
     pub fn insert(&mut self, key: impl Into<String>, key_place: Place, node: Node) -> Option<Node> {
         let key = key.into();
