@@ -3,6 +3,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
 pub mod cursor;
+pub mod datasource;
 pub mod document;
 mod emit;
 pub mod layer;

@@ -21,8 +21,9 @@ pub use mounts::Mount;
 pub use network::{Interface, Network, Selector, Subnet};
 pub use power::{Power, PowerMode};
 pub use system::Module;
-pub(crate) use users::is_account_name;
+pub(crate) use system::is_host_name;
 pub use users::{User, Users};
+pub(crate) use users::{is_account_name, is_key};
 
 use crate::{Fields, Findings, Limits, Node, Notes};
 
