@@ -2,6 +2,9 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
+pub mod accounts;
+#[cfg(feature = "linux")]
+pub mod apply;
 pub mod cursor;
 pub mod datasource;
 pub mod document;
@@ -10,6 +13,7 @@ pub mod layer;
 mod limits;
 mod node;
 mod place;
+pub mod plan;
 pub mod schema;
 mod unpack;
 pub mod user_data;

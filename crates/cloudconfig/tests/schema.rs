@@ -104,7 +104,7 @@ fn one_file_with_very_many_problems_is_told_in_bounds() {
 fn modes_are_octal_and_say_so() {
     let mode = |mode: &str| {
         let (config, findings) = read(&format!("write_files: [{{path: /a, permissions: {mode}}}]"));
-        config.write_files.first().map(|file| file.mode).ok_or(findings.to_string())
+        config.write_files.first().map(|file| file.mode).ok_or_else(|| findings.to_string())
     };
     assert_eq!(mode("'0644'"), Ok(0o644));
     assert_eq!(mode("'755'"), Ok(0o755));

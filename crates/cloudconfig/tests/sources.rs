@@ -107,11 +107,11 @@ fn a_directory_gives_plain_files_only() {
 
 /// A server on this machine that answers by path. It lives as long as the tests.
 fn serve(answer: fn(&str, &mut TcpStream)) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address");
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
+            let mut stream = stream.expect("a client");
             std::thread::spawn(move || {
                 let mut request = Vec::new();
                 let mut byte = [0];
