@@ -52,7 +52,7 @@ fn run(scripts: &[Script], order: &[usize]) -> (Option<usize>, u64, Vec<Progress
             Step::Decided => break,
             Step::WaitUntil(deadline) => {
                 assert!(deadline > ms(1000 + now), "it would wait for what is over");
-                let deadline = u64::try_from(deadline.as_millis()).unwrap() - 1000;
+                let deadline = u64::try_from(deadline.as_millis()).expect("a short time") - 1000;
                 match answers.next_if(|(when, ..)| *when <= deadline) {
                     Some((when, _, at, says)) => {
                         now = when;

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    writer.write_all(bytes).unwrap();
-    writer.finish().unwrap()
+    writer.write_all(bytes).expect("written to memory");
+    writer.finish().expect("written to memory")
 }
 
 fn parts(bytes: &[u8]) -> (Vec<Part>, String) {

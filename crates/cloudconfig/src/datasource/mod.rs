@@ -1,7 +1,7 @@
 //! Where a machine is told what to be: sources in a fixed order of precedence, all tried at once.
 //!
 //! [`Selection`] decides which source counts and reads nothing; [`nocloud`], [`config_drive`] and
-//! [`file`] read one, through [`Files`]; the feature `linux` has [`Files`] of a directory, the
+//! [`file()`] read one, through [`Files`]; the feature `linux` has [`Files`] of a directory, the
 //! feature `http` that of a web server.
 
 #[cfg(feature = "linux")]

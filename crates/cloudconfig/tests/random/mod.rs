@@ -17,7 +17,8 @@ impl Random {
     }
 
     pub(crate) fn below(&mut self, most: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(most).unwrap()).unwrap()
+        usize::try_from(self.next() % u64::try_from(most).expect("a size"))
+            .expect("less than a size")
     }
 
     fn of<'a>(&mut self, all: &[&'a str]) -> &'a str {
@@ -95,20 +96,22 @@ pub(crate) fn config(seed: u64) -> String {
 }
 
 fn damage(text: &mut String, random: &mut Random) {
-    let boundary = |text: &str, at: usize| (at..=text.len()).find(|at| text.is_char_boundary(*at));
+    let boundary = |text: &str, at: usize| {
+        (at..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
+    };
     let at = random.below(text.len() + 1);
-    let at = boundary(text, at).unwrap();
+    let at = boundary(text, at);
     match random.below(3) {
         0 => text.insert_str(at, random.of(BITS)),
         1 => {
-            let end = boundary(text, (at + random.below(8)).min(text.len())).unwrap();
+            let end = boundary(text, (at + random.below(8)).min(text.len()));
             text.replace_range(at..end, "");
         }
         _ => {
-            let end = boundary(text, (at + random.below(24)).min(text.len())).unwrap();
+            let end = boundary(text, (at + random.below(24)).min(text.len()));
             let piece = text[at..end].to_owned();
             let to = random.below(text.len() + 1);
-            let to = boundary(text, to).unwrap();
+            let to = boundary(text, to);
             text.insert_str(to, &piece);
         }
     }
