@@ -292,7 +292,9 @@ fn common(fields: &mut Fields<'_>) -> (Vec<Subnet>, Option<u32>) {
 
 fn settled(at: &Cursor<'_>, interface: Interface) -> Option<Interface> {
     if !interface.dhcp && interface.addresses.is_empty() {
-        return at.wrong("neither dhcp nor addresses");
+        // Addresses that are wrong have been told of.
+        let some = at.node().at(["addresses", "0"]).is_some();
+        return if some { None } else { at.wrong("neither dhcp nor addresses") };
     }
     Some(interface)
 }

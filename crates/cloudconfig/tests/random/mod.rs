@@ -31,7 +31,7 @@ const SECTIONS: &[&str] = &[
     "hostname: \"node-2\"\n",
     "ssh_authorized_keys:\n- ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHFZDvJJUVn2uUaRPVuKLtNPbVPHzJfNYJ9VZpn0xg5e ada\n",
     "users:\n- default\n- name: ada\n  groups: [docker, sudo]\n  uid: 1500\n  sudo: false\n",
-    "users: [{name: bob, shell: /bin/sh, ssh_authorized_keys: []}]\n",
+    "users: [{name: bob, shell: /bin/sh, groups: 'wheel, adm'}]\n",
     "write_files:\n- path: /etc/motd\n  content: |\n    hello\n    world\n  permissions: '0600'\n",
     "write_files: [{path: /a, encoding: b64, content: aGVsbG8=, owner: 'ada:docker', append: true}]\n",
     "bootcmd: [[modprobe, loop], 'echo a: b']\n",
