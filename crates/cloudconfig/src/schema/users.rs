@@ -7,8 +7,8 @@ use crate::{Cursor, Meaning, Value};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Users {
-    /// Whether the image's default user is there. Default: yes. A list that does not begin with
-    /// `default` says no.
+    /// Whether the image's default user is there. Default: yes. A list without
+    /// `default` in it says no.
     pub default: bool,
     /// The others, in order.
     pub list: Vec<User>,

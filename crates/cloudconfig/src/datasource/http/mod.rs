@@ -2,11 +2,16 @@
 //! process 1 has no resolver, and metadata servers are reached by address. Time, size, headers and
 //! redirections are bounded.
 
+mod header;
+mod url;
+
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::{Files, ReadError};
+use header::{Framing, Header, chunks};
+use url::Url;
 
 /// Bounds of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,58 +66,6 @@ impl Files for Server {
 /// Where there is no answer, another one, or one beyond the bounds.
 pub fn get(url: &str, most: usize, bounds: &Bounds) -> Result<Option<Vec<u8>>, ReadError> {
     fetch(Url::parse(url).map_err(|why| ReadError::new(url, why))?, most, bounds)
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Url {
-    address: SocketAddr,
-    /// What goes into the `Host` field.
-    host: String,
-    path: String,
-}
-
-impl Url {
-    fn parse(text: &str) -> Result<Self, String> {
-        let Some(rest) = text.strip_prefix("http://") else {
-            return Err("expected http://ADDRESS/PATH; nothing else is spoken".into());
-        };
-        let at = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (host, path) = rest.split_at_checked(at).unwrap_or((rest, ""));
-        let path = path.split('#').next().unwrap_or_default();
-        if path.len() > 2048 || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("a path with blanks or other letters than ASCII's".into());
-        }
-        let address = host.parse::<SocketAddr>().ok().or_else(|| {
-            let inner = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
-            let ip: Option<IpAddr> = match inner {
-                Some(v6) => v6.parse().ok().filter(IpAddr::is_ipv6),
-                None => host.parse().ok().filter(IpAddr::is_ipv4),
-            };
-            ip.map(|ip| SocketAddr::new(ip, 80))
-        });
-        let Some(address) = address else {
-            return Err(
-                "names are not looked up, expected an address such as http://192.0.2.1/".into()
-            );
-        };
-        let slash = if path.starts_with('/') { "" } else { "/" };
-        Ok(Self { address, host: host.to_owned(), path: format!("{slash}{path}") })
-    }
-
-    /// RFC 3986 section 5.2, of which servers use these: an address, or a path from the root.
-    fn join(&self, location: &str) -> Result<Self, String> {
-        if location.starts_with('/') && !location.starts_with("//") {
-            let whole = format!("http://{}{location}", self.host);
-            return Self::parse(&whole);
-        }
-        Self::parse(location)
-    }
-}
-
-impl std::fmt::Display for Url {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "http://{}{}", self.host, self.path)
-    }
 }
 
 fn fetch(mut url: Url, most: usize, bounds: &Bounds) -> Result<Option<Vec<u8>>, ReadError> {
@@ -262,132 +215,6 @@ impl Wire<'_> {
                     None => Err(self.wrong("cut off, or damaged chunks")),
                 },
             };
-        }
-    }
-}
-
-/// How long a body is (RFC 9112 section 6.3).
-#[derive(Debug, PartialEq, Eq)]
-enum Framing {
-    Length(usize),
-    Chunked,
-    Close,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Header {
-    status: u16,
-    location: Option<String>,
-    framing: Framing,
-    /// Bytes up to the body.
-    length: usize,
-}
-
-impl Header {
-    /// The header that bytes begin with; none where it is not whole.
-    fn parse(bytes: &[u8]) -> Result<Option<Self>, String> {
-        let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
-            return Ok(None);
-        };
-        let head = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned();
-        let mut lines = head.split("\r\n");
-        let first = lines.next().unwrap_or_default();
-        let status = first
-            .strip_prefix("HTTP/1.")
-            .and_then(|rest| rest.split(' ').nth(1))
-            .and_then(|digits| digits.parse::<u16>().ok())
-            .ok_or_else(|| "what answers does not speak HTTP/1.1".to_owned())?;
-        let mut found =
-            Self { status, location: None, framing: Framing::Close, length: end.saturating_add(4) };
-        let mut length: Option<usize> = None;
-        for line in lines {
-            let Some((name, value)) = line.split_once(':') else { continue };
-            let value = value.trim();
-            match name.to_ascii_lowercase().as_str() {
-                "location" => found.location = Some(value.to_owned()),
-                "content-length" => {
-                    let size =
-                        value.parse().map_err(|_| "a length that is no number".to_owned())?;
-                    if length.is_some_and(|earlier| earlier != size) {
-                        return Err("two lengths that differ".into());
-                    }
-                    length = Some(size);
-                }
-                "transfer-encoding" if value.eq_ignore_ascii_case("chunked") => {
-                    found.framing = Framing::Chunked;
-                }
-                "transfer-encoding" => return Err("a transfer encoding that is not known".into()),
-                "content-encoding" if !value.eq_ignore_ascii_case("identity") => {
-                    return Err("a content encoding that nobody asked for".into());
-                }
-                _ => {}
-            }
-        }
-        if let (Framing::Close, Some(length)) = (&found.framing, length) {
-            found.framing = Framing::Length(length);
-        }
-        Ok(Some(found))
-    }
-}
-
-/// RFC 9112 section 7.1; none where they are not whole. What follows the last one is passed over.
-fn chunks(mut bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::new();
-    loop {
-        let end = bytes.windows(2).position(|two| two == b"\r\n")?;
-        let line = std::str::from_utf8(bytes.get(..end)?).ok()?;
-        let digits = line.split(';').next().unwrap_or_default().trim();
-        if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return None;
-        }
-        let size = usize::from_str_radix(digits, 16).ok()?;
-        bytes = bytes.get(end.checked_add(2)?..)?;
-        if size == 0 {
-            return Some(out);
-        }
-        out.extend_from_slice(bytes.get(..size)?);
-        bytes = bytes.get(size..)?.strip_prefix(b"\r\n")?;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses() {
-        for (text, host, path) in [
-            ("http://192.0.2.1", "192.0.2.1:80", "/"),
-            ("http://192.0.2.1:8080/a?b#c", "192.0.2.1:8080", "/a?b"),
-            ("http://[2001:db8::1]/x", "[2001:db8::1]:80", "/x"),
-            ("http://[::1]:81?x", "[::1]:81", "/?x"),
-        ] {
-            let url = Url::parse(text).unwrap();
-            assert_eq!((url.address.to_string().as_str(), url.path.as_str()), (host, path));
-        }
-        for bad in [
-            "https://192.0.2.1/",
-            "http://example.org/",
-            "http:///x",
-            "http://::1/",
-            "http://1.2.3.4/a b",
-            "http://a@1.2.3.4/",
-        ] {
-            assert!(Url::parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn chunked_bodies() {
-        assert_eq!(chunks(b"4;x=y\r\nWiki\r\n1\r\n!\r\n0\r\n\r\n").unwrap(), b"Wiki!");
-        for bad in [
-            &b"4\r\nWik"[..],
-            b"4\r\nWikiX\r\n0\r\n",
-            b"",
-            b"ffffffffffffffffff\r\n",
-            b"+1\r\na\r\n0\r\n",
-        ] {
-            assert_eq!(chunks(bad), None);
         }
     }
 }
