@@ -18,6 +18,8 @@ enum Campaign {
     Model,
     /// A virtual machine whose services and their helpers are killed at random, for an hour
     Chaos,
+    /// 1,000,000 random cloud-configs, or as many as are asked for (10 minutes)
+    CloudConfig,
 }
 
 impl Campaign {
@@ -27,7 +29,7 @@ impl Campaign {
             Self::Kernel => Some("kernel_campaign"),
             Self::BootMatrix => Some("boot_matrix"),
             Self::Chaos => Some("chaos_campaign"),
-            Self::Fuzz | Self::Model => None,
+            Self::Fuzz | Self::Model | Self::CloudConfig => None,
         }
     }
 }
@@ -46,6 +48,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let Some(program) = arguments.name.program() else {
         return match arguments.name {
             Campaign::Model => model::run(&arguments.arguments),
+            Campaign::CloudConfig => cloud_configs(&arguments.arguments),
             _ => fuzz::run(&arguments.arguments),
         };
     };
@@ -54,4 +57,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     campaign.args(["run", "--release", "--locked", "--quiet", "--package", "kiln-e2e", "--bin"]);
     campaign.arg(program).arg("--").args(&arguments.arguments);
     program::run(&mut campaign)
+}
+
+/// The test of `crates/cloudconfig/tests/properties.rs`, with more of its configs.
+fn cloud_configs(arguments: &[String]) -> Result<()> {
+    let count = arguments.first().map_or("1000000", String::as_str);
+    let mut test = program::cargo();
+    test.args(["test", "--release", "--locked", "--package", "kiln-cloudconfig"]);
+    test.args(["--test", "properties", "--", "--nocapture", "random_configs"]);
+    test.env("KILN_CLOUDCONFIG_CASES", count);
+    program::run(&mut test)
 }
