@@ -8,13 +8,13 @@ use std::io::Write;
 use std::path::Path;
 
 use kiln_tree::Source;
-use oci_spec::image::{Descriptor, Digest, ImageConfiguration};
+use oci_spec::image::{Descriptor, Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::archive::Members;
 use crate::digest::Hash;
-use crate::image::Image;
+use crate::image::{Image, config_of};
 use crate::layer::{Compression, Layer};
 use crate::layout::{self, INDEX, MARKER, MARKER_TEXT};
 use crate::limits::Limits;
@@ -111,7 +111,7 @@ impl Archive {
                 return Err(Error::blob(&promised, format!("the digest of its bytes is {found}")));
             }
         }
-        let config: ImageConfiguration = json::parse(&origin, &config_bytes)?;
+        let config = config_of(&origin, &config_bytes)?;
         let diff_ids = config.rootfs().diff_ids();
         if diff_ids.len() != item.layers.len() || diff_ids.len() > self.limits.manifests {
             let (ids, layers) = (diff_ids.len(), item.layers.len());

@@ -186,7 +186,7 @@ impl Image {
         let origin = descriptor.digest().to_string();
         let manifest: ImageManifest = manifest_of(&origin, &manifest_bytes)?;
         let about = manifest.config().digest().to_string();
-        let config: ImageConfiguration = json::parse(&about, &config_bytes)?;
+        let config = config_of(&about, &config_bytes)?;
         let diff_ids = config.rootfs().diff_ids();
         if diff_ids.len() != manifest.layers().len() {
             let (ids, layers) = (diff_ids.len(), manifest.layers().len());
@@ -233,6 +233,23 @@ impl Image {
         blobs.insert(config.digest().to_string(), (config.clone(), source));
         blobs
     }
+}
+
+/// A configuration. What is a list for us and an object in JSON has the order of a hash map, which
+/// must not show.
+pub(crate) fn config_of(origin: &str, bytes: &[u8]) -> Result<ImageConfiguration> {
+    let mut config: ImageConfiguration = json::parse(origin, bytes)?;
+    if let Some(mut run) = config.config().clone() {
+        let sorted = |list: &Option<Vec<String>>| {
+            let mut list = list.clone()?;
+            list.sort();
+            Some(list)
+        };
+        run.set_exposed_ports(sorted(run.exposed_ports()));
+        run.set_volumes(sorted(run.volumes()));
+        config.set_config(Some(run));
+    }
+    Ok(config)
 }
 
 /// A manifest with at least what makes it one: the media type is not always there.

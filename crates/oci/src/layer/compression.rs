@@ -1,6 +1,8 @@
 //! How a layer is compressed.
 
-use std::io::{self, BufReader, Read, Write};
+#[cfg(any(feature = "gzip", feature = "zstd"))]
+use std::io::BufReader;
+use std::io::{self, Read, Write};
 
 use oci_spec::image::Digest;
 

@@ -13,6 +13,7 @@ use std::io::{self, Read};
 use kiln_tree::Source;
 use oci_spec::image::{Descriptor, Digest, MediaType};
 
+#[cfg(feature = "host")]
 pub(crate) use apply::{Apply, Content, Sink};
 pub use apply::{Devices, Options};
 pub use compression::Compression;

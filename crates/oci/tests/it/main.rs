@@ -4,7 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "functions shared by tests are tests too")]
 
 mod apply;
+mod debian;
 mod hostile;
 mod images;
+mod peers;
 mod properties;
+#[cfg(feature = "registry")]
+mod registry;
 mod trees;
