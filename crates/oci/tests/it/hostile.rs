@@ -184,3 +184,31 @@ fn a_long_name_does_not_take_memory() {
     let error = Layer::apply(Tree::new(), &[layer], &Options::default(), None).unwrap_err();
     assert!(error.to_string().contains("extension headers are longer than"), "{error}");
 }
+
+#[test]
+fn so_it_is_for_somebody_who_is_not_root() {
+    if !rustix::process::geteuid().is_root() {
+        // Then the tests themselves are run by somebody else.
+        return;
+    }
+    let work = tempfile::tempdir().unwrap();
+    let own = work.path().join("own");
+    std::fs::create_dir(&own).unwrap();
+    std::os::unix::fs::chown(&own, Some(65534), Some(65534)).unwrap();
+    std::fs::set_permissions(work.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .unwrap();
+    // Where this program is, others may not come.
+    let program = work.path().join("tests");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let output = std::process::Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&program)
+        .args(["--exact", "properties::a_directory_is_the_tree_that_it_comes_with"])
+        .args(["hostile::no_entry_leads_out_of_the_directory"])
+        .env("TMPDIR", &own)
+        .current_dir(&own)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && said.contains("2 passed"), "{said}");
+}
