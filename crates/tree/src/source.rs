@@ -1,7 +1,7 @@
 //! Where the bytes of a file come from.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,6 +18,15 @@ pub enum Source {
         /// Its length in bytes when the tree was made; a reader fails if that has changed.
         len: u64,
     },
+    /// A part of a file of the host: a member of an archive that is read where it lies.
+    Range {
+        /// The path on the host.
+        path: PathBuf,
+        /// Where the part begins, in bytes from the start of the file.
+        offset: u64,
+        /// How many bytes it has; a reader fails if the file ends before.
+        len: u64,
+    },
     /// Several, one right after the other: a file that is put together while it is read, so that its
     /// large parts are never copied.
     Concat(Arc<[Self]>),
@@ -29,7 +38,7 @@ impl Source {
     pub fn len(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
-            Self::File { len, .. } => *len,
+            Self::File { len, .. } | Self::Range { len, .. } => *len,
             Self::Concat(parts) => parts.iter().map(Self::len).fold(0, u64::saturating_add),
         }
     }
@@ -54,6 +63,14 @@ impl Source {
                     .map_err(|error| named(&error, &format!("open {}", path.display())))?;
                 Ok(Box::new(Exact { file, path: path.clone(), planned: *len, read: 0 }))
             }
+            Self::Range { path, offset, len } => {
+                let mut file = std::fs::File::open(path)
+                    .map_err(|error| named(&error, &format!("open {}", path.display())))?;
+                file.seek(io::SeekFrom::Start(*offset))
+                    .map_err(|error| named(&error, &format!("seek in {}", path.display())))?;
+                let end = offset.saturating_add(*len);
+                Ok(Box::new(Part { file, path: path.clone(), at: *offset, end }))
+            }
             Self::Concat(parts) => {
                 Ok(Box::new(Chain { parts: Arc::clone(parts), next: 0, current: None }))
             }
@@ -67,7 +84,7 @@ impl Source {
     pub fn read(&self) -> io::Result<Arc<[u8]>> {
         match self {
             Self::Bytes(bytes) => Ok(Arc::clone(bytes)),
-            Self::File { .. } | Self::Concat(_) => {
+            Self::File { .. } | Self::Range { .. } | Self::Concat(_) => {
                 let mut bytes = Vec::new();
                 self.open()?.read_to_end(&mut bytes)?;
                 Ok(bytes.into())
@@ -105,6 +122,9 @@ impl fmt::Debug for Source {
         match self {
             Self::Bytes(bytes) => write!(out, "Bytes({} bytes)", bytes.len()),
             Self::File { path, len } => write!(out, "File({}, {len} bytes)", path.display()),
+            Self::Range { path, offset, len } => {
+                write!(out, "Range({}, {len} bytes at {offset})", path.display())
+            }
             Self::Concat(parts) => out.debug_tuple("Concat").field(parts).finish(),
         }
     }
@@ -174,6 +194,35 @@ impl Read for Exact {
     }
 }
 
+/// A part of a file, which may be longer but not shorter.
+struct Part {
+    file: std::fs::File,
+    path: PathBuf,
+    at: u64,
+    end: u64,
+}
+
+impl Read for Part {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let wanted = buffer.len().min(left);
+        let Some(buffer) = buffer.get_mut(..wanted).filter(|buffer| !buffer.is_empty()) else {
+            return Ok(0);
+        };
+        let count = self
+            .file
+            .read(buffer)
+            .map_err(|error| named(&error, &format!("read {}", self.path.display())))?;
+        if count == 0 {
+            let (path, planned) = (self.path.clone(), self.end);
+            let changed = crate::Error::SizeChanged { path, planned, found: self.at };
+            return Err(io::Error::new(io::ErrorKind::InvalidData, changed));
+        }
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,6 +239,20 @@ mod tests {
         }
         let source = Source::File { path, len: 3 };
         assert_eq!(&*source.read().unwrap(), b"cut");
+    }
+
+    #[test]
+    fn a_part_of_a_file_is_that_part_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("archive");
+        std::fs::write(&path, "head body tail").unwrap();
+        let part = |offset, len| Source::Range { path: path.clone(), offset, len };
+        assert_eq!((part(5, 4).len(), &*part(5, 4).read().unwrap()), (4, b"body".as_slice()));
+        assert_eq!(&*part(14, 0).read().unwrap(), b"");
+        for (offset, len) in [(10, 5), (99, 1), (u64::MAX, u64::MAX)] {
+            let error = part(offset, len).read().unwrap_err().to_string();
+            assert!(error.contains("archive"), "{error}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ops::Bound;
 
 use crate::{Error, Kind, Metadata, Node, Result, TreePath};
 
@@ -99,8 +100,36 @@ impl Tree {
     /// Takes a node out, with what is below it. Says whether anything was there.
     pub fn remove(&mut self, path: &TreePath) -> bool {
         let before = self.nodes.len();
-        self.nodes.retain(|candidate, _| !candidate.starts_with(path));
+        if path.is_root() {
+            self.nodes.clear();
+        } else if let Some(node) = self.nodes.remove(path)
+            // Nothing is below anything else, unless somebody made it so by `iter_mut`.
+            && (node.is_directory() || self.below(path).next().is_some())
+        {
+            let below: Vec<TreePath> = self.below(path).map(|(path, _)| path.clone()).collect();
+            for path in below {
+                self.nodes.remove(&path);
+            }
+        }
         self.nodes.len() != before
+    }
+
+    /// The nodes below a directory, however deep, by path.
+    pub fn below<'tree>(
+        &'tree self,
+        directory: &TreePath,
+    ) -> impl DoubleEndedIterator<Item = (&'tree TreePath, &'tree Node)> + use<'tree> {
+        let mut first = directory.as_bytes().to_vec();
+        let mut end = first.clone();
+        let bounds: (Bound<&[u8]>, Bound<&[u8]>) = if directory.is_root() {
+            (Bound::Unbounded, Bound::Unbounded)
+        } else {
+            // All that begins with `directory/`, and `0` is the byte after the slash.
+            first.push(b'/');
+            end.push(b'0');
+            (Bound::Included(&first), Bound::Excluded(&end))
+        };
+        self.nodes.range::<[u8], _>(bounds)
     }
 
     fn make_parents(&mut self, path: &TreePath) -> Result<()> {

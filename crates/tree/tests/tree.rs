@@ -31,6 +31,23 @@ fn replacing_a_directory_takes_its_content_out() {
 }
 
 #[test]
+fn what_is_below_a_directory_is_not_what_begins_with_its_name() {
+    let mut tree = Tree::new();
+    for name in ["a/x", "a/y/z", "a-b/c", "a.c", "a0", "b"] {
+        tree.insert(name, Node::file("")).unwrap();
+    }
+    let below = |of: &str| -> Vec<String> {
+        tree.below(&path(of)).map(|(path, _)| path.to_string()).collect()
+    };
+    assert_eq!(below("a"), ["a/x", "a/y", "a/y/z"]);
+    assert_eq!(below("").len(), tree.len());
+    assert!(below("b").is_empty() && below("none").is_empty());
+    assert!(tree.remove(&path("a")) && !tree.remove(&path("a")));
+    let left: Vec<String> = tree.iter().map(|(path, _)| path.to_string()).collect();
+    assert_eq!(left, ["a-b", "a-b/c", "a.c", "a0", "b"]);
+}
+
+#[test]
 fn resolve_stays_inside_and_ends() {
     let mut tree = Tree::new();
     tree.insert("usr/lib/libc.so.6", Node::file("elf")).unwrap();

@@ -28,8 +28,8 @@ pub(crate) fn run(dir: &Path) {
     });
 }
 
-/// Where this process may have control groups.
-fn place() -> Option<String> {
+/// Where a test may have control groups.
+fn place(name: &str) -> Option<String> {
     // Where only the old hierarchies have the controllers, there is still this one.
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
     let found = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
@@ -37,11 +37,11 @@ fn place() -> Option<String> {
     if found.is_none() {
         println!("skipped: cgroup2 is not mounted");
     }
-    found.map(|found| format!("{found}/kiln-test-{}", std::process::id()))
+    found.map(|found| format!("{found}/kiln-test-{name}-{}", std::process::id()))
 }
 
 pub(crate) fn test(dir: &Path) {
-    let Some(root) = place() else { return };
+    let Some(root) = place("whole") else { return };
     let output = supervise_with("control_groups_are_killed_whole", dir, |command| {
         command.env("KILN_TEST_CGROUP", &root);
     });
@@ -95,7 +95,7 @@ pub(crate) fn left_run(dir: &Path) {
 }
 
 pub(crate) fn left_test(dir: &Path) {
-    let Some(root) = place() else { return };
+    let Some(root) = place("left") else { return };
     let output = supervise_with("what_a_run_leaves_is_gone_before_the_next", dir, |command| {
         command.env("KILN_TEST_CGROUP", &root);
     });

@@ -1,0 +1,172 @@
+//! How a layer is compressed.
+
+#[cfg(any(feature = "gzip", feature = "zstd"))]
+use std::io::BufReader;
+use std::io::{self, Read, Write};
+
+use oci_spec::image::Digest;
+
+use crate::digest::Checked;
+use crate::{Error, Result};
+
+/// A compression of layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Compression {
+    /// None.
+    #[default]
+    None,
+    /// gzip (RFC 1952), which everything reads.
+    Gzip,
+    /// zstd (RFC 8878): an image with it wants Docker 23, containerd 1.5, or later.
+    Zstd,
+}
+
+/// As `gzip -6`: the middle of what there is.
+#[cfg(feature = "gzip")]
+const GZIP_LEVEL: u32 = 6;
+/// zstd's own default.
+#[cfg(feature = "zstd")]
+const ZSTD_LEVEL: i32 = 3;
+
+impl Compression {
+    /// The compression of bytes that begin so.
+    pub(crate) fn of_magic(bytes: &[u8]) -> Self {
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            Self::Gzip
+        } else if bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
+            || (bytes.first().is_some_and(|first| first & 0xf0 == 0x50)
+                && bytes.get(1..4) == Some(&[0x2a, 0x4d, 0x18]))
+        {
+            Self::Zstd
+        } else {
+            Self::None
+        }
+    }
+
+    #[cfg(not(all(feature = "gzip", feature = "zstd")))]
+    fn missing(self, what: impl ToString) -> Error {
+        Error::document(what, format!("this build lacks the feature for {self:?}"))
+    }
+}
+
+type Blob = Checked<Box<dyn Read + Send>>;
+
+/// A blob, decompressed.
+pub(crate) enum Decoder {
+    Plain(Box<Blob>),
+    #[cfg(feature = "gzip")]
+    Gzip(Box<flate2::bufread::MultiGzDecoder<BufReader<Blob>>>),
+    #[cfg(feature = "zstd")]
+    Zstd(Box<zstd::Decoder<'static, BufReader<Blob>>>),
+}
+
+impl Decoder {
+    pub(crate) fn new(blob: Blob, compression: Compression, digest: &Digest) -> Result<Self> {
+        #[cfg(any(feature = "gzip", feature = "zstd"))]
+        let buffered = |blob| BufReader::with_capacity(128 << 10, blob);
+        let _ = digest;
+        match compression {
+            Compression::None => Ok(Self::Plain(Box::new(blob))),
+            #[cfg(feature = "gzip")]
+            Compression::Gzip => {
+                let decoder = flate2::bufread::MultiGzDecoder::new(buffered(blob));
+                Ok(Self::Gzip(Box::new(decoder)))
+            }
+            #[cfg(feature = "zstd")]
+            Compression::Zstd => {
+                let mut decoder =
+                    zstd::Decoder::with_buffer(buffered(blob)).map_err(Error::stream(digest))?;
+                // RFC 8878, 3.1.1.1.2: 8 MiB is what every decoder should take; `zstd -19` uses as
+                // much, `--long` 128 MiB, and more is memory that a stranger decides about.
+                decoder.window_log_max(27).map_err(Error::stream(digest))?;
+                Ok(Self::Zstd(Box::new(decoder)))
+            }
+            #[cfg(not(all(feature = "gzip", feature = "zstd")))]
+            other => Err(other.missing(digest)),
+        }
+    }
+
+    /// The blob, of which the decoder may not have read the end.
+    pub(crate) fn blob(&mut self) -> &mut Blob {
+        match self {
+            Self::Plain(blob) => blob,
+            #[cfg(feature = "gzip")]
+            Self::Gzip(decoder) => decoder.get_mut().get_mut(),
+            #[cfg(feature = "zstd")]
+            Self::Zstd(decoder) => decoder.get_mut().get_mut(),
+        }
+    }
+}
+
+impl Read for Decoder {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(blob) => blob.read(buffer),
+            #[cfg(feature = "gzip")]
+            Self::Gzip(decoder) => decoder.read(buffer),
+            #[cfg(feature = "zstd")]
+            Self::Zstd(decoder) => decoder.read(buffer),
+        }
+    }
+}
+
+/// A compressor with fixed settings: no name, no time, one thread.
+pub(crate) enum Encoder<W: Write> {
+    Plain(W),
+    #[cfg(feature = "gzip")]
+    Gzip(flate2::write::GzEncoder<W>),
+    #[cfg(feature = "zstd")]
+    Zstd(zstd::Encoder<'static, W>),
+}
+
+impl<W: Write> Encoder<W> {
+    pub(crate) fn new(out: W, compression: Compression) -> Result<Self> {
+        match compression {
+            Compression::None => Ok(Self::Plain(out)),
+            #[cfg(feature = "gzip")]
+            Compression::Gzip => {
+                let level = flate2::Compression::new(GZIP_LEVEL);
+                Ok(Self::Gzip(flate2::GzBuilder::new().mtime(0).write(out, level)))
+            }
+            #[cfg(feature = "zstd")]
+            Compression::Zstd => {
+                let encoder = zstd::Encoder::new(out, ZSTD_LEVEL).map_err(Error::stream("zstd"))?;
+                Ok(Self::Zstd(encoder))
+            }
+            #[cfg(not(all(feature = "gzip", feature = "zstd")))]
+            other => Err(other.missing("layer")),
+        }
+    }
+
+    pub(crate) fn finish(self) -> io::Result<W> {
+        match self {
+            Self::Plain(out) => Ok(out),
+            #[cfg(feature = "gzip")]
+            Self::Gzip(encoder) => encoder.finish(),
+            #[cfg(feature = "zstd")]
+            Self::Zstd(encoder) => encoder.finish(),
+        }
+    }
+}
+
+impl<W: Write> Write for Encoder<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(out) => out.write(bytes),
+            #[cfg(feature = "gzip")]
+            Self::Gzip(encoder) => encoder.write(bytes),
+            #[cfg(feature = "zstd")]
+            Self::Zstd(encoder) => encoder.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(out) => out.flush(),
+            #[cfg(feature = "gzip")]
+            Self::Gzip(encoder) => encoder.flush(),
+            #[cfg(feature = "zstd")]
+            Self::Zstd(encoder) => encoder.flush(),
+        }
+    }
+}
