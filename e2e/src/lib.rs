@@ -9,6 +9,7 @@ pub use chrony::Chrony;
 pub use rooted::rooted;
 pub use variant::{LONG, Variant, report, said, tool};
 
+pub mod alone;
 pub mod jobs;
 
 use std::io::{Read, Write};

@@ -4,11 +4,9 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use kiln::qemu::{DirectKernel, Machine};
 use kiln::{Cache, Progress, debian, guest};
-use kiln_e2e::{LONG, said};
+use kiln_e2e::{LONG, alone, said};
 use kiln_initramfs::elf::{self, Resolver};
-use kiln_initramfs::{Compression, write_image};
 use kiln_tree::{Metadata, Node, Tree, host};
 use serde_json::json;
 
@@ -97,16 +95,8 @@ fn tree() -> Result<Tree> {
 fn services_are_containers_of_either_runtime() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let kernel = debian::kernel(&Cache::of_workspace(), "linux-image-amd64")?;
-    let initramfs = directory.path().join("initramfs");
-    std::fs::write(&initramfs, write_image(&tree()?, &Compression::None, Vec::new())?)?;
-    let mut machine = Machine::default();
-    (machine.network, machine.nic) = (false, None);
+    let mut machine = alone::machine(kernel.image, &tree()?, directory.path())?;
     (machine.memory, machine.processors) = (1024, 1);
-    machine.kernel = Some(DirectKernel {
-        kernel: kernel.image,
-        initramfs,
-        command_line: "console=ttyS0 quiet panic=-1".into(),
-    });
     let began = Instant::now();
     let mut vm = machine.start()?;
     let done = (|| -> Result<()> {

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use kiln::qemu::{DirectKernel, Disk, Format, Machine};
+use kiln::qemu::{Disk, Format, Machine};
 use kiln::{Cache, Progress, debian, guest, kernel};
 use kiln_diskimg::container::{self, Window};
 use kiln_diskimg::ext4::{FileKind, Reader};
@@ -19,9 +19,8 @@ use kiln_diskimg::{
     ByteLen, Content, DiskPlan, Layout, Limits, Partition, SECTOR, Seed, Size, Table, erofs, ext4,
     fat, gpt, iso, squashfs,
 };
-use kiln_e2e::{LONG, tool};
+use kiln_e2e::{LONG, alone, tool};
 use kiln_e2e_init::{END, Entry, LINES, digest};
-use kiln_initramfs::{Compression, write_image};
 use kiln_tree::{Kind, Metadata, Node, Source, Tree, TreePath};
 
 /// What a file system holds of a tree.
@@ -428,16 +427,7 @@ fn machine(directory: &Path, disks: &Disks) -> Result<Machine> {
     .into();
     let problems = kernel::add_modules(&mut tree, &kernel, &wanted, &cache)?;
     ensure!(problems.is_empty(), "{problems:?}");
-    let initramfs = directory.join("initramfs");
-    std::fs::write(&initramfs, write_image(&tree, &Compression::None, Vec::new())?)?;
-    let mut machine = Machine::default();
-    machine.network = false;
-    machine.nic = None;
-    machine.kernel = Some(DirectKernel {
-        kernel: kernel.image,
-        initramfs,
-        command_line: "console=ttyS0 quiet panic=-1".into(),
-    });
+    let mut machine = alone::machine(kernel.image, &tree, directory)?;
     let mut work = Disk::new(&disks.work, Format::Raw);
     work.snapshot = false;
     machine.disks = vec![Disk::new(&disks.look, Format::Raw), work];

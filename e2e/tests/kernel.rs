@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kiln::qemu::{DirectKernel, Machine};
 use kiln::{Cache, debian};
+use kiln_e2e::alone;
 use kiln_initramfs::{Compression, write_image};
 use kiln_tree::{Kind, Metadata, Node, Source, Tree, TreePath};
 
@@ -125,13 +126,8 @@ fn a_guest_that_dies_is_told_with_its_last_words() -> anyhow::Result<()> {
     let mut tree = Tree::new();
     tree.insert("init", Node::executable("#!/nothing\n"))?;
     let directory = tempfile::tempdir()?;
-    let initramfs = directory.path().join("initramfs");
-    std::fs::write(&initramfs, write_image(&tree, &Compression::None, Vec::new())?)?;
     let kernel = debian::kernel(&Cache::of_workspace(), "linux-image-amd64")?.image;
-    let mut machine = Machine::default();
-    machine.nic = None;
-    let command_line = "console=ttyS0 quiet panic=1".to_owned();
-    machine.kernel = Some(DirectKernel { kernel, initramfs, command_line });
+    let machine = alone::machine(kernel, &tree, directory.path())?;
     let mut vm = machine.start()?;
     let died = vm.wait_for("something that no guest says", Duration::from_secs(240));
     let Err(kiln::Error::GuestDied { console, .. }) = died else {

@@ -3,10 +3,8 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use kiln::qemu::{DirectKernel, Machine};
 use kiln::{Cache, Progress, debian, guest};
-use kiln_e2e::{LONG, said};
-use kiln_initramfs::{Compression, write_image};
+use kiln_e2e::{LONG, alone, said};
 use kiln_tree::{Node, Tree};
 
 #[test]
@@ -20,16 +18,8 @@ fn a_hundred_panics_of_process_1_lose_and_double_nothing() -> Result<()> {
     let mut tree = Tree::new();
     tree.insert("init", Node::executable(std::fs::read(init)?))?;
     tree.insert("bin/busybox", Node::executable(std::fs::read(busybox)?))?;
-    let initramfs = directory.path().join("initramfs");
-    std::fs::write(&initramfs, write_image(&tree, &Compression::None, Vec::new())?)?;
-    let mut machine = Machine::default();
-    (machine.network, machine.nic) = (false, None);
+    let mut machine = alone::machine(kernel.image, &tree, directory.path())?;
     (machine.memory, machine.processors) = (512, 1);
-    machine.kernel = Some(DirectKernel {
-        kernel: kernel.image,
-        initramfs,
-        command_line: "console=ttyS0 quiet panic=-1".into(),
-    });
     let began = Instant::now();
     let mut vm = machine.start()?;
     let done = vm.wait_for("the end", LONG).and_then(|_| vm.wait_exit(LONG));

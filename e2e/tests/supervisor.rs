@@ -10,14 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use kiln::qemu::{DirectKernel, Disk, Format, Machine, Vm};
+use kiln::qemu::{Disk, Format, Machine, Vm};
 use kiln::{Cache, Progress, debian, guest, kernel};
 use kiln_diskimg::container::{self, Window};
 use kiln_diskimg::ext4::{self, Reader};
 use kiln_diskimg::gpt::PartitionType;
 use kiln_diskimg::{ByteLen, DiskPlan, Layout, Limits, Partition, SECTOR, Seed, Table};
-use kiln_e2e::{LONG, said};
-use kiln_initramfs::{Compression, write_image};
+use kiln_e2e::{LONG, alone, said};
 use kiln_tree::{Node, Tree};
 
 const SYSCTL: &str = "kernel.panic = 7\n-kernel.nonesuch = 1\n\
@@ -71,12 +70,11 @@ fn machine(directory: &Path) -> Result<(Machine, Layout)> {
     .map(|name| (name.to_owned(), "the test needs it".to_owned()));
     let problems = kernel::add_modules(&mut tree, &kernel, &wanted, &cache)?;
     ensure!(problems.is_empty(), "{problems:?}");
-    let initramfs = directory.join("initramfs");
-    std::fs::write(&initramfs, write_image(&tree, &Compression::None, Vec::new())?)?;
+    let mut machine = alone::machine(kernel.image.clone(), &tree, directory)?;
 
     let mut calm = Tree::new();
     calm.insert("vmlinuz", Node::file(std::fs::read(&kernel.image)?))?;
-    calm.insert("initramfs", Node::file(std::fs::read(&initramfs)?))?;
+    calm.insert("initramfs", Node::file(std::fs::read(directory.join("initramfs"))?))?;
     calm.insert("inner.img", inner(directory, "inner.img")?)?;
     calm.insert("second.img", inner(directory, "second.img")?)?;
     let mut busy = Tree::new();
@@ -93,14 +91,7 @@ fn machine(directory: &Path) -> Result<(Machine, Layout)> {
     let mut disk = Disk::new(path, Format::Raw);
     disk.snapshot = false;
 
-    let mut machine = Machine::default();
-    (machine.network, machine.nic, machine.reboots) = (false, None, true);
-    (machine.memory, machine.processors) = (768, 1);
-    machine.kernel = Some(DirectKernel {
-        kernel: kernel.image,
-        initramfs,
-        command_line: "console=ttyS0 quiet panic=-1".into(),
-    });
+    (machine.memory, machine.processors, machine.reboots) = (768, 1, true);
     machine.disks = vec![disk];
     machine.arguments = ["-device", "i6300esb"].map(String::from).to_vec();
     Ok((machine, layout))
@@ -206,17 +197,9 @@ fn a_machine_that_lacks_things_goes_on() -> Result<()> {
     let wanted = ["i8042", "atkbd"].map(|name| (name.to_owned(), "ctrl-alt-del".to_owned()));
     let problems = kernel::add_modules(&mut tree, &kernel, &wanted, &cache)?;
     ensure!(problems.is_empty(), "{problems:?}");
-    let initramfs = directory.path().join("initramfs");
-    std::fs::write(&initramfs, write_image(&tree, &Compression::None, Vec::new())?)?;
     let monitor = directory.path().join("monitor");
-    let mut machine = Machine::default();
-    (machine.network, machine.nic) = (false, None);
+    let mut machine = alone::machine(kernel.image, &tree, directory.path())?;
     (machine.memory, machine.processors) = (384, 1);
-    machine.kernel = Some(DirectKernel {
-        kernel: kernel.image,
-        initramfs,
-        command_line: "console=ttyS0 quiet panic=-1".into(),
-    });
     let monitor_argument = format!("unix:{},server=on,wait=off", monitor.display());
     machine.arguments = vec!["-monitor".into(), monitor_argument];
     let mut vm = machine.start()?;

@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use kiln::qemu::{DirectKernel, Machine, Vm};
+use kiln::qemu::Vm;
 use kiln::{Cache, Progress, debian, guest};
-use kiln_e2e::{LONG, said};
-use kiln_initramfs::{Compression, write_image};
+use kiln_e2e::{LONG, alone, said};
 use kiln_tree::{Node, Tree};
 
 /// How long the guest may say nothing, which says something every minute of its own.
@@ -51,15 +50,12 @@ fn run(arguments: &Arguments) -> Result<String> {
     let mut tree = Tree::new();
     tree.insert("init", Node::executable(std::fs::read(init)?))?;
     let directory = tempfile::tempdir()?;
-    let initramfs = directory.path().join("initramfs");
-    std::fs::write(&initramfs, write_image(&tree, &Compression::None, Vec::new())?)?;
-    let mut machine = Machine::default();
-    (machine.network, machine.nic) = (false, None);
+    let mut machine = alone::machine(kernel.image, &tree, directory.path())?;
     (machine.memory, machine.processors) = (768, 2);
     let seconds = arguments.minutes * 60;
-    let command_line =
-        format!("console=ttyS0 quiet panic=-1 chaos.seed={seed} chaos.seconds={seconds}");
-    machine.kernel = Some(DirectKernel { kernel: kernel.image, initramfs, command_line });
+    if let Some(kernel) = &mut machine.kernel {
+        kernel.command_line += &format!(" chaos.seed={seed} chaos.seconds={seconds}");
+    }
     let mut vm = machine.start()?;
     watch(&mut vm).with_context(|| vm.console().tail(40))?;
     let lines = said(&vm, "chaos: ");
