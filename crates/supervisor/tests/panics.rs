@@ -3,9 +3,12 @@
 //! Real processes, and this program again as their supervisor.
 #![expect(clippy::unwrap_used, reason = "a failed test says so by panicking")]
 
+#[path = "harness/running.rs"]
+mod running;
+
 use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +16,7 @@ use std::time::{Duration, Instant};
 use kiln_supervisor::control::{Client, ClientError, ControlOptions};
 use kiln_supervisor::unix::{self, OnPanic, Options};
 use kiln_supervisor::{Kind, Log, Outcome, Readiness, ServiceSpec, Timer};
+use running::{Running, within};
 
 const NAME: &str = "panics_at_random_points_lose_and_double_nothing";
 /// Longer than anything takes on a busy machine: a hundred panics do.
@@ -107,26 +111,6 @@ fn supervise(points: usize, dir: &Path) {
     assert_eq!(outcome, Outcome::Exit);
 }
 
-struct Supervisor(Child);
-
-impl Drop for Supervisor {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 fn test(points: usize) {
     let dir = tempfile::Builder::new().prefix("kiln-panics").tempdir().unwrap();
     let dir = dir.path();
@@ -135,7 +119,7 @@ fn test(points: usize) {
     command.arg("--case").arg(points.to_string()).arg(dir).stdin(Stdio::null());
     command.stdout(std::fs::File::create(dir.join("out")).unwrap());
     command.stderr(std::fs::File::create(dir.join("err")).unwrap());
-    let mut supervisor = Supervisor(command.spawn().unwrap());
+    let mut supervisor = Running(command.spawn().unwrap());
     let starts = |name: &str| -> Vec<String> {
         let text = std::fs::read_to_string(dir.join(format!("{name}.starts"))).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
@@ -161,7 +145,7 @@ fn test(points: usize) {
     };
     let images = || std::fs::read(dir.join("images")).unwrap_or_default().len();
     let began = Instant::now();
-    until("all panics", || {
+    within(PATIENCE, "all panics", || {
         assert!(supervisor.0.try_wait().unwrap().is_none(), "it has ended: {}", out());
         (images() > points).then_some(())
     });
@@ -171,11 +155,11 @@ fn test(points: usize) {
     // all goes on
     for name in ["flapper", "brief", "tick"] {
         let before = starts(name).len();
-        until(name, || (starts(name).len() > before + 2).then_some(()));
+        within(PATIENCE, name, || (starts(name).len() > before + 2).then_some(()));
     }
-    let mut client = until("it serves", || Client::connect(&socket).ok());
+    let mut client = within(PATIENCE, "it serves", || Client::connect(&socket).ok());
     for name in STEADY.iter().chain(&["restarted"]) {
-        let pid = until(name, || {
+        let pid = within(PATIENCE, name, || {
             let status = client.status(Some(name)).unwrap().remove(0);
             status.pid.filter(|_| status.state == "up")
         });
@@ -188,7 +172,7 @@ fn test(points: usize) {
     let doubled = std::fs::read_to_string(dir.join("doubled")).unwrap_or_default();
     assert_eq!(doubled, "", "{}", out());
     client.shutdown(Outcome::Exit, false).unwrap();
-    let status = until("its end", || supervisor.0.try_wait().unwrap());
+    let status = within(PATIENCE, "its end", || supervisor.0.try_wait().unwrap());
     assert!(status.success(), "{status}");
     let log = std::fs::read_to_string(dir.join("talker.log")).unwrap();
     for (expected, line) in log.lines().enumerate() {

@@ -2,12 +2,15 @@
 //! (which, is in docs/supervisor.md).
 #![expect(clippy::unwrap_used, reason = "a failed test says so by panicking")]
 
+#[path = "harness/running.rs"]
+mod running;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
 
+use running::{Running, until};
 use serde_json::Value;
 
 /// Runs the services of a file to their end, in a directory of its own: exit code and output.
@@ -30,16 +33,6 @@ fn runs(dir: &Path, text: &str, words: &[&str]) {
 
 fn out(dir: &Path) -> String {
     fs::read_to_string(dir.join("out")).unwrap_or_default()
-}
-
-/// Killed when it is dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// A service that runs a shell's line once.
@@ -250,13 +243,11 @@ fn each_service_has_a_control_group() {
     runs(dir.path(), &text, &["--cgroup", &root]);
     assert!(out(dir.path()).ends_with(&format!("{name}/grouped.service\n")), "{}", out(dir.path()));
     // with all that was in it, which may take a moment to die
-    let end = Instant::now() + Duration::from_secs(60);
-    while Path::new(&root).exists() {
+    until("the group is not in use", || {
         let _ = fs::remove_dir(format!("{root}/grouped.service"));
         let _ = fs::remove_dir(&root);
-        assert!(Instant::now() < end, "{root} is still in use");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+        (!Path::new(&root).exists()).then_some(())
+    });
 }
 
 /// `svc reload` and `svc reexec` end in the same services; only what is different is touched.
@@ -280,22 +271,14 @@ fn a_new_image_goes_over_to_what_its_files_say() {
         let pid = |it: Value| Some((it["name"].as_str()?.to_owned(), it["pid"].as_u64()?));
         services.filter_map(pid).collect()
     };
-    let until = |what: &str, names: &[&str]| {
-        let end = Instant::now() + Duration::from_secs(60);
-        loop {
-            let found = pids();
-            if found.keys().eq(names) {
-                return found;
-            }
-            assert!(Instant::now() < end, "{what}: {found:?}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+    let just = |names: &[&str]| {
+        until(&names.join(" and "), || Some(pids()).filter(|found| found.keys().eq(names)))
     };
-    let first = until("two run", &["gone", "old"]);
+    let first = just(&["gone", "old"]);
     fs::write(&file, daemon("old") + &daemon("new")).unwrap();
     let done = svc(&["reexec"]);
     assert!(done.status.success(), "{done:?}");
-    let second = until("one is new, one is gone", &["new", "old"]);
+    let second = just(&["new", "old"]);
     assert_eq!(first["old"], second["old"]);
     // a file that says nothing sound is not gone over to, in either way
     fs::write(&file, "[[service]]\nname = \"old\"\ncomand = []\n").unwrap();
@@ -307,7 +290,7 @@ fn a_new_image_goes_over_to_what_its_files_say() {
     assert_eq!(pids(), second);
     fs::write(&file, daemon("old")).unwrap();
     assert!(svc(&["reload"]).status.success());
-    assert_eq!(until("one is left", &["old"])["old"], first["old"]);
+    assert_eq!(just(&["old"])["old"], first["old"]);
     assert!(svc(&["shutdown", "exit"]).status.success());
     assert!(supervisor.0.wait().unwrap().success());
 }

@@ -2,40 +2,19 @@
 //! systemd itself says of the keys.
 #![expect(clippy::unwrap_used, reason = "a failed test says so by panicking")]
 
+#[path = "harness/running.rs"]
+mod running;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use kiln_supervisor::Graph;
 use kiln_supervisor::systemd::{self, Class, Options};
-
-/// Longer than anything takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Killed when it is dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
+use running::{PATIENCE, Running, until};
 
 /// Whether a program is there; else the test is skipped, which CI does not take.
 fn has(program: &str, word: &str) -> bool {

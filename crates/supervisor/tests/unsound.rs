@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use kiln_supervisor::control::{Client, Effect, Request};
+use supervised::running::Running;
 use supervised::{PATIENCE, until};
 
 const RUN: [&str; 2] = [env!("CARGO_BIN_EXE_kiln-supervisor"), "run"];
@@ -288,14 +289,4 @@ fn what_runs_goes_on_until_all_is_sound() {
     client.shutdown(kiln_supervisor::Outcome::Exit, false).unwrap();
     let status = until("it ends", || supervisor.0.try_wait().unwrap());
     assert_eq!(status.code(), Some(0), "nothing is left out any more");
-}
-
-/// Killed when it is dropped.
-struct Running(std::process::Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

@@ -1,20 +1,21 @@
 //! Supervisors with a control socket, and clients of theirs.
 #![allow(dead_code, reason = "not every target has a use for all of it")]
 
+#[path = "running.rs"]
+pub(crate) mod running;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kiln_supervisor::control::frame::{Decoder, FrameKind, encode};
 use kiln_supervisor::control::{Answer, Client, ControlOptions};
 use kiln_supervisor::unix::{self, Options};
 use kiln_supervisor::{Log, Outcome, ServiceSpec};
-
-/// Longer than anything takes on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) use running::{PATIENCE, until};
 
 pub(crate) fn sh(name: &str, text: &str) -> ServiceSpec {
     let mut spec = ServiceSpec::daemon(name, ["/bin/sh", "-c", text]);
@@ -106,18 +107,6 @@ impl Drop for Supervisor {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Looks until there is something.
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
