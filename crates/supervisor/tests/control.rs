@@ -26,6 +26,7 @@ use harness::{Case, Order};
 
 const CASES: &[Case] = &[
     ("every_verb_does_what_it_says", verbs::run, verbs::test),
+    ("long_answers_come_to_their_end", verbs::many_run, verbs::many_test),
     ("waiting_ends_with_what_came_of_it", verbs::waits_run, verbs::waits_test),
     ("strangers_are_refused", rights::run, rights::test),
     ("readers_may_not_act", rights::readers_run, rights::readers_test),

@@ -197,3 +197,30 @@ pub(crate) fn waits_test(dir: &Path) {
     assert!(out.contains("shutdown forced by request"), "{out}");
     assert!(out.contains("all services stopped: exit"), "{out}");
 }
+
+const MANY: usize = 500;
+
+pub(crate) fn many_run(dir: &Path) {
+    let specs = (0..MANY).map(|number| {
+        let mut spec = sh(&format!("{:->60}", number), "exit 0");
+        (spec.enabled, spec.log) = (false, Log::Auto);
+        spec
+    });
+    supervise(specs.collect(), options(dir));
+}
+
+/// What is made of an answer at a time is less than a socket takes: nobody is told that there is room
+/// for the rest.
+pub(crate) fn many_test(dir: &Path) {
+    let supervisor = Supervisor::start("long_answers_come_to_their_end", dir);
+    let mut client = supervisor.client();
+    assert_eq!(client.status(None).unwrap().len(), MANY);
+    assert_eq!(client.tree().unwrap().len(), MANY);
+    let name = format!("{:->60}", 7);
+    let written = "what was written\n".repeat(20_000);
+    std::fs::write(dir.join(format!("{name}.log")), &written).unwrap();
+    let length = written.len().to_string();
+    let (code, read) = svc_out(dir, &["logs", "--bytes", &length, "--", &name]);
+    assert!(code == 0 && read == written, "{code}: {} bytes", read.len());
+    supervisor.end();
+}

@@ -428,7 +428,14 @@ impl Connection {
 
     /// Whether there is something to do for it that no event will tell of.
     pub(super) fn wants_turn(&self) -> bool {
-        self.takes_requests() && (self.decoder.is_ready() || self.half_closed)
+        let has_more = match &self.job {
+            Job::Idle => self.decoder.is_ready() || self.half_closed,
+            // what was made has been taken at once: nobody says that there is room
+            Job::List(_) => true,
+            Job::Log(tail) => tail.is_pending(),
+            Job::Events { .. } | Job::Wait(_) => false,
+        };
+        has_more && !self.closing && !self.dead && self.unsent() < HIGH
     }
 
     /// When patience with it ends.
