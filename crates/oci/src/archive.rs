@@ -111,17 +111,5 @@ fn unbounded() -> crate::Limits {
 }
 
 fn file(name: &str) -> Entry {
-    Entry {
-        path: name.as_bytes().to_vec(),
-        kind: Type::File,
-        mode: 0o644,
-        uid: 0,
-        gid: 0,
-        mtime: 0,
-        size: 0,
-        link: Vec::new(),
-        device: (0, 0),
-        xattrs: BTreeMap::new(),
-        offset: 0,
-    }
+    Entry { mode: 0o644, ..Entry::file(name.as_bytes().to_vec()) }
 }

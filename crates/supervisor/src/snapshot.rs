@@ -47,7 +47,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    fn of(name: &Name, service: &Service) -> Self {
+    fn of(name: &Name, service: &Service, state: State) -> Self {
         Self {
             name: name.clone(),
             wanted: service.wanted,
@@ -57,22 +57,18 @@ impl Record {
             started: service.started,
             restarts: service.restarts,
             failures: service.backoff.failures(),
-            state: service.state.clone(),
+            state,
         }
     }
 
-    fn take(&mut self, name: &Name, service: &Service) {
-        if !Arc::ptr_eq(&self.name.0, &name.0) || self.state != service.state {
-            *self = Self::of(name, service);
-            return;
-        }
-        self.wanted = service.wanted;
-        self.again = service.again;
-        self.settled = service.settled;
-        self.succeeded = service.succeeded;
-        self.started = service.started;
-        self.restarts = service.restarts;
-        self.failures = service.backoff.failures();
+    /// Becomes that of this service; a state that has not changed, which may hold texts, is kept.
+    fn update(&mut self, name: &Name, service: &Service) {
+        let state = if self.state == service.state {
+            std::mem::replace(&mut self.state, State::Down)
+        } else {
+            service.state.clone()
+        };
+        *self = Self::of(name, service, state);
     }
 }
 
@@ -116,8 +112,11 @@ impl Supervisor {
         let all = self.ids().zip(self.names.iter().zip(&self.services));
         for (_, (name, service)) in all.filter(|(id, _)| self.is_there(*id)) {
             match snapshot.services.get_mut(count) {
-                Some(record) => record.take(name, service),
-                None => snapshot.services.push(Record::of(name, service)),
+                Some(record) => record.update(name, service),
+                None => {
+                    let state = service.state.clone();
+                    snapshot.services.push(Record::of(name, service, state));
+                }
             }
             count = count.saturating_add(1);
         }

@@ -180,19 +180,7 @@ fn describe(entry: &mut Entry, meta: &Metadata) {
 
 fn entry(path: &TreePath, node: &Node) -> Entry {
     let mut name = path.as_bytes().to_vec();
-    let mut entry = Entry {
-        path: Vec::new(),
-        kind: Type::File,
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        mtime: 0,
-        size: 0,
-        link: Vec::new(),
-        device: (0, 0),
-        xattrs: BTreeMap::new(),
-        offset: 0,
-    };
+    let mut entry = Entry::file(Vec::new());
     describe(&mut entry, &node.meta);
     match &node.kind {
         Kind::Directory => {

@@ -34,6 +34,25 @@ pub(crate) struct Entry {
     pub(crate) offset: u64,
 }
 
+impl Entry {
+    /// An empty file of root's, without a right to anybody.
+    pub(crate) fn file(path: Vec<u8>) -> Self {
+        Self {
+            path,
+            kind: Type::File,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime: 0,
+            size: 0,
+            link: Vec::new(),
+            device: (0, 0),
+            xattrs: BTreeMap::new(),
+            offset: 0,
+        }
+    }
+}
+
 /// The fields: offset and length.
 pub(crate) const NAME: (usize, usize) = (0, 100);
 pub(crate) const MODE: (usize, usize) = (100, 8);

@@ -157,12 +157,13 @@ fn group(
     plan: Plan,
 ) -> Result<(Plan, Option<Group>), SpawnError> {
     let Some(root) = &gifts.cgroup else { return Ok((plan, None)) };
+    // what a runtime has made below a container's group hands controllers on, which keeps processes out
     #[cfg(feature = "oci")]
-    if spec.container.is_some() {
-        root.kill_left(&[&spec.name]);
-    }
+    let is_cleared = gifts.is_left || spec.container.is_some();
+    #[cfg(not(feature = "oci"))]
+    let is_cleared = gifts.is_left;
     let subject = || format!("control group {}", spec.name);
-    if gifts.is_left && !root.kill_left(&[&spec.name]) {
+    if is_cleared && !root.kill_left(&[&spec.name]) && gifts.is_left {
         let what = format!("{}: processes of the run before do not end", subject());
         return Err(failure(SpawnStep::Prepare, libc::EBUSY, what));
     }
