@@ -76,6 +76,8 @@ struct Work<Key> {
     room: Option<Room>,
     /// Counts what has been begun.
     turn: u64,
+    /// Nothing more is begun for now.
+    paused: bool,
     /// The thread is to end.
     closed: bool,
 }
@@ -96,6 +98,7 @@ impl<Key: Clone + Send + 'static> Spawner<Key> {
             flight: None,
             room: Some(Room::new()),
             turn: 0,
+            paused: false,
             closed: false,
         };
         let shared = Arc::new(Shared {
@@ -123,7 +126,8 @@ impl<Key: Clone + Send + 'static> Spawner<Key> {
 
     pub(super) fn post(&mut self, job: Job<Key>, now: Time) {
         let mut work = self.shared.lock();
-        let idle = work.current.is_none() && work.queue.is_empty() && !work.closed;
+        let stands = work.paused || work.closed;
+        let idle = work.current.is_none() && work.queue.is_empty() && !stands;
         let turn = match work.room.take_if(|_| idle && spawn::is_quick(&job.spec, &job.gifts)) {
             Some(room) => {
                 work.take_up(&job);
@@ -193,6 +197,11 @@ impl<Key: Clone + Send + 'static> Spawner<Key> {
     /// Goes on with another thread.
     fn abandon(&mut self, queue: VecDeque<Job<Key>>, now: Time) {
         kill(self.shared.pid.load(Ordering::SeqCst));
+        let _ = self.go_on(queue, now);
+    }
+
+    /// Has another thread do what was asked for.
+    fn go_on(&mut self, queue: VecDeque<Job<Key>>, now: Time) -> std::io::Result<()> {
         self.since = None;
         match Self::start(&self.wake, self.nice) {
             Ok(shared) => {
@@ -200,6 +209,7 @@ impl<Key: Clone + Send + 'static> Spawner<Key> {
                 for job in queue {
                     self.post(job, now);
                 }
+                Ok(())
             }
             Err(error) => {
                 // No thread to be had now: as with a fork that fails, it is tried again later.
@@ -212,18 +222,18 @@ impl<Key: Clone + Send + 'static> Spawner<Key> {
                 }));
                 drop(work);
                 let _ = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes());
+                Err(error)
             }
         }
     }
 
     /// Lets the one that is being started come to an end, within bounds, and gives all that were,
-    /// and those that were to be. No more are started: this process image is about to be replaced.
+    /// and those that were to be. No more are started: this process image is about to be replaced. The
+    /// thread stays, for there might be no other if that fails.
     pub(super) fn close(&mut self) -> (Vec<Done<Key>>, VecDeque<Job<Key>>) {
         let mut work = self.shared.lock();
-        work.closed = true;
+        work.paused = true;
         let queue = std::mem::take(&mut work.queue);
-        // a thread that has nothing to do ends
-        self.shared.more.notify_all();
         let (mut work, _) = self
             .shared
             .more
@@ -233,15 +243,23 @@ impl<Key: Clone + Send + 'static> Spawner<Key> {
         if let Some((key, _)) = work.current.take() {
             let pid = self.shared.pid.load(Ordering::SeqCst);
             done.extend((pid > 0).then_some(Done { key, result: Ok((Pid(pid), None)) }));
+            // it is left to itself
+            work.closed = true;
         }
         (done, queue)
     }
 
     /// Goes on after [`close`](Self::close), with those that were to be started.
     pub(super) fn reopen(&mut self, queue: VecDeque<Job<Key>>) -> std::io::Result<()> {
-        self.since = None;
-        self.shared = Self::start(&self.wake, self.nice)?;
         let now = super::now();
+        let mut work = self.shared.lock();
+        if work.closed {
+            drop(work);
+            return self.go_on(queue, now);
+        }
+        work.paused = false;
+        drop(work);
+        self.since = None;
         queue.into_iter().for_each(|job| self.post(job, now));
         Ok(())
     }
@@ -294,9 +312,9 @@ impl<Key: Clone> Shared<Key> {
         }
         // only now: until it is told of, it is known by this
         self.pid.store(0, Ordering::SeqCst);
-        let closed = work.closed;
+        let is_awaited = work.paused;
         drop(work);
-        if closed {
+        if is_awaited {
             self.more.notify_all();
         }
         let _ = rustix::io::write(wake, &1_u64.to_ne_bytes());
@@ -330,6 +348,7 @@ impl<Key: Clone> Shared<Key> {
                 return None;
             }
             if work.current.is_none()
+                && !work.paused
                 && !work.queue.is_empty()
                 && let Some(room) = work.room.take()
             {
