@@ -18,8 +18,12 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use kiln_supervisor::pid1::{self, Boot, PowerButton, console, mounts, switch_root};
-use kiln_supervisor::unix::{self, Console, OnPanic, Options, Request, Source};
+use kiln_supervisor::unix::{self, Console, OnPanic, Options, Request, Reserve, Source};
 use kiln_supervisor::{Readiness, ServiceSpec};
+
+/// For when the kernel gives no memory: process 1 must not end.
+#[global_allocator]
+static ALLOCATOR: Reserve = Reserve::new();
 
 fn main() {
     if std::env::args().nth(1).as_deref() == Some("rehearse") {

@@ -473,6 +473,13 @@ pub enum Event {
     Resumed { panics: u32, services: usize },
     /// The supervisor has replaced itself because it was asked to, and took its services over.
     Reexecuted { services: usize },
+    /// The kernel gives no memory: what was asked for came from the program's reserve, of which `used`
+    /// of `size` bytes are in use. What can be done without has been let go of.
+    MemoryShort { used: usize, size: usize },
+    /// The kernel gives memory again; so much of the reserve is still in use.
+    MemoryBack { used: usize, size: usize },
+    /// The supervisor has replaced itself because memory was short, and took its services over.
+    Relieved { services: usize },
     /// Other services have been gone over to: how many are new, gone, started again, and changed
     /// without.
     Reloaded { added: usize, removed: usize, restarted: usize, updated: usize },
@@ -496,6 +503,8 @@ impl Event {
             | Self::ShutdownForced { .. }
             | Self::LogDropped { .. }
             | Self::Resumed { .. }
+            | Self::Relieved { .. }
+            | Self::MemoryShort { .. }
             | Self::Warning { .. } => true,
             Self::Finished { left, .. } => !left.is_empty(),
             _ => false,
@@ -553,6 +562,22 @@ impl fmt::Display for Event {
             Self::Reexecuted { services } => {
                 write!(f, "goes on as a new process image with {services} processes taken over")
             }
+            Self::MemoryShort { used, size } => write!(
+                f,
+                "memory is short: goes on from the reserve, of which {} of {} KiB are in use",
+                used.div_ceil(1024),
+                size / 1024
+            ),
+            Self::MemoryBack { used, size } => write!(
+                f,
+                "memory is given again; {} of {} KiB of the reserve are in use",
+                used.div_ceil(1024),
+                size / 1024
+            ),
+            Self::Relieved { services } => write!(
+                f,
+                "memory was short: goes on as a new process image with {services} processes taken over"
+            ),
             Self::Reloaded { added, removed, restarted, updated } => write!(
                 f,
                 "reloaded: {added} added, {removed} removed, {restarted} restarted, {updated} updated"

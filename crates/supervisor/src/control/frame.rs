@@ -5,6 +5,8 @@
 //! ```
 //! Kind 0 is a message, JSON (RFC 8259); kind 1 is data as it is: a piece of a log.
 
+use crate::unix::reserve::try_grow;
+
 /// The longest payload that either side takes.
 pub const MAX_PAYLOAD: usize = 64 << 10;
 /// What comes before a payload.
@@ -43,6 +45,9 @@ pub enum FrameError {
     /// A kind that there is not.
     #[error("frame kind {0} is unknown")]
     UnknownKind(u8),
+    /// The system gives no memory for it.
+    #[error("there is no memory for this frame")]
+    NoMemory,
 }
 
 /// Appends a frame to `out`. A payload above [`MAX_PAYLOAD`] is cut: whoever makes one keeps its
@@ -98,6 +103,14 @@ impl Decoder {
         self.buffer.len().saturating_sub(self.start)
     }
 
+    /// Makes room for so many more bytes. Without it [`push`](Self::push) does; this one says whether
+    /// there is memory for them.
+    pub fn make_room(&mut self, length: usize) -> bool {
+        self.buffer.drain(..self.start.min(self.buffer.len()));
+        self.start = 0;
+        try_grow(&mut self.buffer, length)
+    }
+
     /// Adds what was read.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.start.min(self.buffer.len()));
@@ -118,7 +131,8 @@ impl Decoder {
     /// The next whole frame, if there is one.
     ///
     /// # Errors
-    /// What cannot be a frame; every later call says the same.
+    /// What cannot be a frame; every later call says the same. One for which there is no memory may be
+    /// asked for again.
     pub fn frame(&mut self) -> Result<Option<Frame>, FrameError> {
         let rest = self.buffer.get(self.start..).unwrap_or_default();
         let Some((&[a, b, c, d, kind], body)) = rest.split_first_chunk::<HEADER>() else {
@@ -134,8 +148,12 @@ impl Decoder {
             1 => FrameKind::Data,
             other => return Err(FrameError::UnknownKind(other)),
         };
-        let Some(payload) = body.get(..wanted) else { return Ok(None) };
-        let payload = payload.to_vec();
+        let Some(whole) = body.get(..wanted) else { return Ok(None) };
+        let mut payload = Vec::new();
+        if !try_grow(&mut payload, wanted) {
+            return Err(FrameError::NoMemory);
+        }
+        payload.extend_from_slice(whole);
         self.start = self.start.saturating_add(HEADER).saturating_add(wanted);
         if self.start >= self.buffer.len() {
             // an idle connection holds no memory

@@ -104,9 +104,14 @@ impl Supervisor {
     /// over to by [`reload`](Self::reload).
     #[must_use]
     pub fn running_specs(&self) -> Vec<ServiceSpec> {
+        self.running().collect()
+    }
+
+    /// The same, one after another.
+    pub(crate) fn running(&self) -> impl Iterator<Item = ServiceSpec> {
         let places = self.places();
         let there = self.ids().filter(|id| self.is_there(*id));
-        let running = there.filter_map(|id| {
+        there.filter_map(move |id| {
             let target = self.target(id)?;
             // what has left before may still be named by what leaves
             let names = |list: &[String]| {
@@ -118,15 +123,19 @@ impl Supervisor {
                 after: names(&target.after),
                 ..self.spec(id)?.clone()
             })
-        });
-        running.collect()
+        })
     }
 
     /// The specs that were given last.
     #[must_use]
     pub fn target_specs(&self) -> Vec<ServiceSpec> {
+        self.targets().map(|spec| (*spec).clone()).collect()
+    }
+
+    /// The same, one after another.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = Arc<ServiceSpec>> {
         let kept = self.ids().filter(|id| self.slot(*id) == Slot::Kept);
-        kept.filter_map(|id| self.target(id)).map(|spec| (*spec).clone()).collect()
+        kept.filter_map(|id| self.target(id))
     }
 
     /// Whether a service has been removed, and is not down yet.

@@ -2,8 +2,12 @@
 //!
 //! ```no_run
 //! use kiln_supervisor::pid1::{self, Boot, PowerButton, console, mounts, power, switch_root};
-//! use kiln_supervisor::unix::{self, OnPanic, Options, Unsound};
+//! use kiln_supervisor::unix::{self, OnPanic, Options, Reserve, Unsound};
 //! use kiln_supervisor::{Kill, Outcome, Readiness, ServiceSpec};
+//!
+//! // for when the kernel gives no memory
+//! #[global_allocator]
+//! static ALLOCATOR: Reserve = Reserve::new();
 //!
 //! fn main() {
 //!     // the same binary is also the network service's program

@@ -7,11 +7,13 @@ use std::io::{Read, Seek, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::fcntl::AtFlags;
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 use rustix::io::FdFlags;
+use rustix::process::Resource;
 
 use super::panic::Legacy;
 use super::sys;
@@ -30,17 +32,22 @@ const STATE_LIMIT: u64 = 8 << 20;
 
 impl Legacy {
     /// Executes a program in place of this one, with the same arguments; returns only if that fails,
-    /// and then all is as before.
-    pub(super) fn execute(&self, program: &Path, keep: &[BorrowedFd<'_>]) -> std::io::Error {
+    /// and then all is as before. `handed` counts what the new image gets to read beside this.
+    pub(super) fn execute(
+        &self,
+        program: &Path,
+        keep: &[BorrowedFd<'_>],
+        handed: u64,
+    ) -> std::io::Error {
         let flag = |flags| {
             keep.iter().try_for_each(|fd| rustix::io::fcntl_setfd(fd, flags)).map_err(Into::into)
         };
-        let error = flag(FdFlags::empty()).and_then(|()| self.try_execute(program));
+        let error = flag(FdFlags::empty()).and_then(|()| self.try_execute(program, handed));
         let _: std::io::Result<()> = flag(FdFlags::CLOEXEC);
         error.err().unwrap_or_else(|| std::io::ErrorKind::Other.into())
     }
 
-    fn try_execute(&self, program: &Path) -> std::io::Result<()> {
+    fn try_execute(&self, program: &Path, handed: u64) -> std::io::Result<()> {
         let mut state =
             File::from(rustix::fs::memfd_create("kiln-supervisor", MemfdFlags::empty())?);
         state.write_all(self.encode().as_bytes())?;
@@ -53,10 +60,44 @@ impl Legacy {
         let text = before.as_ref().map(|fd| fd.as_raw_fd().to_string());
         let program = CString::new(program.as_os_str().as_bytes())?;
         let environment = environment(&state, text.as_deref());
+        check_size(state.metadata()?.len().saturating_add(handed))?;
         // Not std's: it would unblock signals first, and one that comes then is lost.
         let Err(error) = nix::unistd::execve(&program, &arguments(), &environment);
         Err(error.into())
     }
+}
+
+/// What this image had when it had begun: KiB of all its addresses, and of its data.
+static SIZE: OnceLock<[u64; 2]> = OnceLock::new();
+
+/// Notes how large an image is that has just begun. Without /proc nobody knows.
+pub(super) fn note_size() {
+    let Ok(text) = std::fs::read_to_string("/proc/self/status") else { return };
+    let number = |name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    if let (Some(all), Some(data)) = (number("VmSize:"), number("VmData:")) {
+        SIZE.get_or_init(|| [all, data]);
+    }
+}
+
+/// How many bytes reading what is handed on takes for each of it.
+const FOR_EACH: u64 = 4;
+
+/// An error if this process may not have as much memory as an image has when it has begun, and as
+/// reading so many bytes of what was left takes. The kernel kills who executes a program and then has
+/// no place for it: there is no way back by then.
+pub(super) fn check_size(left: u64) -> std::io::Result<()> {
+    let Some([all, data]) = SIZE.get() else { return Ok(()) };
+    for (resource, size) in [(Resource::As, all), (Resource::Data, data)] {
+        let limit = rustix::process::getrlimit(resource).current;
+        let more = left.saturating_mul(FOR_EACH) / 1024;
+        if limit.is_some_and(|limit| limit / 1024 < size.saturating_add(more)) {
+            return Err(rustix::io::Errno::NOMEM.into());
+        }
+    }
+    Ok(())
 }
 
 fn arguments() -> Vec<CString> {

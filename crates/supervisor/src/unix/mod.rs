@@ -36,6 +36,7 @@ mod notify;
 mod panic;
 mod priority;
 mod reap;
+pub(crate) mod reserve;
 mod run;
 mod socket;
 mod spawn;
@@ -55,6 +56,7 @@ pub(crate) use panic::emergency;
 pub(crate) use panic::on_emergency;
 pub use panic::{install_hook, resumed};
 pub use run::run;
+pub use sys::Reserve;
 
 use crate::graph::Problems;
 use crate::vocabulary::{Outcome, Time};
@@ -133,7 +135,8 @@ pub struct Options {
     /// What a panic does (default: it unwinds out of [`run`]).
     pub on_panic: OnPanic,
     /// Whether and how the process replaces itself when somebody asks for it
-    /// ([`Request::Reexec`], `svc reexec`; default: it refuses).
+    /// ([`Request::Reexec`], `svc reexec`; default: it refuses). One that may does so, as the program
+    /// that it is, where memory is short, too ([`Reserve`]).
     pub reexec: Option<Reexec>,
     /// The control socket (default: none).
     #[cfg(feature = "control")]
@@ -231,7 +234,8 @@ pub enum OnPanic {
     /// The process executes its own program again, with the same arguments and the last committed
     /// state, and [`run`] there takes the services over as they run: no service is restarted.
     /// After `limit` such panics in less than a minute each, PID 1 stays in a loop that only
-    /// reaps; another process unwinds.
+    /// reaps; another process unwinds. It does the same where memory is short ([`Reserve`]), which
+    /// is no panic and counts as none.
     Reexec {
         /// At most so many in a row.
         limit: u32,
@@ -308,6 +312,13 @@ pub enum Request {
     /// Panic: to prove that a panic is survived.
     #[doc(hidden)]
     Panic,
+}
+
+/// Whether [`run`] has found that memory is short, and goes on from the [`Reserve`]: what takes much of it
+/// is better put off.
+#[must_use]
+pub fn is_memory_short() -> bool {
+    reserve::is_short()
 }
 
 /// `CLOCK_MONOTONIC`.

@@ -6,15 +6,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Once, OnceLock};
 
 use super::image::STATE_VARIABLE;
-use super::reap;
+use super::{reap, reserve};
 use crate::snapshot::Snapshot;
 use crate::vocabulary::{ExitStatus, Pid, Time};
 
-/// Whether this process image was started to go on where another was: after a panic, or because
-/// somebody asked for it. What is done once at boot has been done.
+/// Whether this process image was started to go on where another was: after a panic, because memory was
+/// short, or because somebody asked for it. What is done once at boot has been done.
+///
+/// To be asked early: from then on such an image [waits](super::Reserve) for memory rather than end.
 #[must_use]
 pub fn resumed() -> bool {
-    std::env::var_os(STATE_VARIABLE).is_some()
+    let resumed = std::env::var_os(STATE_VARIABLE).is_some();
+    if resumed {
+        reserve::must_not_end();
+    }
+    resumed
 }
 
 /// Makes a panic's message go to the kernel log (`/dev/kmsg`) too, where it is seen even if the
@@ -44,6 +50,10 @@ pub(super) struct Legacy {
     pub(super) time_set: bool,
     /// Whether somebody has asked for the new image; else it comes of a panic.
     pub(super) asked: bool,
+    /// Whether it comes of a want of memory.
+    pub(super) for_memory: bool,
+    /// When that was so last.
+    pub(super) relieved: Option<Time>,
     /// The soft limit of open files that services get, where the supervisor has raised its own.
     pub(super) nofile: Option<u64>,
     /// The niceness that services get, where the supervisor has changed its own.
@@ -103,13 +113,19 @@ const KINDS: [(FdKind, &str); 10] = [
 impl Legacy {
     pub(super) fn encode(&self) -> String {
         use std::fmt::Write as _;
-        let last = u64::try_from(self.last_panic.as_millis()).unwrap_or(u64::MAX);
-        let mut text = format!("panics {} {last}\n", self.panics);
+        let millis = |time: Time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let mut text = format!("panics {} {}\n", self.panics, millis(self.last_panic));
         if self.time_set {
             text.push_str("time-set\n");
         }
         if self.asked {
             text.push_str("asked\n");
+        }
+        if self.for_memory {
+            text.push_str("for-memory\n");
+        }
+        if let Some(at) = self.relieved {
+            let _ = writeln!(text, "relieved {}", millis(at));
         }
         if let Some(limit) = self.nofile {
             let _ = writeln!(text, "nofile {limit}");
@@ -155,6 +171,8 @@ impl Legacy {
                 }
                 ["time-set"] => legacy.time_set = true,
                 ["asked"] => legacy.asked = true,
+                ["for-memory"] => legacy.for_memory = true,
+                ["relieved", at] => legacy.relieved = Some(Time::from_millis(at.parse().ok()?)),
                 ["nofile", limit] => legacy.nofile = Some(limit.parse().ok()?),
                 ["nice", nice] => legacy.nice = Some(nice.parse().ok()?),
                 ["left", pid, unwanted @ ("0" | "1")] => {
@@ -181,7 +199,8 @@ impl Legacy {
                     name: (*name).to_owned(),
                 }),
                 [
-                    "panics" | "time-set" | "asked" | "nofile" | "nice" | "left" | "ended" | "fd",
+                    "panics" | "time-set" | "asked" | "for-memory" | "relieved" | "nofile" | "nice"
+                    | "left" | "ended" | "fd",
                     ..,
                 ] => {
                     return None;
@@ -226,7 +245,7 @@ mod tests {
 
     #[test]
     fn what_is_handed_on_comes_back() {
-        let text = "panics 2 61000\ntime-set\nasked\nnofile 1024\nnice -3\nleft 77 0\nleft 78 1\n\
+        let text = "panics 2 61000\ntime-set\nasked\nfor-memory\nrelieved 5000\nnofile 1024\nnice -3\nleft 77 0\nleft 78 1\n\
                     ended 79 code 3\nended 80 signal 9\nended 81 unknown 0\nready net\n\
                     fd nomad log-read 7 \nfd nomad log-write 8 \n\
                     fd web socket 10 two words\nfd net notify-pipe 9 \n\

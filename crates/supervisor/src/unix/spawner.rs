@@ -91,6 +91,7 @@ impl<Key: Clone + Send + 'static> Spawner<Key> {
     }
 
     fn start(wake: &Arc<OwnedFd>, nice: Option<i32>) -> std::io::Result<Arc<Shared<Key>>> {
+        super::reserve::check_thread(STACK)?;
         let work = Work {
             queue: VecDeque::new(),
             done: Vec::new(),
@@ -323,6 +324,7 @@ impl<Key: Clone> Shared<Key> {
 
     /// The thread's life.
     fn live(&self, wake: &OwnedFd) {
+        super::reserve::share_of_all();
         // signals are the loop's affair
         let _ = nix::sys::signal::SigSet::all().thread_block();
         while let Some(next) = self.next() {

@@ -8,6 +8,7 @@ mod clone3;
 mod message;
 mod mount;
 mod raw;
+mod reserve;
 
 use std::ffi::{CString, c_char, c_int, c_long, c_void};
 use std::mem::ManuallyDrop;
@@ -18,6 +19,7 @@ use nix::libc;
 
 pub(super) use self::message::receive;
 pub(super) use self::mount::{copy_tree, has_mount_setattr, make_read_only, mount_tree};
+pub use self::reserve::Reserve;
 use super::child::{self, Plan};
 use crate::vocabulary::{Errno, SpawnStep};
 
@@ -487,6 +489,20 @@ pub(super) fn give_memory_back() {
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+/// Whether the kernel gives so many bytes now. They are given back, and none of them is touched.
+pub(super) fn is_given(bytes: usize) -> bool {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: it is put where nothing is, and no other memory is changed.
+    let given = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0) };
+    if given == libc::MAP_FAILED {
+        return false;
+    }
+    // SAFETY: it was given to us just now, as long as that, and nobody knows of it.
+    unsafe { libc::munmap(given, bytes) };
+    true
 }
 
 /// kill(2) with any signal, real-time ones included, for which there is no safe wrapper.

@@ -6,6 +6,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 mod lost;
+mod memory;
 mod orphans;
 mod outside;
 mod scarce;
@@ -19,7 +20,12 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use harness::{Case, Order};
+use kiln_supervisor::unix::Reserve;
 use supervised::{Supervisor, until};
+
+/// Half of what programs have by default.
+#[global_allocator]
+static ALLOCATOR: Reserve<1024> = Reserve::new();
 
 const CASES: &[Case] = &[
     ("twenty_thousand_orphans_in_a_row_are_reaped", orphans::run, orphans::row_test),
@@ -37,6 +43,14 @@ const CASES: &[Case] = &[
     ("a_killed_process_1_leaves_nobody", lost::run, lost::first_test),
     ("after_a_killed_supervisor_nothing_runs_twice", lost::groups_run, lost::groups_test),
     ("process_1_starts_what_is_sound", unsound::run, unsound::test),
+    ("memory_that_is_not_given_is_gone_without", memory::run, memory::test),
+    (
+        "a_first_process_short_of_memory_goes_on_as_a_new_image",
+        memory::first_run,
+        memory::first_test,
+    ),
+    ("short_of_memory_it_reads_no_files", memory::program_run, memory::program_test),
+    ("without_any_memory_it_waits_for_some", memory::empty_run, memory::empty_test),
     ("a_number_that_is_used_again_is_not_signalled", lost::number_run, lost::number_test),
 ];
 

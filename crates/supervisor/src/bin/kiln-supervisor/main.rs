@@ -8,6 +8,11 @@ mod run;
 
 use std::process::ExitCode;
 
+use kiln_supervisor::unix::Reserve;
+
+#[global_allocator]
+static ALLOCATOR: Reserve = Reserve::new();
+
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
     match words.next() {

@@ -124,6 +124,7 @@ struct Report<'a> {
 }
 
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
+    let resumed = unix::resumed();
     let mut options = systemd::Options::default();
     options.allow_less_confinement = arguments.allow_less_confinement;
     if !arguments.target.is_empty() {
@@ -146,10 +147,10 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         unix::console_line(format_args!("{lost}"));
     }
     // else those that run are taken over as they were read last
-    if keep_going || !unix::resumed() {
+    if keep_going || !resumed {
         tell(&findings);
     }
-    if !is_sound && !keep_going && !unix::resumed() {
+    if !is_sound && !keep_going && !resumed {
         return ExitCode::from(2);
     }
     for path in &mut files.paths {
@@ -175,9 +176,11 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     options.reexec = std::env::current_exe().ok().map(|program| {
         let files = files.clone();
         let mut reexec = Reexec::new(program);
-        if !keep_going {
-            reexec.check = Box::new(move || files.specs().map(drop));
-        }
+        reexec.check = Box::new(move || match (unix::is_memory_short(), keep_going) {
+            (true, _) => Err("memory is short".to_owned()),
+            (false, true) => Ok(()),
+            (false, false) => files.specs().map(drop),
+        });
         reexec
     });
     options.spec_source = Some(Box::new(files));

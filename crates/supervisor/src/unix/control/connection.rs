@@ -7,12 +7,13 @@ use rustix::event::epoll::EventFlags;
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::tail::{Piece, Tail};
-use crate::control::frame::{self, Decoder, FrameKind};
+use crate::control::frame::{self, Decoder, FrameError, FrameKind};
 use crate::control::protocol::{
     self, ActionResult, Answer, Effect, Refusal, RefusalCode, Request, VERSION, encode,
 };
 use crate::control::{Peer, protocol::decode_request};
 use crate::graph::ServiceId;
+use crate::unix::reserve;
 use crate::vocabulary::{Event, Pid, Time};
 
 /// Answers are made while less than this waits to be sent: what all clients together can have made
@@ -20,6 +21,8 @@ use crate::vocabulary::{Event, Pid, Time};
 const HIGH: usize = 16 << 10;
 /// A subscriber to events for whom more than this waits is too slow.
 const EVENTS_HIGH: usize = 256 << 10;
+/// Who is idle for less than this may be about to ask: it has just come, or was just answered.
+const BRIEFLY: Duration = Duration::from_secs(1);
 /// Before the greeting nobody needs more.
 const GREETING: usize = 256;
 /// How long a client may take for its greeting, or to end a request that it has begun.
@@ -244,7 +247,12 @@ impl Connection {
                 if self.decoder.pending() == 0 && self.greeted {
                     self.since = now;
                 }
-                self.decoder.push(buffer.get(..length).unwrap_or_default());
+                let bytes = buffer.get(..length).unwrap_or_default();
+                if !self.decoder.make_room(bytes.len()) {
+                    let why = "there is no memory for this request";
+                    return self.refuse_and_close(Refusal::new(RefusalCode::Unavailable, why));
+                }
+                self.decoder.push(bytes);
             }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Err(_) => self.dead = true,
@@ -262,8 +270,11 @@ impl Connection {
                     return None;
                 }
                 Err(error) => {
-                    let why = error.to_string();
-                    self.refuse_and_close(Refusal::new(RefusalCode::BadRequest, why));
+                    let code = match error {
+                        FrameError::NoMemory => RefusalCode::Unavailable,
+                        _ => RefusalCode::BadRequest,
+                    };
+                    self.refuse_and_close(Refusal::new(code, error.to_string()));
                     return None;
                 }
             };
@@ -337,8 +348,13 @@ impl Connection {
                 if self.unsent() == 0 {
                     self.since = now;
                 }
-                self.out.extend_from_slice(&line());
-                self.dead |= self.unsent() > EVENTS_HIGH;
+                let line = line();
+                if !reserve::try_grow(&mut self.out, line.len()) {
+                    self.dead = true;
+                    return;
+                }
+                self.out.extend_from_slice(&line);
+                self.dead |= self.unsent() > if reserve::is_short() { HIGH } else { EVENTS_HIGH };
             }
             Job::Wait(wait) => {
                 if let Some(result) = wait.hear(event) {
@@ -381,6 +397,11 @@ impl Connection {
                     match tail.read(target) {
                         Ok(Piece::Data(length)) => {
                             let data = buffer.get(..length).unwrap_or_default();
+                            let whole = data.len().saturating_add(frame::HEADER);
+                            if !reserve::try_grow(&mut self.out, whole) {
+                                self.dead = true;
+                                return;
+                            }
                             frame::encode(FrameKind::Data, data, &mut self.out);
                         }
                         Ok(Piece::Gap) => self.say(&Answer::Gap {}),
@@ -424,6 +445,12 @@ impl Connection {
             self.out.drain(..self.sent.min(self.out.len()));
             self.sent = 0;
         }
+    }
+
+    /// Whether it is one to let go of when memory is short.
+    pub(super) fn can_be_shed(&self, now: Time) -> bool {
+        let waits_for_it = now.saturating_sub(self.since) >= BRIEFLY;
+        self.unsent() > HIGH || (waits_for_it && (self.is_idle() || self.unsent() > 0))
     }
 
     /// Whether there is something to do for it that no event will tell of.

@@ -462,6 +462,18 @@ impl Server {
         }
     }
 
+    /// Lets go of who is idle, half-way through a request, or slow to take what waits for it: memory is
+    /// short.
+    pub(super) fn shed(&mut self, now: Time) {
+        let shed = |(client, connection): (&Client, &Connection)| {
+            connection.can_be_shed(now).then_some(*client)
+        };
+        let gone: Vec<Client> = self.connections.iter().filter_map(shed).collect();
+        for client in gone {
+            self.close(client);
+        }
+    }
+
     /// When [`settle`](Self::settle) is to be called even if nothing comes.
     pub(super) fn due(&self) -> Time {
         if self.more {

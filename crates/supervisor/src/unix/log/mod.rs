@@ -13,10 +13,13 @@ pub(super) use writer::Writer;
 
 use crate::graph::ServiceId;
 use crate::spec::Log;
+use crate::unix::reserve;
 use crate::vocabulary::Errno;
 
 /// At most so much is read of a pipe before others have their turn.
 const CHUNK: usize = 64 << 10;
+/// And so much where there is no memory for that.
+const PIECE: usize = 4 << 10;
 
 /// Both ends of a service's output pipe, and where it goes.
 #[derive(Debug)]
@@ -56,22 +59,41 @@ impl LogPipe {
 
     /// Moves what is in the pipe, at most one chunk. Returns how many bytes there were.
     pub(super) fn pump(&mut self, id: ServiceId, writer: &mut Writer) -> usize {
-        let mut chunk = writer.buffer(CHUNK);
+        let Some(mut chunk) = writer.buffer(CHUNK) else { return self.pump_piece(id, writer) };
         let read = rustix::io::read(&self.read, rustix::buffer::spare_capacity(&mut chunk));
         let Ok(length @ 1..) = read else {
             writer.give_back(chunk);
             return 0;
         };
+        self.pass_on(id, chunk, writer);
+        length
+    }
+
+    /// The same without memory for a chunk. What there is no memory to keep is lost: the service must
+    /// not wait for it.
+    fn pump_piece(&mut self, id: ServiceId, writer: &mut Writer) -> usize {
+        let mut piece = [0_u8; PIECE];
+        let Ok(length @ 1..) = rustix::io::read(&self.read, &mut piece) else { return 0 };
+        let mut chunk = Vec::new();
+        if reserve::try_grow(&mut chunk, length) {
+            chunk.extend_from_slice(piece.get(..length).unwrap_or_default());
+            self.pass_on(id, chunk, writer);
+        } else {
+            writer.lost(id, length as u64, Errno(nix::libc::ENOMEM));
+        }
+        length
+    }
+
+    fn pass_on(&mut self, id: ServiceId, chunk: Vec<u8>, writer: &mut Writer) {
         match &mut self.sink {
             Sink::File => writer.write(id, chunk),
             Sink::Console(prefix, partial) => {
-                if let Err(lost) = console(prefix, partial, &chunk) {
-                    writer.lost(id, lost, Errno(nix::libc::EAGAIN));
+                if let Err((lost, why)) = console(prefix, partial, &chunk) {
+                    writer.lost(id, lost, why);
                 }
                 writer.give_back(chunk);
             }
         }
-        length
     }
 
     /// Moves what a service wrote last.
@@ -86,20 +108,30 @@ impl LogPipe {
 }
 
 /// Whole lines with a prefix; a line without end is kept until it has one or is long. The error is
-/// how many bytes are lost.
-fn console(prefix: &str, partial: &mut Vec<u8>, chunk: &[u8]) -> Result<(), u64> {
+/// how many bytes are lost, and why.
+fn console(prefix: &str, partial: &mut Vec<u8>, chunk: &[u8]) -> Result<(), (u64, Errno)> {
+    if !reserve::try_grow(partial, chunk.len()) {
+        return Err((chunk.len() as u64, Errno(nix::libc::ENOMEM)));
+    }
     partial.extend_from_slice(chunk);
     let end = match partial.iter().rposition(|byte| *byte == b'\n') {
         Some(at) => at.saturating_add(1),
         None if partial.len() >= 4096 => partial.len(),
         None => return Ok(()),
     };
-    let mut text = Vec::with_capacity(end.saturating_add(64));
+    let mut text = Vec::new();
+    let lines = partial.iter().take(end).filter(|byte| **byte == b'\n').count();
+    let prefixes = lines.saturating_add(1).saturating_mul(prefix.len());
+    if !reserve::try_grow(&mut text, end.saturating_add(prefixes)) {
+        let lost = partial.len() as u64;
+        partial.clear();
+        return Err((lost, Errno(nix::libc::ENOMEM)));
+    }
     for line in partial.get(..end).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
         text.extend_from_slice(prefix.as_bytes());
         text.extend_from_slice(line);
     }
     partial.drain(..end);
     let left = super::console::write(&text).len();
-    if left == 0 { Ok(()) } else { Err(left as u64) }
+    if left == 0 { Ok(()) } else { Err((left as u64, Errno(nix::libc::EAGAIN))) }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::stamp;
 use crate::spec::LogFile;
+use crate::unix::reserve;
 use crate::vocabulary::Errno;
 
 /// What could not be written, in bytes, and why.
@@ -42,7 +43,12 @@ impl Rotating {
             return self.append(chunk);
         }
         let stamp = stamp::text(unix_us);
-        let mut text = Vec::with_capacity(chunk.len().saturating_mul(2));
+        let mut text = Vec::new();
+        let lines = chunk.iter().filter(|byte| **byte == b'\n').count();
+        let stamps = lines.saturating_add(1).saturating_mul(stamp.len());
+        if !reserve::try_grow(&mut text, chunk.len().saturating_add(stamps)) {
+            return Err((chunk.len() as u64, Errno(nix::libc::ENOMEM)));
+        }
         for line in chunk.split_inclusive(|byte| *byte == b'\n') {
             if self.begins {
                 text.extend_from_slice(&stamp);

@@ -11,12 +11,15 @@ use rustix::event::EventfdFlags;
 use super::rotating::Rotating;
 use crate::graph::ServiceId;
 use crate::spec::LogFile;
+use crate::unix::reserve;
 use crate::vocabulary::{Errno, Time};
 
 /// What waits to be written of one service; more is dropped.
 const MOST_OF_ONE: usize = 1 << 20;
 /// What waits to be written at all.
 const MOST: usize = 16 << 20;
+/// The same while memory is short.
+const MOST_WHEN_SHORT: usize = 64 << 10;
 /// At most this often a loss of a service is reported.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 /// Buffers that are kept for what comes next.
@@ -68,6 +71,7 @@ enum Item {
 
 impl Writer {
     pub(in crate::unix) fn new() -> std::io::Result<Self> {
+        reserve::check_thread(STACK)?;
         let shared = Arc::new(Shared {
             work: Mutex::default(),
             more: Condvar::new(),
@@ -106,17 +110,43 @@ impl Writer {
         }
     }
 
-    /// An empty buffer that takes so much.
-    pub(super) fn buffer(&mut self, length: usize) -> Vec<u8> {
+    /// An empty buffer that takes so much, if there is memory for one.
+    pub(super) fn buffer(&mut self, length: usize) -> Option<Vec<u8>> {
         let mut buffer = self.spare.pop().unwrap_or_default();
         buffer.clear();
-        buffer.reserve_exact(length);
-        buffer
+        reserve::try_grow(&mut buffer, length).then_some(buffer)
     }
 
     pub(super) fn give_back(&mut self, buffer: Vec<u8>) {
-        if self.spare.len() < SPARE {
+        // the last one is kept whatever happens: logs go on by it
+        if self.spare.len() < if reserve::is_short() { 1 } else { SPARE } {
             self.spare.push(buffer);
+        }
+    }
+
+    /// Lets go of spare buffers, and of what waits to be written where that is much: memory is short.
+    pub(in crate::unix) fn shed(&mut self) {
+        self.spare.truncate(1);
+        let mut shed = BTreeMap::<ServiceId, u64>::new();
+        let mut work = self.shared.lock();
+        work.spare.clear();
+        if work.waiting <= MOST_WHEN_SHORT {
+            return;
+        }
+        let Work { queue, waiting, of_each, .. } = &mut *work;
+        queue.retain(|item| {
+            let Item::Output(id, bytes, _) = item else { return true };
+            *waiting = waiting.saturating_sub(bytes.len());
+            if let Some(own) = of_each.get_mut(id) {
+                *own = own.saturating_sub(bytes.len());
+            }
+            let sum = shed.entry(*id).or_default();
+            *sum = sum.saturating_add(bytes.len() as u64);
+            false
+        });
+        drop(work);
+        for (id, bytes) in shed {
+            self.lost(id, bytes, Errno(nix::libc::ENOMEM));
         }
     }
 
@@ -124,14 +154,18 @@ impl Writer {
     pub(super) fn write(&mut self, id: ServiceId, mut chunk: Vec<u8>) {
         // what was read is often a line in a buffer for a thousand
         if chunk.len() < chunk.capacity() / 4 {
-            let small = chunk.as_slice().to_vec();
-            self.give_back(std::mem::replace(&mut chunk, small));
+            let mut small = Vec::new();
+            if reserve::try_grow(&mut small, chunk.len()) {
+                small.extend_from_slice(&chunk);
+                self.give_back(std::mem::replace(&mut chunk, small));
+            }
         }
         let length = chunk.len();
         let mut work = self.shared.lock();
         let own = work.of_each.get(&id).copied().unwrap_or(0);
+        let most = if reserve::is_short() { MOST_WHEN_SHORT } else { MOST };
         let full =
-            own.saturating_add(length) > MOST_OF_ONE || work.waiting.saturating_add(length) > MOST;
+            own.saturating_add(length) > MOST_OF_ONE || work.waiting.saturating_add(length) > most;
         if full {
             drop(work);
             // the disk takes nothing now
@@ -218,6 +252,7 @@ impl Shared {
 
     /// The thread's life.
     fn live(&self) {
+        reserve::share_of_all();
         // signals are the loop's affair
         let _ = nix::sys::signal::SigSet::all().thread_block();
         let mut files: BTreeMap<ServiceId, Rotating> = BTreeMap::new();
@@ -270,7 +305,8 @@ impl Shared {
                         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
                     }
                 }
-                if work.spare.len() < SPARE && bytes.capacity() >= super::CHUNK {
+                let keeps = work.spare.len() < SPARE && !reserve::is_short();
+                if keeps && bytes.capacity() >= super::CHUNK {
                     work.spare.push(bytes);
                 }
             }

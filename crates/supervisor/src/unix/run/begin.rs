@@ -10,15 +10,16 @@ use rustix::event::epoll;
 use rustix::process::{Resource, Rlimit};
 
 use super::key::Key;
-use super::{Shell, reload, unsound, warning};
+use super::shortage::Shortage;
+use super::{Purpose, Shell, reload, unsound, warning};
 use crate::machine::Supervisor;
 use crate::snapshot::Snapshot;
 use crate::spec::ServiceSpec;
 use crate::unix::conditions::Conditions;
-use crate::unix::image::Estate;
+use crate::unix::image::{self, Estate};
 use crate::unix::log::Writer;
 use crate::unix::spawner::Spawner;
-use crate::unix::{Error, OnPanic, Options, Role, cgroup, priority};
+use crate::unix::{Error, OnPanic, Options, Role, cgroup, priority, reserve};
 use crate::vocabulary::{Input, Time};
 
 /// The niceness of PID 1's loop unless something else is asked for.
@@ -27,6 +28,7 @@ const INIT_NICE: i32 = -15;
 impl Shell {
     pub(super) fn new(specs: Vec<ServiceSpec>, options: Options) -> Result<Self, Error> {
         let now = crate::unix::now();
+        let drawn = reserve::supervise().map_err(Error::system("make an eventfd"))?;
         let mut lost = false;
         let mut estate = Estate::taken();
         #[cfg_attr(
@@ -52,9 +54,15 @@ impl Shell {
             }
             None => None,
         };
+        // Before what was left is read, which may take what is to be had of memory. Signals are blocked.
+        let early = legacy.as_ref().map(|legacy| {
+            let _ = priority::original(legacy.nice);
+            helpers(true)
+        });
+        let early = early.transpose()?;
         let mut told = Vec::new();
         #[cfg(feature = "control")]
-        let handed = reload::specs_handed_on(legacy.as_mut(), &options);
+        let handed = super::specs::specs_handed_on(legacy.as_mut(), &options);
         #[cfg(not(feature = "control"))]
         let handed = None;
         let (specs, target) = match handed {
@@ -151,9 +159,11 @@ impl Shell {
         let nice = priority::original(legacy.as_ref().and_then(|legacy| legacy.nice));
         let wanted =
             options.nice.or_else(|| rustix::process::getpid().is_init().then_some(INIT_NICE));
-        let spawner = Spawner::new().map_err(Error::system("start a thread"))?;
+        let (spawner, writer) = match early {
+            Some(both) => both,
+            None => helpers(false)?,
+        };
         let loader = reload::Loader::default();
-        let writer = Writer::new().map_err(Error::system("start a thread for logs"))?;
         // after the threads, which have the niceness of before
         let preferred = wanted.map(priority::prefer);
         if let (Some(Err(error)), Some(_)) = (preferred, options.nice) {
@@ -202,6 +212,7 @@ impl Shell {
             resting: VecDeque::new(),
             writer,
             loader,
+            shortage: Shortage::default(),
             losses_at: Time::MAX,
             #[cfg(feature = "control")]
             control: None,
@@ -211,6 +222,8 @@ impl Shell {
         spawned.map_err(Error::system("watch for new processes"))?;
         let losses = shell.watch(shell.writer.fd(), Key::Losses);
         losses.map_err(Error::system("watch logs"))?;
+        let memory = shell.watch(drawn, Key::Memory);
+        memory.map_err(Error::system("watch memory"))?;
         if let Some(fd) = shell.conditions.fd() {
             let watched = shell.watch(fd, Key::Conditions);
             watched.map_err(Error::system("watch conditions"))?;
@@ -237,7 +250,29 @@ impl Shell {
         }
         // whoever has read the services had them as trees of text before
         crate::unix::sys::give_memory_back();
+        image::note_size();
         Ok(shell)
+    }
+}
+
+/// The threads without which nothing goes on.
+fn helpers(waits: bool) -> Result<(Spawner<Purpose>, Writer), Error> {
+    let spawner = thread(waits, Spawner::new).map_err(Error::system("start a thread"))?;
+    let writer = thread(waits, Writer::new);
+    Ok((spawner, writer.map_err(Error::system("start a thread for logs"))?))
+}
+
+/// Starts a thread. With services to look after there is no way back: then it is waited for.
+fn thread<T>(waits: bool, start: impl Fn() -> std::io::Result<T>) -> std::io::Result<T> {
+    let mut wait = reserve::Wait::default();
+    loop {
+        match start() {
+            Err(error) if waits && error.raw_os_error() == Some(nix::libc::EAGAIN) => {}
+            result => return result,
+        }
+        // what reading the services has taken, for one
+        crate::unix::sys::give_memory_back();
+        wait.pause(b"supervisor: no thread is to be had: waits for one\n");
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is asked for on the control socket, done.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Seek, Write};
+use std::io::{Read, Seek};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -479,18 +479,20 @@ impl Shell {
             fds.push(own(FdKind::ControlAsker, fd));
             keep.push(fd);
         }
-        let times = write_json("kiln-supervisor-times", &server.timeline.to_times())?;
+        let times = write_json("kiln-supervisor-times", &server.timeline.to_times()).ok()?;
         fds.push(own(FdKind::ControlTimes, times.as_fd()));
         Some(times)
     }
 }
 
 /// A memfd that outlives the execution of another image.
-pub(super) fn write_json(name: &str, value: &impl serde::Serialize) -> Option<OwnedFd> {
+pub(super) fn write_json(name: &str, value: &impl serde::Serialize) -> std::io::Result<OwnedFd> {
     let flags = rustix::fs::MemfdFlags::empty();
-    let mut file = std::fs::File::from(rustix::fs::memfd_create(name, flags).ok()?);
-    file.write_all(&serde_json::to_vec(value).ok()?).ok()?;
-    Some(file.into())
+    let file = std::fs::File::from(rustix::fs::memfd_create(name, flags)?);
+    // by and by: of a thousand services it is a MiB, which is not to be had when memory is short
+    let mut writer = std::io::BufWriter::new(file);
+    serde_json::to_writer(&mut writer, value)?;
+    Ok(writer.into_inner().map_err(std::io::IntoInnerError::into_error)?.into())
 }
 
 pub(super) fn read_json<T: serde::de::DeserializeOwned>(fd: OwnedFd) -> Option<T> {

@@ -10,7 +10,7 @@ use super::demand::Sockets;
 use super::{Key, Purpose, Shell, warning};
 use crate::graph::ServiceId;
 use crate::snapshot::Snapshot;
-use crate::unix::image::OWN_PROGRAM;
+use crate::unix::image::{self, OWN_PROGRAM};
 use crate::unix::log::LogPipe;
 use crate::unix::notify::{Channel, ChannelKind};
 use crate::unix::panic::{FdKind, Inherited, Legacy};
@@ -24,6 +24,16 @@ const PANIC_WINDOW: Time = Time::from_secs(60);
 pub(super) const NOT_UNDERSTOOD: &str =
     "the new program cannot go on with what the old one has left; the old one goes on as before";
 
+/// Why there is another process image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    Panic,
+    /// Somebody has asked for it.
+    Asked,
+    /// Memory is short.
+    Memory,
+}
+
 /// How long logs may take to be written before what waits of them is lost.
 pub(super) const FLUSH: Time = Time::from_secs(2);
 
@@ -33,6 +43,7 @@ impl Shell {
     pub(super) fn inherit(&mut self, legacy: Legacy, returned: bool) {
         self.panics = legacy.panics;
         self.last_panic = legacy.last_panic;
+        self.shortage.relieved = legacy.relieved;
         let mut pipes: BTreeMap<ServiceId, (Option<OwnedFd>, Option<OwnedFd>)> = BTreeMap::new();
         if legacy.time_set {
             self.conditions.time_was_set();
@@ -109,9 +120,10 @@ impl Shell {
             }
             self.doomed.push(pid);
         }
-        self.told.push(match legacy.asked {
-            true => Event::Reexecuted { services },
-            false => Event::Resumed { panics: self.panics, services },
+        self.told.push(match (legacy.asked, legacy.for_memory) {
+            (true, _) => Event::Reexecuted { services },
+            (false, true) => Event::Relieved { services },
+            (false, false) => Event::Resumed { panics: self.panics, services },
         });
         if returned {
             self.told.push(warning(NOT_UNDERSTOOD.to_owned()));
@@ -133,7 +145,7 @@ impl Shell {
         // what is read is no longer in its pipe
         self.writer.flush(FLUSH);
         let snapshot = std::mem::take(&mut self.committed);
-        let error = self.execute(Path::new(OWN_PROGRAM), snapshot, &started, false);
+        let error = self.execute(Path::new(OWN_PROGRAM), snapshot, &started, Cause::Panic);
         format!("cannot execute {OWN_PROGRAM} again: {error}")
     }
 
@@ -148,13 +160,26 @@ impl Shell {
         if let Err(why) = (reexec.check)() {
             return self.stay(&program, &why, on_event);
         }
+        self.go_over(&program, Cause::Asked, on_event);
+    }
+
+    /// Goes on as a new process image with the state of now. If that is not possible, all goes on as
+    /// before.
+    pub(super) fn go_over(
+        &mut self,
+        program: &Path,
+        cause: Cause,
+        on_event: &mut dyn FnMut(&Event),
+    ) {
+        if let Err(error) = image::check_size(0) {
+            return self.stay(program, &error, on_event);
+        }
         #[cfg(feature = "control")]
         self.say_farewell();
-        self.commit_specs();
         let (started, queue) = self.spawner.close();
         self.flush_logs();
-        let error = self.execute(&program, self.machine.snapshot(), &started, true);
-        self.stay(&program, &error, on_event);
+        let error = self.execute(program, self.machine.snapshot(), &started, cause);
+        self.stay(program, &error, on_event);
         if let Err(error) = self.spawner.reopen(queue) {
             self.tell(&warning(format!("no thread that starts processes: {error}")), on_event);
         }
@@ -180,7 +205,7 @@ impl Shell {
         program: &Path,
         mut snapshot: Snapshot,
         started: &[Done<Purpose>],
-        asked: bool,
+        cause: Cause,
     ) -> std::io::Error {
         let mut left: Vec<(Pid, bool)> = self.doomed.iter().map(|pid| (*pid, false)).collect();
         left.extend(self.probe_pids().into_iter().map(|pid| (pid, true)));
@@ -237,15 +262,25 @@ impl Shell {
         )]
         let mut keep: Vec<BorrowedFd<'_>> = keep.into_iter().map(|(_, _, fd, _)| fd).collect();
         #[cfg(feature = "control")]
-        let _times = self.hand_control(&mut fds, &mut keep);
+        let times = self.hand_control(&mut fds, &mut keep);
         #[cfg(feature = "control")]
-        let _specs = self.hand_specs(&mut fds);
+        let specs = match self.hand_specs(&mut fds, cause) {
+            // what was read last is better than nothing; who is not forced to goes on with what there is
+            Err(error) if cause != Cause::Panic => return error,
+            specs => specs.ok().flatten(),
+        };
+        #[cfg(feature = "control")]
+        let handed = [&specs, &times].into_iter().flatten().map(length).sum();
+        #[cfg(not(feature = "control"))]
+        let handed = 0;
         let legacy = Legacy {
             snapshot,
             panics: self.panics,
             last_panic: self.last_panic,
             time_set: self.conditions.was_set(),
-            asked,
+            asked: cause == Cause::Asked,
+            for_memory: cause == Cause::Memory,
+            relieved: self.shortage.relieved,
             nofile: self.nofile.and_then(|limit| limit.current),
             nice: self.nice,
             left,
@@ -257,8 +292,13 @@ impl Shell {
                 .collect(),
             fds,
         };
-        legacy.execute(program, &keep)
+        legacy.execute(program, &keep, handed)
     }
+}
+
+#[cfg(feature = "control")]
+fn length(file: &OwnedFd) -> u64 {
+    rustix::fs::fstat(file).map_or(0, |stat| stat.st_size.try_into().unwrap_or(0))
 }
 
 fn signal(pid: Pid, signal: rustix::process::Signal) {

@@ -24,6 +24,8 @@ pub(super) enum Key {
     Losses,
     /// Services have been read again.
     Loaded,
+    /// Others have drawn on the reserve of memory.
+    Memory,
     #[cfg(feature = "control")]
     Control,
 }
@@ -42,6 +44,7 @@ impl Key {
             Self::Conditions => (8, 0),
             Self::Losses => (9, 0),
             Self::Loaded => (10, 0),
+            Self::Memory => (12, 0),
             #[cfg(feature = "control")]
             Self::Control => (11, 0),
         };
@@ -63,6 +66,7 @@ impl Key {
             8 => Self::Conditions,
             9 => Self::Losses,
             10 => Self::Loaded,
+            12 => Self::Memory,
             #[cfg(feature = "control")]
             11 => Self::Control,
             _ => return None,

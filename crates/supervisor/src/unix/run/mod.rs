@@ -10,10 +10,14 @@ mod handover;
 mod key;
 mod output;
 mod reload;
+mod shortage;
+#[cfg(feature = "control")]
+mod specs;
 mod start;
 mod unsound;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -31,7 +35,7 @@ use super::fault::point;
 use super::log::{LogPipe, Writer};
 use super::notify::{Channel, Heard};
 use super::spawner::Spawner;
-use super::{Console, Error, OnPanic, Options, Request, cgroup, console, credentials};
+use super::{Console, Error, OnPanic, Options, Request, cgroup, console, credentials, reserve};
 use crate::graph::ServiceId;
 use crate::machine::Supervisor;
 use crate::snapshot::Snapshot;
@@ -127,6 +131,7 @@ struct Shell {
     resting: VecDeque<(Time, ServiceId)>,
     writer: Writer,
     loader: reload::Loader,
+    shortage: shortage::Shortage,
     /// When losses of logs are looked at next.
     losses_at: Time,
     #[cfg(feature = "control")]
@@ -148,6 +153,7 @@ impl Shell {
                 self.machine.snapshot_into(&mut self.committed);
                 self.uncommitted.clear();
                 self.heard_ready.clear();
+                #[cfg(feature = "control")]
                 self.commit_specs();
             }
             point();
@@ -165,6 +171,7 @@ impl Shell {
             if std::mem::take(&mut self.replace) {
                 self.reexec_on_request(on_event);
             }
+            self.mind_memory(on_event);
             self.turn(on_event)?;
         }
     }
@@ -174,7 +181,7 @@ impl Shell {
         self.tend_sockets();
         let due = match self.machine.poll() {
             Output::Timeout(at) => {
-                let own = self.losses_at.min(self.logs_due());
+                let own = self.losses_at.min(self.logs_due()).min(self.shortage.due());
                 at.min(own).min(self.spawner.deadline()).min(self.probes_due())
             }
             // drained before; whatever it is, it is not lost
@@ -192,15 +199,14 @@ impl Shell {
             tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(wait.subsec_nanos()),
         });
-        let mut events: Vec<epoll::Event> = Vec::with_capacity(64);
-        match epoll::wait(
-            &self.epoll,
-            rustix::buffer::spare_capacity(&mut events),
-            timeout.as_ref(),
-        ) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(Error::system("wait for events")(error)),
-        }
+        // on the stack: what is drawn on the reserve from here on is seen after the wait only
+        let mut room = [const { MaybeUninit::uninit() }; 64];
+        let events: &[epoll::Event] =
+            match epoll::wait(&self.epoll, room.as_mut_slice(), timeout.as_ref()) {
+                Ok((events, _)) => events,
+                Err(rustix::io::Errno::INTR) => &[],
+                Err(error) => return Err(Error::system("wait for events")(error)),
+            };
         for event in events {
             point();
             match Key::unpack(event.data) {
@@ -214,6 +220,8 @@ impl Shell {
                 Some(Key::Socket(id)) => self.on_demand(id, on_event),
                 Some(Key::Losses) => self.losses_at = Time::ZERO,
                 Some(Key::Loaded) => self.on_loaded(on_event),
+                // looked at before the next wait
+                Some(Key::Memory) => reserve::forget_wake(),
                 Some(Key::Conditions) => self.on_conditions(on_event),
                 #[cfg(feature = "control")]
                 Some(Key::Control) => self.on_control(),

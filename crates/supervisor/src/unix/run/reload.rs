@@ -9,14 +9,17 @@ use rustix::event::EventfdFlags;
 use super::{Key, Shell, epoll, warning};
 use crate::graph::ServiceId;
 use crate::spec::{Condition, ServiceSpec};
-use crate::unix::SpecSource;
 use crate::unix::conditions::Conditions;
+use crate::unix::{SpecSource, reserve, sys};
 use crate::vocabulary::{Event, Input};
 
 /// More lines of what is wrong are not told.
 pub(super) const LINES: usize = 40;
 /// Bytes of the thread's stack: a parser recurses.
 const STACK: usize = 1 << 20;
+/// What the kernel must give before anything is read: what services take as text and as values goes far
+/// beyond the reserve.
+const ENOUGH: usize = 8 << 20;
 
 /// Who wants to know what came of a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,14 +35,14 @@ type Loaded = (Box<dyn SpecSource>, Result<Vec<ServiceSpec>, String>);
 /// Where reading stands.
 #[derive(Debug, Default)]
 pub(super) struct Loader {
-    under_way: Option<(mpsc::Receiver<Loaded>, OwnedFd)>,
+    pub(super) under_way: Option<(mpsc::Receiver<Loaded>, OwnedFd)>,
     /// Who asked for what is being read.
     askers: Vec<Asker>,
     /// Who asked since then: files may have changed meanwhile, so they are read once more.
     later: Vec<Asker>,
     /// The specs at the machine's last commit, and of which of its generations they are.
     #[cfg(feature = "control")]
-    committed: Option<(u64, SpecsInForce)>,
+    pub(super) committed: Option<(u64, SpecsInForce)>,
 }
 
 /// What processes run by, and what was read last.
@@ -63,6 +66,11 @@ impl Shell {
             }
             return;
         };
+        if reserve::is_short() || !sys::is_given(ENOUGH) {
+            self.options.spec_source = Some(source);
+            let why = "there is no memory to read the services again";
+            return self.tell_asker(asker, Err((false, why.to_owned())), on_event);
+        }
         let (send, receive) = mpsc::sync_channel::<Loaded>(1);
         let start = || -> std::io::Result<_> {
             let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
@@ -117,7 +125,7 @@ impl Shell {
             self.await_other_conditions(on_event);
             self.bounds_without_groups();
         }
-        crate::unix::sys::give_memory_back();
+        sys::give_memory_back();
         self.drain(on_event);
         let told = told.map(|difference| difference.to_string()).map_err(|why| (false, why));
         for asker in std::mem::take(&mut self.loader.askers) {
@@ -210,52 +218,4 @@ impl Shell {
         }
         self.writer.close(id);
     }
-
-    /// Remembers the specs for the next process image, if they are others than before.
-    pub(super) fn commit_specs(&mut self) {
-        #[cfg(feature = "control")]
-        if self.options.spec_source.is_some() || self.loader.under_way.is_some() {
-            let generation = self.machine.generation;
-            if self.loader.committed.as_ref().is_none_or(|(at, _)| *at != generation) {
-                let specs = (self.machine.running_specs(), self.machine.target_specs());
-                self.loader.committed = Some((generation, specs));
-            }
-        }
-    }
-
-    /// Adds the specs to what the next process image gets; what is returned must stay open until
-    /// then.
-    #[cfg(feature = "control")]
-    pub(super) fn hand_specs(
-        &self,
-        fds: &mut Vec<crate::unix::panic::Inherited>,
-    ) -> Option<OwnedFd> {
-        use crate::unix::panic::{FdKind, Inherited};
-        use std::os::fd::AsRawFd;
-        let (_, specs) = self.loader.committed.as_ref()?;
-        let fd = super::control::write_json("kiln-supervisor-specs", specs)?;
-        fds.push(Inherited {
-            service: super::control::OWN.to_owned(),
-            kind: FdKind::Specs,
-            number: fd.as_raw_fd(),
-            name: String::new(),
-        });
-        Some(fd)
-    }
-}
-
-/// The specs that processes run by, and those that were read last, as the process image before has
-/// handed them on, if it could.
-#[cfg(feature = "control")]
-pub(super) fn specs_handed_on(
-    legacy: Option<&mut crate::unix::panic::Legacy>,
-    options: &crate::unix::Options,
-) -> Option<SpecsInForce> {
-    use crate::unix::panic::FdKind;
-    let legacy = legacy?;
-    let place = legacy.fds.iter().position(|inherited| inherited.kind == FdKind::Specs)?;
-    let inherited = legacy.fds.swap_remove(place);
-    crate::unix::sys::adopt_fd(inherited.number)
-        .filter(|_| options.spec_source.is_some())
-        .and_then(super::control::read_json::<SpecsInForce>)
 }
