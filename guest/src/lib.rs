@@ -4,7 +4,11 @@
 //!
 //! ```no_run
 //! use std::process::ExitCode;
-//! use kiln_guest::{Data, System};
+//! use kiln_guest::{Data, Reserve, System};
+//!
+//! // without it, a machine that has no memory to give ends with a kernel panic
+//! #[global_allocator]
+//! static ALLOCATOR: Reserve = Reserve::new();
 //!
 //! fn main() -> ExitCode {
 //!     let mut system = System::new("example");
@@ -60,6 +64,8 @@ mod time;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+pub use kiln_supervisor::unix::Reserve;
 
 use kiln_supervisor::ServiceSpec;
 use kiln_supervisor::control::{ControlOptions, DEFAULT_SOCKET};

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use kiln_supervisor::control::{Client, ControlOptions, ServiceStatus};
 use kiln_supervisor::pid1::{self, Boot, BoxError, mounts, switch_root};
-use kiln_supervisor::unix::{self, Options};
+use kiln_supervisor::unix::{self, Options, Reserve};
 use kiln_supervisor::{
     Container, Event, Log, Outcome, Readiness, Restart, RuntimeName, ServiceSpec,
 };
@@ -27,6 +27,9 @@ const GROUPS: &str = "/sys/fs/cgroup/services";
 const SOCKETS: &str = "/run/kiln/containers";
 /// Longer than anything takes on an emulated machine whose host has other work.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+#[global_allocator]
+static ALLOCATOR: Reserve = Reserve::new();
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use kiln_supervisor::control::{Client, ControlOptions, ServiceStatus};
 use kiln_supervisor::pid1::{self, Boot, BoxError, mounts};
-use kiln_supervisor::unix::{self, OnPanic, Options};
+use kiln_supervisor::unix::{self, OnPanic, Options, Reserve};
 use kiln_supervisor::{Bytes, Event, Log, Outcome, Readiness, Restart, ServiceSpec, Timer};
 use rustix::mount::{MountFlags, mount_remount};
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
@@ -26,6 +26,9 @@ const TICK: Duration = Duration::from_secs(1);
 const YEAR: i64 = 365 * 86_400;
 /// Longer than anything takes on an emulated machine whose host has other work.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+#[global_allocator]
+static ALLOCATOR: Reserve = Reserve::new();
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();

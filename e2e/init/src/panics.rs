@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use kiln_supervisor::pid1::{self, Boot, BoxError, mounts};
-use kiln_supervisor::unix::{self, OnPanic, Options, Request, Source};
+use kiln_supervisor::unix::{self, OnPanic, Options, Request, Reserve, Source};
 use kiln_supervisor::{Kind, Outcome, Readiness, ServiceSpec, Timer};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
@@ -16,6 +16,9 @@ const POINTS: usize = 100;
 const STEADY: [&str; 3] = ["steady", "ready", "other"];
 const BRIEF: [&str; 3] = ["flapper", "maker", "tick"];
 const IMAGES: &str = "/run/images";
+
+#[global_allocator]
+static ALLOCATOR: Reserve = Reserve::new();
 
 fn main() -> ExitCode {
     pid1::start(boot)

@@ -12,7 +12,7 @@ use kiln_supervisor::pid1::hotplug::HotPlug;
 use kiln_supervisor::pid1::{
     self, Boot, BoxError, Emergency, Loader, PowerButton, device_mapper, kexec, mounts, watchdog,
 };
-use kiln_supervisor::unix::{self, OnPanic, Options, Request, Source};
+use kiln_supervisor::unix::{self, OnPanic, Options, Request, Reserve, Source};
 use kiln_supervisor::{Event, Outcome, Readiness, ServiceSpec};
 use rustix::mount::{MountFlags, mount};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
@@ -29,6 +29,9 @@ const MODULES: [&str; 7] =
 const TIMEOUT: Duration = Duration::from_secs(8);
 /// The watchdog's place among PCI devices.
 const WATCHDOG: (&str, &str) = ("0x8086", "0x25ab");
+
+#[global_allocator]
+static ALLOCATOR: Reserve = Reserve::new();
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);

@@ -12,13 +12,16 @@ use std::time::Duration;
 
 use kiln_supervisor::control::ControlOptions;
 use kiln_supervisor::pid1::{self, Boot, BoxError, mounts};
-use kiln_supervisor::unix::{self, OnPanic, Options};
+use kiln_supervisor::unix::{self, OnPanic, Options, Reserve};
 use kiln_supervisor::{Event, Outcome};
 
 type Result<T = ()> = std::result::Result<T, BoxError>;
 
 /// Where the supervisor is asked.
 const SOCKET: &str = "/run/supervisor";
+
+#[global_allocator]
+static ALLOCATOR: Reserve = Reserve::new();
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();

@@ -6,7 +6,10 @@ mod config_disk;
 
 use std::process::ExitCode;
 
-use kiln_guest::{Data, Shell, System};
+use kiln_guest::{Data, Reserve, Shell, System};
+
+#[global_allocator]
+static ALLOCATOR: Reserve = Reserve::new();
 
 fn main() -> ExitCode {
     // A service of NomadOS's own, which services.toml lists.
