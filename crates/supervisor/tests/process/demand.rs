@@ -60,9 +60,10 @@ pub(crate) fn left_run(dir: &Path) {
         _ => {}
     });
     let apart: Vec<_> = starts.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
+    // The pauses are 50, 100 and 200 ms. These times are of hearing of a start, which may be late.
     println!(
         "0 apart {apart:?} {}",
-        apart.iter().zip([50, 100, 200]).all(|(is, least)| *is >= least)
+        apart.iter().zip([25, 50, 100]).all(|(is, least)| *is >= least)
     );
 }
 pub(crate) fn left_test(dir: &Path) {
