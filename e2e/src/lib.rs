@@ -2,10 +2,12 @@
 //! servers.
 
 mod chrony;
+mod registry;
 mod rooted;
 mod variant;
 
 pub use chrony::Chrony;
+pub use registry::Registry;
 pub use rooted::rooted;
 pub use variant::{LONG, Variant, report, said, tool};
 

@@ -11,7 +11,7 @@ use kiln_supervisor::unix::{self, OnPanic, Options, Reexec, Unsound};
 use kiln_supervisor::{Event, Outcome};
 
 use crate::console::say;
-use crate::{SETTINGS, System, clock, data, first_boot, root, services};
+use crate::{NOTES, SETTINGS, System, clock, data, first_boot, root, services};
 
 /// There when cgroup2 is mounted where it belongs.
 const CONTROLLERS: &str = "/sys/fs/cgroup/cgroup.controllers";
@@ -47,7 +47,8 @@ pub(crate) fn boot(system: &System, boot: &mut Boot) -> Result<Outcome, BoxError
 
     let mut own = services::own(system);
     own.extend(shell.map(|shell| terminal::shell(&shell.command)));
-    let listed = services::Listed { own, file: Path::new(SETTINGS).join("services.toml") };
+    let files = [SETTINGS, NOTES].map(|place| Path::new(place).join("services.toml"));
+    let listed = services::Listed { own, files };
     let (services, problems) = listed.read();
     for problem in &problems {
         say(name, problem);
@@ -66,9 +67,10 @@ pub(crate) fn boot(system: &System, boot: &mut Boot) -> Result<Outcome, BoxError
     if let Some(watchdog) = watchdog {
         options.sources.push(watchdog);
     }
-    match PowerButton::open() {
-        Ok(button) => options.sources.push(Box::new(button)),
-        Err(error) => say(name, format_args!("no power button: {error}")),
+    match system.power_button.then(PowerButton::open) {
+        Some(Ok(button)) => options.sources.push(Box::new(button)),
+        Some(Err(error)) => say(name, format_args!("no power button: {error}")),
+        None => {}
     }
     // The tasks' orphans are reaped without a word.
     let mut tell = |event: &Event| {

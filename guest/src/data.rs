@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use kiln_supervisor::pid1::block;
 
 use crate::console::say;
-use crate::{System, first_boot, grow};
+use crate::{System, first_boot, format, grow};
 
 /// Mounts the disk, or a tmpfs where there is none. What a copy of an image changes about its disk is
 /// changed before: a partition of it may be the one that is mounted.
@@ -14,10 +14,17 @@ pub(crate) fn mount(system: &System) -> ExitCode {
     first_boot::disks();
     grow::partitions();
     let Some(data) = &system.data else { return ExitCode::SUCCESS };
+    if let Some(done) = format::if_blank(&data.label, &data.blank) {
+        say(&system.name, done.unwrap_or_else(|problem| problem));
+    }
     match block::mount_labelled_or_tmpfs(&data.label, &data.directory) {
         Ok(()) => {
             if let Some(found) = block::find_labelled(&data.label) {
-                grow::file_system(&found.device, &data.directory);
+                // One that was made here is smaller than its disk at first.
+                match data.blank.contains(&found.device) {
+                    true => grow::whole(&data.directory),
+                    false => grow::file_system(&found.device, &data.directory),
+                }
             }
             ExitCode::SUCCESS
         }

@@ -67,9 +67,13 @@ fn partition(disk: &Path) -> Result<Option<gpt::Extended>, String> {
 /// Lets the file system that is mounted there have all of its device, if the partition that it is in
 /// asks for it.
 pub(crate) fn file_system(device: &Path, mounted: &Path) {
-    if disks::attributes(device).is_none_or(|attributes| attributes & GROW_FILE_SYSTEM == 0) {
-        return;
+    if disks::attributes(device).is_some_and(|attributes| attributes & GROW_FILE_SYSTEM != 0) {
+        whole(mounted);
     }
+}
+
+/// Lets the file system that is mounted there have all of its device.
+pub(crate) fn whole(mounted: &Path) {
     match grow::file_system(mounted) {
         Ok(Some(grown)) => say(format_args!("{}: {grown}", mounted.display())),
         Ok(None) => {}

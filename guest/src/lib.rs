@@ -29,7 +29,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `services.toml` | `[[service]]`: [`kiln_supervisor::ServiceSpec`] |
+//! | `services.toml` | `[[service]]`: [`kiln_supervisor::ServiceSpec`]; more may be in `/run/kiln/services.toml` |
 //! | `network.toml` | `[network]`: [`kiln_network::Config`] |
 //! | `first-boot.toml` | `[first-boot]`: what a copy of the image changes about itself |
 //! | `epoch` | seconds since 1970 before which no clock can be right: when the image was made |
@@ -51,11 +51,14 @@ struct Readme;
 mod boot;
 mod clock;
 mod console;
+#[cfg(feature = "containers")]
+pub mod containers;
 mod data;
 mod disks;
 mod drivers;
 mod files;
 mod first_boot;
+pub mod format;
 mod grow;
 mod network;
 mod root;
@@ -73,8 +76,9 @@ use kiln_supervisor::pid1::{self, Emergency, switch_root, watchdog};
 
 /// Where the image's own settings are.
 pub const SETTINGS: &str = "/etc/kiln";
-/// Where services leave notes for each other.
-pub(crate) const NOTES: &str = "/run/kiln";
+/// Where services leave notes for each other. `services.toml` here lists further services, as that of
+/// [`SETTINGS`] does: those that the running system makes.
+pub const NOTES: &str = "/run/kiln";
 
 /// What makes a system that system.
 #[derive(Debug, Clone)]
@@ -91,6 +95,11 @@ pub struct System {
     pub shell: Option<Shell>,
     /// Services that are there whatever the image's file says. Default: none.
     pub services: Vec<ServiceSpec>,
+    /// Which of `network` and `time` the system's own services of that name are; others may be in their
+    /// place. Default: both.
+    pub own: Own,
+    /// Whether the power button ends the system. Default: yes; another service may see to it.
+    pub power_button: bool,
     /// Where services' logs go. Default: `/var/log`.
     pub log_dir: Option<PathBuf>,
     /// The directory below the mounted cgroup2 where each service has a control group of its own.
@@ -107,6 +116,30 @@ pub struct System {
     pub emergency: Emergency,
 }
 
+/// Services of the system that an image may have in another way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Own {
+    /// Links, addresses, name servers.
+    pub network: bool,
+    /// The clock.
+    pub time: bool,
+}
+
+impl Default for Own {
+    fn default() -> Self {
+        Self { network: true, time: true }
+    }
+}
+
+impl Own {
+    /// Neither.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { network: false, time: false }
+    }
+}
+
 /// A disk that keeps what a system writes.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -115,13 +148,15 @@ pub struct Data {
     pub label: String,
     /// Where it is mounted: a tmpfs where there is no such disk.
     pub directory: PathBuf,
+    /// Disks that become it where there is none yet: the first that is [blank](format). Default: none.
+    pub blank: Vec<PathBuf>,
 }
 
 impl Data {
     /// A disk of this label, mounted there.
     #[must_use]
     pub fn new(label: impl Into<String>, directory: impl Into<PathBuf>) -> Self {
-        Self { label: label.into(), directory: directory.into() }
+        Self { label: label.into(), directory: directory.into(), blank: Vec::new() }
     }
 }
 
@@ -154,6 +189,8 @@ impl System {
             data: None,
             shell: None,
             services: Vec::new(),
+            own: Own::default(),
+            power_button: true,
             log_dir: Some("/var/log".into()),
             cgroup: Some("/sys/fs/cgroup/services".into()),
             control: Some(ControlOptions::new(DEFAULT_SOCKET)),
@@ -177,6 +214,10 @@ impl System {
             Some("first-boot") => first_boot::run(self),
             Some("network") => network::run(),
             Some("time") => time::run(),
+            #[cfg(feature = "containers")]
+            Some("container") => {
+                kiln_supervisor::unix::container::main(std::env::args_os().skip(2))
+            }
             _ => pid1::start(|boot| boot::boot(self, boot)),
         }
     }

@@ -37,7 +37,9 @@ pub(crate) fn own(system: &System) -> Vec<ServiceSpec> {
     // Without a DHCP server it tries for ever, and says so; a restart would not find one sooner.
     network.ready_timeout = Duration::MAX;
     network.log = Log::Inherit;
-    services.push(network);
+    if system.own.network {
+        services.push(network);
+    }
 
     let mut time = ServiceSpec::daemon("time", ["/init", "time"]);
     time.readiness = Readiness::NotifyFd(3);
@@ -47,44 +49,53 @@ pub(crate) fn own(system: &System) -> Vec<ServiceSpec> {
     time.backoff.max = Duration::from_secs(300);
     time.backoff.healthy = Duration::from_secs(3600);
     time.log = Log::Inherit;
-    services.push(time);
+    if system.own.time {
+        services.push(time);
+    }
     services.extend(system.services.iter().cloned());
     services
 }
 
-/// The services that there are anyway, and the file that lists more.
+/// The services that there are anyway, and the files that list more: the image's, and one that the
+/// running system may write.
 #[derive(Debug)]
 pub(crate) struct Listed {
     pub(crate) own: Vec<ServiceSpec>,
-    pub(crate) file: PathBuf,
+    pub(crate) files: [PathBuf; 2],
 }
 
 impl Listed {
-    /// All services that can start. What of the file cannot is left out, or where it cannot be read at
+    /// All services that can start. What of the files cannot is left out, or where one cannot be read at
     /// all, all of it; what is wrong comes as lines.
     pub(crate) fn read(&self) -> (Vec<ServiceSpec>, Vec<String>) {
-        let read = self.with_file(|text| {
-            let (more, findings) =
-                parse_sound(&[Source::new(&self.file, text)], Context::with(&self.own));
-            (self.and(more.specs), lines(&findings))
-        });
+        let (texts, mut problems) = self.texts();
+        let sources = sources(&texts);
+        let read = carefully(|| parse_sound(&sources, Context::with(&self.own)));
         match read {
-            Ok(read) => read.unwrap_or_else(|| (self.own.clone(), Vec::new())),
+            Ok((more, findings)) => {
+                problems.extend(lines(&findings));
+                (self.and(more.specs), problems)
+            }
             Err(why) => {
-                let left_out = format!("{}: its services are left out", self.file.display());
-                (self.own.clone(), vec![why, left_out])
+                problems.push(why);
+                (self.own.clone(), problems)
             }
         }
     }
 
-    /// What becomes of the file's text, where there is a file.
-    fn with_file<T>(&self, parse: impl FnOnce(&str) -> T) -> Result<Option<T>, String> {
-        let shown = self.file.display();
-        let text = files::read(&self.file).map_err(|error| format!("{shown}: {error}"))?;
-        let Some(text) = text else { return Ok(None) };
-        // A parser is much code for process 1: should it panic, the system boots all the same.
-        let parsed = catch_unwind(AssertUnwindSafe(|| parse(&text)));
-        parsed.map(Some).map_err(|_| format!("{shown}: the parser failed"))
+    /// What the files say that are there, and what cannot be read.
+    fn texts(&self) -> (Vec<(&PathBuf, String)>, Vec<String>) {
+        let (mut texts, mut problems) = (Vec::new(), Vec::new());
+        for file in &self.files {
+            match files::read(file) {
+                Ok(text) => texts.extend(text.map(|text| (file, text))),
+                Err(error) => {
+                    problems
+                        .push(format!("{0}: {error}: its services are left out", file.display()));
+                }
+            }
+        }
+        (texts, problems)
     }
 
     fn and(&self, more: Vec<ServiceSpec>) -> Vec<ServiceSpec> {
@@ -92,16 +103,29 @@ impl Listed {
     }
 }
 
+fn sources(texts: &[(&PathBuf, String)]) -> Vec<Source> {
+    texts.iter().map(|(file, text)| Source::new(file, text.as_str())).collect()
+}
+
+/// A parser is much code for process 1: should it panic, the system goes on all the same.
+fn carefully<T>(parse: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(parse)).map_err(|_| "the parser of services failed".to_owned())
+}
+
 impl SpecSource for Listed {
     fn load(&mut self) -> Result<Vec<ServiceSpec>, String> {
-        let read = self.with_file(|text| {
-            parse_with(&[Source::new(&self.file, text)], Context::with(&self.own))
-        });
-        match read? {
-            Some(Ok(more)) => Ok(self.and(more.specs)),
-            Some(Err(findings)) => Err(lines(&findings).join("\n")),
-            // whoever has none any more hardly means to stop everything
-            None => Err(format!("{} is not there", self.file.display())),
+        let (texts, problems) = self.texts();
+        if !problems.is_empty() {
+            return Err(problems.join("\n"));
+        }
+        // whoever has none any more hardly means to stop everything
+        if texts.is_empty() {
+            return Err(format!("{} is not there", self.files[0].display()));
+        }
+        let sources = sources(&texts);
+        match carefully(|| parse_with(&sources, Context::with(&self.own)))? {
+            Ok(more) => Ok(self.and(more.specs)),
+            Err(findings) => Err(lines(&findings).join("\n")),
         }
     }
 }
@@ -123,11 +147,16 @@ mod tests {
         system
     }
 
+    fn listed(file: PathBuf) -> Listed {
+        let other = file.with_file_name("more.toml");
+        Listed { own: own(&system()), files: [file, other] }
+    }
+
     fn joined(text: &str) -> (Vec<String>, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("services.toml");
         std::fs::write(&path, text).unwrap();
-        let (services, problems) = Listed { own: own(&system()), file: path }.read();
+        let (services, problems) = listed(path).read();
         let prefix = format!("{}", dir.path().display());
         let problems = problems.iter().map(|problem| problem.replace(&prefix, "")).collect();
         (services.into_iter().map(|service| service.name).collect(), problems)
@@ -139,8 +168,7 @@ mod tests {
     fn the_services_of_every_system_are_sound_with_and_without_data() {
         assert!(Graph::new(&own(&system())).is_ok());
         assert!(Graph::new(&own(&System::new("none"))).is_ok());
-        let (names, problems) =
-            Listed { own: own(&system()), file: "/nonexistent/file".into() }.read();
+        let (names, problems) = listed("/nonexistent/file".into()).read();
         assert_eq!((names.len(), problems.len()), (5, 0));
     }
 
@@ -189,7 +217,7 @@ mod tests {
         assert!(problems[0].starts_with("/services.toml:1:"), "{problems:?}");
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("services.toml");
-        let mut listed = Listed { own: own(&system()), file: file.clone() };
+        let mut listed = listed(file.clone());
         let good = "[[service]]\nname = \"good\"\ncommand = [\"/good\"]\n";
         std::fs::write(&file, format!("{good}requires = [\"nobody\"]\n")).unwrap();
         assert!(listed.load().unwrap_err().contains("nobody"));

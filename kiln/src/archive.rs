@@ -1,28 +1,28 @@
-//! A tree as a tar archive (POSIX.1-1988 ustar with GNU's long names, and extended attributes as
-//! `SCHILY.xattr` in PAX headers, as GNU tar, star and container tools have them): what a container,
-//! a `chroot` or a Nomad job unpacks.
+//! A tree as a tar archive, as a layer of a container image is one: what a container, a `chroot` or a
+//! Nomad job unpacks.
 
-use std::ffi::OsStr;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use kiln_initramfs::{Compression, Encoder};
-use kiln_tree::{Kind, Metadata, Node, Tree, TreePath};
-use tar::{Builder, EntryType, Header};
+use kiln_oci::layer::{self, Packed};
+use kiln_tree::Tree;
 
 use crate::{Error, Result, cache};
 
-/// Writes a tree as an archive, compressed, beside its place first. The bytes depend on the tree and the compression alone.
+/// Writes a tree as an archive, compressed, beside its place first. The bytes depend on the tree and the
+/// compression alone. What it gives speaks of the archive before it was compressed.
 ///
 /// # Errors
 /// As [`write()`]; what the file system refuses.
-pub fn write_file(tree: &Tree, compression: Compression, path: &Path) -> Result<()> {
+pub fn write_file(tree: &Tree, compression: Compression, path: &Path) -> Result<Packed> {
     let file = cache::beside(path)?;
     let encoder = Encoder::new(io::BufWriter::new(file), compression)?;
-    let ended = write(tree, encoder)?.finish()?.into_inner();
+    let (encoder, packed) = layer::write(tree, layer::Compression::None, encoder)?;
+    let ended = encoder.finish()?.into_inner();
     let file = ended.map_err(|error| Error::io("write", path)(error.into_error()))?;
-    cache::persist(file, path)
+    cache::persist(file, path)?;
+    Ok(packed)
 }
 
 /// Writes a tree as an archive.
@@ -30,90 +30,13 @@ pub fn write_file(tree: &Tree, compression: Compression, path: &Path) -> Result<
 /// # Errors
 /// What no archive holds (sockets), by path; a file that cannot be read.
 pub fn write<W: Write>(tree: &Tree, writer: W) -> Result<W> {
-    let mut archive = Builder::new(writer);
-    // A further name of a file comes after the file, or there would be nothing to link to.
-    let is_link = |node: &Node| matches!(node.kind, Kind::Hardlink(_));
-    let links = tree.iter().filter(|(_, node)| is_link(node));
-    for (path, node) in tree.iter().filter(|(_, node)| !is_link(node)).chain(links) {
-        append(&mut archive, path, node)
-            .map_err(|error| Error::input(format!("/{path}"), error.to_string()))?;
-    }
-    archive.into_inner().map_err(|error| Error::input("the archive", error.to_string()))
-}
-
-fn append<W: Write>(archive: &mut Builder<W>, path: &TreePath, node: &Node) -> io::Result<()> {
-    let name = Path::new(OsStr::from_bytes(path.as_bytes()));
-    append_attributes(archive, &node.meta)?;
-    let mut header = Header::new_gnu();
-    header.set_mode(u32::from(node.meta.mode));
-    header.set_uid(node.meta.uid.into());
-    header.set_gid(node.meta.gid.into());
-    header.set_mtime(node.meta.mtime.into());
-    header.set_size(0);
-    let (kind, device) = match &node.kind {
-        Kind::File(source) => {
-            header.set_entry_type(EntryType::Regular);
-            header.set_size(source.len());
-            return archive.append_data(&mut header, name, source.open()?);
-        }
-        Kind::Symlink(target) => {
-            header.set_entry_type(EntryType::Symlink);
-            return archive.append_link(&mut header, name, OsStr::from_bytes(target));
-        }
-        Kind::Hardlink(target) => {
-            header.set_entry_type(EntryType::Link);
-            return archive.append_link(&mut header, name, OsStr::from_bytes(target.as_bytes()));
-        }
-        Kind::Directory => {
-            header.set_entry_type(EntryType::Directory);
-            return archive.append_data(&mut header, name.join(""), io::empty());
-        }
-        Kind::CharDevice { major, minor } => (EntryType::Char, Some((*major, *minor))),
-        Kind::BlockDevice { major, minor } => (EntryType::Block, Some((*major, *minor))),
-        Kind::Fifo => (EntryType::Fifo, None),
-        other => {
-            let text = format!("it is a {}, which no archive holds", other.name());
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
-    };
-    header.set_entry_type(kind);
-    if let Some((major, minor)) = device {
-        header.set_device_major(major)?;
-        header.set_device_minor(minor)?;
-    }
-    archive.append_data(&mut header, name, io::empty())
-}
-
-/// The extended attributes of the entry that follows.
-fn append_attributes<W: Write>(archive: &mut Builder<W>, meta: &Metadata) -> io::Result<()> {
-    if meta.xattrs.is_empty() {
-        return Ok(());
-    }
-    let mut records = Vec::new();
-    for (name, value) in &meta.xattrs {
-        let mut record = b" SCHILY.xattr.".to_vec();
-        record.extend_from_slice(name);
-        record.push(b'=');
-        record.extend_from_slice(value);
-        record.push(b'\n');
-        // POSIX pax: a record begins with its own length in decimal digits, these counted too.
-        let mut digits = 1;
-        while (record.len() + digits).to_string().len() > digits {
-            digits += 1;
-        }
-        records.extend_from_slice((record.len() + digits).to_string().as_bytes());
-        records.append(&mut record);
-    }
-    let mut header = Header::new_ustar();
-    header.set_entry_type(EntryType::XHeader);
-    header.set_mode(0o644);
-    header.set_mtime(0);
-    header.set_size(records.len() as u64);
-    archive.append_data(&mut header, "PaxHeader", records.as_slice())
+    Ok(layer::write(tree, layer::Compression::None, writer)?.0)
 }
 
 #[cfg(test)]
 mod tests {
+    use kiln_tree::{Kind, Metadata, Node, TreePath};
+
     use super::*;
 
     /// GNU tar sees what was put in.

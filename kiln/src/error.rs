@@ -96,6 +96,9 @@ pub enum Error {
     /// Something of the initramfs.
     #[error(transparent)]
     Initramfs(#[from] kiln_initramfs::Error),
+    /// Something of a container image.
+    #[error(transparent)]
+    Container(#[from] kiln_oci::Error),
     /// Something of the disk.
     #[error(transparent)]
     Disk(#[from] kiln_diskimg::Error),

@@ -27,6 +27,8 @@ pub struct Options {
     pub forwards: Vec<Forward>,
     /// Whether what the guest writes to the disk stays.
     pub keep: bool,
+    /// Disks beside the image, behind it.
+    pub disks: Vec<Disk>,
     /// A text of the console at which the machine is switched off in order, and how long it may
     /// take to come.
     pub until: Option<(String, Duration)>,
@@ -43,6 +45,7 @@ impl Options {
             memory: 1024,
             forwards: Vec::new(),
             keep: false,
+            disks: Vec::new(),
             until: None,
             interrupt: None,
         }
@@ -122,6 +125,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<()> {
     machine.interrupt.clone_from(&options.interrupt);
     machine.forwards.clone_from(&options.forwards);
     insert(&mut machine, &image, options.keep, "console=ttyS0")?;
+    machine.disks.extend(options.disks.iter().cloned());
     let mut vm = machine.start()?;
     let io = |error| Error::Io { action: "write", path: "the terminal".into(), source: error };
     for forward in &options.forwards {

@@ -63,6 +63,7 @@ const NEEDS: &[Need] = &[
     need("zstd", "zstd", "decompresses archives beside ours", Purpose::Test),
     need("gzip", "gzip", "decompresses archives beside ours", Purpose::Test),
     need("depmod", "kmod", "indexes kernel modules beside ours", Purpose::Test),
+    need("ssh", "openssh-client", "logs in to guests", Purpose::Test),
     need("ip", "iproute2", "makes network namespaces", Purpose::Test),
     need("dnsmasq", "dnsmasq-base", "is a DHCP server", Purpose::Test),
     need("dhcpd", "isc-dhcp-server", "is a DHCP server", Purpose::Test),

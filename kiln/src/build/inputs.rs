@@ -8,8 +8,8 @@ use kiln_debroot::Root;
 use kiln_debroot::lock::Input as LockedInput;
 use kiln_kconfig::Requirements;
 
-use super::Options;
 use super::packages::{self, Packages};
+use super::{Options, container};
 use crate::boot::{self, Programs, SecureBoot};
 use crate::definition::{self, Definition, Format, InitSource, Input, KernelSource, Placed, hint};
 use crate::kernel::Kernel;
@@ -58,6 +58,7 @@ pub(crate) fn get(
     for (name, input) in &definition.inputs {
         let found = find(definition, options, name, input, progress)?;
         records.push(found.record);
+        records.extend(found.parts);
         locked.extend(found.lock);
         files.insert(name.clone(), found.path);
     }
@@ -112,6 +113,8 @@ pub(crate) fn get(
 struct Found {
     path: PathBuf,
     record: InputRecord,
+    /// What it was made of.
+    parts: Vec<InputRecord>,
     /// What the lock says of it, unless it is this build's own choice.
     lock: Option<LockedInput>,
 }
@@ -149,7 +152,7 @@ fn find(
             sha256: sha256.clone(),
         };
         let lock = (!is_own).then(|| LockedInput::new(name, "", sha256, "a file"));
-        return Ok(Found { path, record, lock });
+        return Ok(Found { path, record, parts: Vec::new(), lock });
     }
     if let Some(program) = &input.cargo {
         let package = program.package.as_str();
@@ -163,7 +166,18 @@ fn find(
             sha256: digest::of_file(&path)?,
         };
         // as process 1: of the same sources as this builder, which no lock speaks of
-        return Ok(Found { path, record, lock: None });
+        return Ok(Found { path, record, parts: Vec::new(), lock: None });
+    }
+    if !input.images.is_empty() {
+        let archive = container::archive(definition, options, &input.images, progress)?;
+        let record = InputRecord {
+            name: name.into(),
+            version: None,
+            kind: "container images".into(),
+            sha256: digest::of_file(&archive.path)?,
+        };
+        // each of them has a lock of its own
+        return Ok(Found { path: archive.path, record, parts: archive.images, lock: None });
     }
     let Some(recipe) = &input.go else {
         let wanted = input.program.as_deref().unwrap_or(name);
@@ -199,7 +213,7 @@ fn find(
     };
     let what = "a Go program, by the checksums of its modules";
     let lock = LockedInput::new(name, program.version, program.digest(), what);
-    Ok(Found { path, record, lock: Some(lock) })
+    Ok(Found { path, record, parts: Vec::new(), lock: Some(lock) })
 }
 
 /// Compares the inputs with the lock; writes them into it where that is allowed.

@@ -3,6 +3,7 @@
 
 mod base;
 mod bootable;
+mod container;
 pub(crate) mod inputs;
 pub mod packages;
 mod plan;
@@ -178,6 +179,9 @@ pub fn build(
         let step = progress.step(format!("writing {name}"));
         let path = out.join(&name);
         match (&boot, format.is_archive()) {
+            (_, true) if format.is_container() => {
+                container::write(definition, options, &plan, format, &path, progress)?;
+            }
             (_, true) => write_archive(&plan, &options.cache, format, &path)?,
             (Some(boot), false) => boot.write(format, &path)?,
             (None, false) => return Err(Error::input(name, "there is no kernel")),
@@ -208,11 +212,11 @@ fn write_archive(plan: &Plan, cache: &Cache, format: Format, path: &Path) -> Res
     };
     // What is not compressed is made as quickly as it would be copied.
     if compression == Compression::None {
-        return archive::write_file(&plan.tree, compression, path);
+        return archive::write_file(&plan.tree, compression, path).map(drop);
     }
     let key = image::key(&plan.tree, &plan.records, compression);
     let kept = cache.get_or_make(format!("archive/{key}.{}", format.name()), |made| {
-        archive::write_file(&plan.tree, compression, made)
+        archive::write_file(&plan.tree, compression, made).map(drop)
     })?;
     cache::copy_file(&kept, path)
 }

@@ -68,6 +68,13 @@ impl Wanted {
         Self { archives, request, kernel, digest }
     }
 
+    /// The lock where nothing is asked for, which no archive has to be asked about.
+    fn nothing(&self) -> Option<Lock> {
+        let Request { wanted, alone, .. } = &self.request;
+        let is_nothing = wanted.is_empty() && alone.is_empty() && self.kernel.is_none();
+        is_nothing.then(|| Lock::new(&self.archives, &self.request, &[]))
+    }
+
     /// Asks the archives.
     fn resolve(
         mut self,
@@ -280,7 +287,8 @@ fn locked(
         return Ok((lock.clone(), None));
     }
     let shown = file.display().to_string();
-    if options.locked || options.offline {
+    let nothing = wanted.nothing().filter(|_| !options.locked);
+    if nothing.is_none() && (options.locked || options.offline) {
         let why = if options.locked { "--locked" } else { "--offline" };
         let reason = match &old {
             None => format!("there is none, and {why} makes none: build once without it"),
@@ -293,7 +301,10 @@ fn locked(
         return Err(Error::input(shown, reason));
     }
     let old = old.unwrap_or_default();
-    let mut lock = wanted.resolve(definition, options, &old, progress)?;
+    let mut lock = match nothing {
+        Some(lock) => lock,
+        None => wanted.resolve(definition, options, &old, progress)?,
+    };
     lock.inputs.clone_from(&old.inputs);
     write(file, &lock)?;
     let diff = Lock::diff(&old, &lock);

@@ -44,11 +44,15 @@ pub enum Format {
     TarGz,
     /// The same through zstd.
     TarZst,
+    /// The tree as a container image: an OCI layout as one archive.
+    Oci,
+    /// The same as `docker load` takes it.
+    Docker,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Initramfs,
         Self::Uki,
         Self::Raw,
@@ -68,6 +72,8 @@ impl Format {
         Self::Tar,
         Self::TarGz,
         Self::TarZst,
+        Self::Oci,
+        Self::Docker,
     ];
 
     /// Its name.
@@ -83,6 +89,8 @@ impl Format {
             Self::Tar => "tar",
             Self::TarGz => "tar.gz",
             Self::TarZst => "tar.zst",
+            Self::Oci => "oci",
+            Self::Docker => "docker",
             disk => disk.container().map_or("disk", container::Format::name),
         }
     }
@@ -116,6 +124,8 @@ impl Format {
             Self::VhdFixed => "fixed.vhd",
             Self::VboxZip => "vbox.zip",
             Self::Gce => "gce.tar.gz",
+            Self::Oci => "oci.tar",
+            Self::Docker => "docker.tar",
             other => other.name(),
         }
     }
@@ -123,7 +133,13 @@ impl Format {
     /// Whether it is the tree alone, which nothing boots.
     #[must_use]
     pub fn is_archive(self) -> bool {
-        matches!(self, Self::Tar | Self::TarGz | Self::TarZst)
+        matches!(self, Self::Tar | Self::TarGz | Self::TarZst) || self.is_container()
+    }
+
+    /// Whether it is the tree with what a container of it is started with.
+    #[must_use]
+    pub fn is_container(self) -> bool {
+        matches!(self, Self::Oci | Self::Docker)
     }
 
     /// Whether the disk is in it that the definition describes.

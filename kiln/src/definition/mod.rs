@@ -7,6 +7,7 @@
 //! The whole format is described in `docs/image.toml.md`.
 
 mod check;
+mod container;
 mod decode;
 mod disk;
 mod format;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use kiln_diskimg::Seed;
 use kiln_supervisor::ServiceSpec;
 
+pub use container::Container;
 pub use disk::{
     Disk, Files, Filesystem, Firmware, FirmwareChoice, PartitionContent, PartitionEntry,
     PartitionSize, Root, SecureBoot,
@@ -62,6 +64,8 @@ pub struct Definition {
     pub init: Option<Init>,
     /// The kernel; none in a tree that is only archived.
     pub kernel: Option<Kernel>,
+    /// What a container of it is started with.
+    pub container: Container,
     /// Files, directories and links.
     pub files: Vec<FileEntry>,
     /// Users beside root and nobody.
@@ -137,6 +141,8 @@ pub struct Input {
     pub go: Option<Placed<String>>,
     /// The program of this workspace that is built where nothing else is found.
     pub cargo: Option<CargoProgram>,
+    /// Definitions of container images, which are built and archived together.
+    pub images: Vec<Placed<PathBuf>>,
 }
 
 /// A binary of this workspace, built static.

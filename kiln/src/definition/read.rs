@@ -8,6 +8,7 @@ use kiln_diskimg::ByteLen;
 use kiln_diskimg::gpt::PartitionType;
 use toml::de::DeTable;
 
+use super::container::container;
 use super::decode::{Notes, Section};
 use super::place::{Place, Placed, Problem, hint};
 use super::{
@@ -49,8 +50,13 @@ fn top_level(mut top: Section<'_, '_>, notes: &mut Notes<'_>, file: &Path) -> Op
         .collect();
     let init = top.table(notes, "init").map(|section| init(section, notes));
     let kernel = top.table(notes, "kernel").map(|section| kernel(section, notes));
+    let container = top.table(notes, "container").map(|section| container(section, notes));
     let formats = formats.unwrap_or_else(|| {
-        let usual = if kernel.is_some() { Format::Raw } else { Format::TarGz };
+        let usual = match (&kernel, &container) {
+            (Some(_), _) => Format::Raw,
+            (None, Some(_)) => Format::Oci,
+            (None, None) => Format::TarGz,
+        };
         vec![Placed::nowhere(usual)]
     });
     let files = top.array(notes, "file");
@@ -83,6 +89,7 @@ fn top_level(mut top: Section<'_, '_>, notes: &mut Notes<'_>, file: &Path) -> Op
         inputs,
         init,
         kernel,
+        container: container.unwrap_or_default(),
         files,
         users,
         groups,
@@ -140,7 +147,7 @@ fn path(text: Placed<String>) -> Placed<PathBuf> {
     Placed { value: PathBuf::from(text.value), at: text.at }
 }
 
-fn paths(texts: Vec<Placed<String>>) -> Vec<Placed<PathBuf>> {
+pub(super) fn paths(texts: Vec<Placed<String>>) -> Vec<Placed<PathBuf>> {
     texts.into_iter().map(path).collect()
 }
 
@@ -178,16 +185,23 @@ fn input(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Placed<Input> {
         program: section.string(notes, "program").map(|name| name.value),
         go: section.string(notes, "go"),
         cargo: cargo_program(&mut section, notes),
+        images: paths(section.strings(notes, "images")),
     };
     let name = section.name().to_owned();
-    if input.go.is_some() && input.cargo.is_some() {
-        notes.note(Some(at), format!("{name} has go and cargo: only one of them can be built"));
+    let made = [
+        (input.go.is_some(), "go"),
+        (input.cargo.is_some(), "cargo"),
+        (!input.images.is_empty(), "images"),
+    ];
+    let made: Vec<&str> = made.iter().filter(|(given, _)| *given).map(|(_, key)| *key).collect();
+    if made.len() > 1 {
+        let keys = made.join(" and ");
+        notes.note(Some(at), format!("{name} has {keys}: only one of them can be built"));
     }
-    let found = input.file.is_some() || input.program.is_some();
-    if !found && input.go.is_none() && input.cargo.is_none() {
+    if input.file.is_none() && input.program.is_none() && made.is_empty() {
         notes.note(
             Some(at),
-            format!("{name} says nowhere to take it from: give file, program, go or cargo"),
+            format!("{name} says nowhere to take it from: give file, program, go, cargo or images"),
         );
     }
     section.finish(notes);

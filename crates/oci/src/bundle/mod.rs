@@ -54,6 +54,9 @@ pub struct Options {
     /// A service of the system in the clothes of a container: all capabilities, the host's devices,
     /// nothing hidden or read-only. It can do whatever the host's root can.
     pub privileged: bool,
+    /// Whether what is mounted in it can be seen outside, and the other way round, below mounts whose
+    /// options say so (`rshared`). Default: no.
+    pub shared_mounts: bool,
     /// Annotations for the runtime.
     pub annotations: BTreeMap<String, String>,
 }
@@ -78,6 +81,7 @@ impl Default for Options {
             host_ipc: false,
             cgroup: None,
             privileged: false,
+            shared_mounts: false,
             annotations: BTreeMap::new(),
         }
     }
@@ -98,6 +102,13 @@ pub struct Mount {
 }
 
 impl Mount {
+    /// The same, where what is mounted there later is seen on the other side too.
+    #[must_use]
+    pub fn shared(mut self) -> Self {
+        self.options.push("rshared".into());
+        self
+    }
+
     /// A file or directory of the host, with all that is mounted in it.
     #[must_use]
     pub fn bind(source: impl Into<String>, destination: impl Into<String>, readonly: bool) -> Self {
@@ -206,6 +217,9 @@ pub fn spec(
     }
     if !options.annotations.is_empty() {
         put(&mut spec, "", "annotations", json!(options.annotations));
+    }
+    if options.shared_mounts {
+        put(&mut spec, "/linux", "rootfsPropagation", json!("rshared"));
     }
     if let Some(cgroup) = &options.cgroup {
         put(&mut spec, "/linux", "cgroupsPath", json!(cgroup));

@@ -3,7 +3,7 @@
 //! A partition has a name in a GPT, which the kernel tells in its uevent
 //! (`Documentation/admin-guide/devices`, `PARTNAME=`); a file system has a label in its superblock
 //! (ext2 to ext4: `Documentation/filesystems/ext4/super.rst`, FAT: Microsoft's specification,
-//! section 3). Whatever is read from a device is bounded, and a device that cannot be read is none.
+//! section 3; ISO 9660: ECMA-119, 8.4). Whatever is read from a device is bounded, and a device that cannot be read is none.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 /// Bytes from the start of a device within which all superblocks are that are looked at.
-const HEAD: usize = 2048;
+const HEAD: u64 = 34 << 10;
 
 /// A device with a file system that can be mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +37,7 @@ fn find_in(class: &Path, dev: &Path, label: &str) -> Option<Found> {
     names.into_iter().find_map(|name| {
         let uevent = std::fs::read_to_string(class.join(&name).join("uevent")).unwrap_or_default();
         let device = dev.join(&name);
-        let mut head = vec![0; HEAD];
-        File::open(&device).ok()?.read_exact(&mut head).ok()?;
+        let head = head(&device)?;
         let (fstype, own_label) = superblock(&head)?;
         let partition = uevent.lines().find_map(|line| line.strip_prefix("PARTNAME="));
         (partition == Some(label) || own_label == label.as_bytes())
@@ -49,10 +48,16 @@ fn find_in(class: &Path, dev: &Path, label: &str) -> Option<Found> {
 /// The file system on a device.
 #[must_use]
 pub fn look_at(device: &Path) -> Option<Found> {
-    let mut head = vec![0; HEAD];
-    File::open(device).ok()?.read_exact(&mut head).ok()?;
+    let head = head(device)?;
     let (fstype, _) = superblock(&head)?;
     Some(Found { device: device.to_path_buf(), fstype })
+}
+
+/// What a device begins with.
+fn head(device: &Path) -> Option<Vec<u8>> {
+    let mut head = Vec::new();
+    File::open(device).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
+    Some(head)
 }
 
 /// Type and label of the file system that begins with these bytes.
@@ -66,6 +71,10 @@ fn superblock(head: &[u8]) -> Option<(&'static str, &[u8])> {
     // EROFS: Documentation/filesystems/erofs.rst, fs/erofs/erofs_fs.h.
     if at(1024, 4) == 0xe0f5_e1e2_u32.to_le_bytes() {
         return Some(("erofs", until_nul(at(1024 + 64, 16))));
+    }
+    // The primary volume descriptor.
+    if at(0x8000, 6) == b"\x01CD001" {
+        return Some(("iso9660", at(0x8028, 32).trim_ascii_end()));
     }
     // squashfs has no label.
     if at(0, 4) == b"hsqs" {
@@ -135,7 +144,7 @@ mod tests {
     use super::*;
 
     fn ext4(label: &[u8]) -> Vec<u8> {
-        let mut head = vec![0; HEAD];
+        let mut head = vec![0; 2048];
         head[1024 + 0x38..1024 + 0x3a].copy_from_slice(&[0x53, 0xef]);
         head[1024 + 0x78..1024 + 0x78 + label.len()].copy_from_slice(label);
         head
@@ -151,13 +160,18 @@ mod tests {
             std::fs::write(class.join(name).join("uevent"), uevent).unwrap();
             std::fs::write(dev.join(name), head).unwrap();
         };
-        add("vda", "DEVNAME=vda\n", vec![0; HEAD]);
+        add("vda", "DEVNAME=vda\n", vec![0; 2048]);
         add("vda1", "DEVNAME=vda1\nPARTNAME=data\n", vec![0; 100]);
         add("vda2", "DEVNAME=vda2\nPARTNAME=data\n", ext4(b"other"));
         add("vdb", "DEVNAME=vdb\n", ext4(b"sixteen-letters!"));
+        let mut disc = vec![0; 0x8800];
+        disc[0x8000..0x8006].copy_from_slice(b"\x01CD001");
+        disc[0x8028..0x8048].copy_from_slice(b"config-2                        ");
+        add("sr0", "DEVNAME=sr0\n", disc);
         let found = |label: &str| find_in(&class, &dev, label).map(|found| found.device);
         assert_eq!(found("data"), Some(dev.join("vda2")));
         assert_eq!(found("sixteen-letters!"), Some(dev.join("vdb")));
+        assert_eq!(found("config-2"), Some(dev.join("sr0")));
         assert_eq!(found("none"), None);
     }
 
@@ -182,8 +196,7 @@ mod tests {
                     continue;
                 }
             }
-            let mut head = vec![0; HEAD];
-            File::open(&image).unwrap().read_exact(&mut head).unwrap();
+            let head = head(&image).unwrap();
             let (kind, label) = superblock(&head).unwrap();
             assert_eq!((kind, label.to_ascii_lowercase().as_slice()), (fstype, &b"nomad-data"[..]));
         }

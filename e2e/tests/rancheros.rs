@@ -1,0 +1,283 @@
+//! The RancherOS-like system: containers for services, a real Docker engine, cloud-config, a disk that is
+//! kept; and started from its CD by both firmwares.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use kiln::definition::{Definition, Format};
+use kiln::qemu::{Bus, Disk, Firmware, Format as DiskFormat, Forward, Machine, Uefi, Vm};
+use kiln::{Cache, Progress, build, cache, machine};
+use kiln_e2e::{LONG, Registry};
+use kiln_oci::{Limits, docker, registry};
+use rancheros::{drive, key};
+
+const SSH: u16 = 22;
+
+/// Kernel, initramfs and CD, built once.
+fn images() -> Result<&'static Path> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let out = cache::workspace_root().join("target/e2e/rancheros");
+        let formats = [Format::Initramfs, Format::Iso];
+        let done = rancheros::build(&formats, &out, &Progress::on_stderr());
+        done.map(|_| out).map_err(|error| format!("{error:#}"))
+    });
+    built.as_deref().map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+/// The system's smallest image as `docker load` takes it.
+fn small_image(out: &Path) -> Result<PathBuf> {
+    let file = rancheros::definition_file().with_file_name("images/base/image.toml");
+    let mut options = build::Options::default();
+    options.formats = vec![Format::Docker];
+    build::build(&Definition::read(&file)?, &options, out, &Progress::quiet())?;
+    Ok(out.join("os-base.docker.tar"))
+}
+
+/// A machine that is logged in to.
+struct Guest {
+    vm: Vm,
+    key: PathBuf,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the guest's console:\n{}", self.vm.console().tail(80));
+        }
+    }
+}
+
+impl Guest {
+    /// Starts a machine, and waits until it lets the user in.
+    fn start(mut machine: Machine, key: &Path) -> Result<Self> {
+        machine.memory = 1024;
+        machine.forwards.push(Forward { udp: false, host: 0, guest: SSH });
+        let guest = Self { vm: machine.start()?, key: key.into() };
+        let deadline = Instant::now() + LONG;
+        loop {
+            match guest.run("true") {
+                Ok(_) => break,
+                Err(error) if Instant::now() > deadline => {
+                    let console = guest.vm.console().tail(80);
+                    return Err(error.context(format!("nobody is let in:\n{console}")));
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(300)),
+            }
+        }
+        println!("let in {:.1} s after QEMU's start", guest.vm.started().elapsed().as_secs_f64());
+        Ok(guest)
+    }
+
+    fn ssh(&self, command: &str) -> Result<Command> {
+        let port = self.vm.forwarded(SSH).context("no port leads to the guest")?;
+        let mut ssh = Command::new("ssh");
+        // a guest that hangs does not hold the test up for ever
+        ssh.args(["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=8"]);
+        ssh.args(key::ssh(&self.key, port)).arg(command);
+        Ok(ssh)
+    }
+
+    /// What a command in the console says, if it succeeds.
+    fn run(&self, command: &str) -> Result<String> {
+        let output = self.ssh(command)?.stdin(Stdio::null()).output().context("ssh")?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            bail!(
+                "{command}: {}: {said}{}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(said)
+    }
+
+    /// The same with a file as its input.
+    fn feed(&self, command: &str, file: &Path) -> Result<String> {
+        let output = self.ssh(command)?.stdin(File::open(file)?).output().context("ssh")?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "{command}: {said}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs a command until it succeeds and says what is expected.
+    fn until(&self, command: &str, expected: &str) -> Result<()> {
+        let deadline = Instant::now() + LONG;
+        loop {
+            let said = self.run(command);
+            if said.as_ref().is_ok_and(|said| said.contains(expected)) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("{command}: {expected:?} was expected, and last it was {said:?}");
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
+    /// Presses the power button, and waits until the machine is off.
+    fn power_off(mut self) -> Result<()> {
+        self.vm.power_button()?;
+        self.vm.wait_exit(LONG)?;
+        let console = self.vm.console().tail(200);
+        ensure!(console.contains("all services stopped: power off"), "{console}");
+        // each heard that it was to stop
+        ensure!(!console.contains("killed, it did not stop in time"), "{console}");
+        Ok(())
+    }
+}
+
+fn direct(disk: &Path) -> Result<Machine> {
+    let mut machine = Machine::default();
+    machine::insert(&mut machine, &images()?.join("rancheros.initramfs"), false, "")?;
+    let mut state = Disk::new(disk, DiskFormat::Raw);
+    state.snapshot = false;
+    machine.disks.push(state);
+    Ok(machine)
+}
+
+#[test]
+fn containers_run_docker_and_what_cloud_config_says_and_the_disk_is_kept() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let place = |name: &str| directory.path().join(name);
+    let public = key::ensure(&place("key"))?;
+
+    // An image that is loaded, and one that is pulled.
+    let archive = small_image(&place("small"))?;
+    let image = docker::Archive::open(&archive, Limits::default())?;
+    let image = image.image(Some("rancher/os-base:v1"))?;
+    let server = Registry::start()?;
+    let pushed = registry::reference(&format!("127.0.0.1:{}/hello:1", server.port))?;
+    registry::Client::new(registry::Options::default())?.push(&image, &pushed)?;
+    let pulled = format!("10.0.2.2:{}/hello:1", server.port);
+
+    let user_data = format!(
+        r#"#cloud-config
+hostname: ranch-7
+ssh_authorized_keys:
+- {public}
+write_files:
+- path: /opt/written
+  permissions: "0640"
+  owner: rancher:docker
+  content: |
+    from a file
+bootcmd:
+- echo early > /run/early
+runcmd:
+- [touch, "/run/a file"]
+- echo "$(cat /run/early) and late" > /run/late
+rancher:
+  debgu: true
+  environment:
+    COLOUR: blue
+  sysctl:
+    vm.swappiness: 11
+  docker:
+    insecure_registry: ["10.0.2.2:{port}"]
+  services:
+    hello:
+      image: {pulled}
+      command: /bin/sh -c "echo hello $COLOUR from the user's service; exec sleep 100000"
+      environment: [COLOUR]
+      restart: always
+    broken:
+      image: {pulled}
+      labels: {{io.rancher.os.scope: system}}
+"#,
+        port = server.port
+    );
+    drive::write(&place("config.iso"), user_data.as_bytes())?;
+    File::create(place("disk"))?.set_len(10 << 30)?;
+
+    let mut machine = direct(&place("disk"))?;
+    let mut medium = Disk::new(place("config.iso"), DiskFormat::Raw);
+    medium.bus = Bus::Cd;
+    machine.disks.push(medium);
+    let guest = Guest::start(machine, &place("key"))?;
+    let console = guest.vm.console().tail(400);
+    // A wrong key and a service that cannot be are told, and everything else counts.
+    ensure!(console.contains("unknown key \"debgu\", did you mean \"debug\"?"), "{console}");
+    ensure!(console.contains("config: broken: "), "{console}");
+    ensure!(console.contains("/dev/vda: formatted, RANCHER_STATE"), "{console}");
+    assert_eq!(guest.run("hostname")?, "ranch-7\n");
+    assert_eq!(
+        guest.run("cat /opt/written; stat -c '%a %U %G' /opt/written")?,
+        "from a file\n640 rancher docker\n"
+    );
+    guest.until("ls '/run/a file' && cat /run/late", "early and late")?;
+    assert_eq!(guest.run("cat /proc/sys/vm/swappiness; echo $COLOUR")?, "11\n\n");
+    assert_eq!(guest.run("bash -lc 'echo $COLOUR'")?, "blue\n");
+    ensure!(guest.run("sudo id -u")? == "0\n", "sudo");
+
+    guest.until("docker info --format '{{.Driver}} {{.CgroupVersion}}'", "overlay2 2")?;
+    println!(
+        "dockerd answers {:.1} s after QEMU's start",
+        guest.vm.started().elapsed().as_secs_f64()
+    );
+    guest.feed("docker load", &archive)?;
+    let ran =
+        guest.run("docker run --rm rancher/os-base:v1 /bin/echo printed by a loaded image")?;
+    assert_eq!(ran, "printed by a loaded image\n");
+    guest.until("docker logs hello", "hello blue from the user's service")?;
+    let ran =
+        guest.run(&format!("docker run --rm {pulled} /bin/echo printed by a pulled image"))?;
+    assert_eq!(ran, "printed by a pulled image\n");
+    guest.run(
+        "docker run --detach --restart always --name web --publish 8080:80 rancher/os-base:v1 \
+         /bin/sh -c 'echo kept > /page; exec nc -lk -p 80 -e /bin/cat /page'",
+    )?;
+    guest.until("nc -w 2 127.0.0.1 8080 < /dev/null", "kept")?;
+
+    // `ros`
+    let ps = guest.run("sudo ros service ps")?;
+    for service in ["acpid", "console", "docker", "network", "ntp", "syslog"] {
+        let line = ps.lines().find(|line| line.starts_with(service)).unwrap_or_default();
+        ensure!(line.contains(" up "), "{service} is not up:\n{ps}");
+    }
+    assert_eq!(guest.run("sudo ros config get rancher.docker.storage_driver")?, "overlay2\n");
+    guest.run("sudo ros config set rancher.docker.debug true")?;
+    ensure!(guest.run("sudo ros config export")?.contains("debug: true"), "export");
+    ensure!(guest.run("sudo ros config set rancher.docker.debugg 1").is_err(), "an unknown key");
+    guest.run("sudo ros service disable acpid")?;
+    guest.until("sudo ros service ps | grep -c acpid || true", "0")?;
+    guest.run("sudo ros service enable acpid")?;
+    guest.until("sudo ros service ps | grep acpid", " up ")?;
+    println!("{}", guest.run("free -m; df -h /var/lib/docker")?);
+    guest.power_off()?;
+
+    // The same disk without the CD: what it said is kept, and so are containers.
+    let guest = Guest::start(direct(&place("disk"))?, &place("key"))?;
+    assert_eq!(guest.run("hostname; cat /opt/written")?, "ranch-7\nfrom a file\n");
+    guest.until("nc -w 2 127.0.0.1 8080 < /dev/null", "kept")?;
+    guest.until("docker logs hello 2>&1 | grep -c hello", "2")?;
+    assert_eq!(guest.run("sudo ros config get rancher.docker.debug")?, "true\n");
+    guest.power_off()
+}
+
+#[test]
+fn the_cd_starts_by_both_firmwares() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let place = |name: &str| directory.path().join(name);
+    let public = key::ensure(&place("key"))?;
+    let user_data = format!("#cloud-config\nssh_authorized_keys:\n- {public}\n");
+    drive::write(&place("config.iso"), user_data.as_bytes())?;
+    for firmware in [Firmware::Bios, Firmware::Uefi(Uefi::find(&Cache::of_workspace())?)] {
+        let mut machine = Machine::default();
+        for path in [images()?.join("rancheros.iso"), place("config.iso")] {
+            let mut disk = Disk::new(path, DiskFormat::Raw);
+            disk.bus = Bus::Cd;
+            machine.disks.push(disk);
+        }
+        machine.firmware = firmware;
+        let guest = Guest::start(machine, &place("key"))?;
+        // nothing is kept, and everything runs
+        guest.until("docker info --format '{{.ServerVersion}}'", ".")?;
+        guest.power_off()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,280 @@
+//! The service `config`: reads the configuration, makes containers of the services, and has process 1 run
+//! them. It runs at each boot, and again whenever the configuration is another.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use kiln_guest::containers::{self, Images, Unpacked};
+use kiln_supervisor::control::{Client, Effect, Request, socket_path};
+use kiln_supervisor::pid1::block;
+use kiln_supervisor::{Container, Log, ServiceSpec};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+
+use crate::configuration::{self, Configuration};
+use crate::units::{self, Unit, Units};
+use crate::{files, places};
+
+/// How long a drive may take to show its medium.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What has gone wrong, told as it is found; the boot goes on.
+#[derive(Debug, Default)]
+pub(crate) struct Problems(usize);
+
+impl Problems {
+    /// Notes something.
+    pub(crate) fn note(&mut self, what: impl Display) {
+        self.0 += 1;
+        kiln_supervisor::unix::console_line(format_args!("config: {what}"));
+    }
+
+    /// Notes what failed.
+    pub(crate) fn take<T, E: Display>(
+        &mut self,
+        what: impl Display,
+        result: Result<T, E>,
+    ) -> Option<T> {
+        result.map_err(|error| self.note(format_args!("{what}: {error}"))).ok()
+    }
+}
+
+/// The service. `first`: at a boot, before anything runs.
+pub(crate) fn run(first: bool) -> ExitCode {
+    let mut problems = Problems::default();
+    if first {
+        prepare(&mut problems);
+        let before = configuration::load();
+        sources(&before.rancher.datasources, &mut problems);
+    }
+    let configuration = configuration::load();
+    for finding in configuration.findings.iter() {
+        problems.note(finding);
+    }
+    if first {
+        machine(&configuration, &mut problems);
+    }
+    match apply(&configuration, &mut problems) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            problems.note(why);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Directories and files that containers find.
+fn prepare(problems: &mut Problems) {
+    // What is mounted in a container whose volumes are shared is seen by the others.
+    let shared = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
+    problems.take("share mounts", mount_change("/", shared));
+    if !is_mounted(Path::new(places::STATE)) {
+        problems.note("the state disk cannot be used: RECOVERY, nothing is kept");
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        problems.take(places::STATE, mount("tmpfs", places::STATE, "tmpfs", flags, c""));
+    }
+    for (name, mode) in places::KEPT {
+        let path = Path::new(places::STATE).join(name);
+        let made = fs::create_dir_all(&path)
+            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(*mode)));
+        problems.take(path.display(), made);
+    }
+    for path in [places::NOW, places::BUNDLES, places::FLEETING, places::WRITTEN] {
+        problems.take(path, fs::create_dir_all(path));
+    }
+    problems.take(places::NOW, fs::set_permissions(places::NOW, fs::Permissions::from_mode(0o700)));
+    // Links of the images lead to these before anybody has written them.
+    for path in ["/run/resolv.conf", "/run/hosts"] {
+        if !Path::new(path).exists() {
+            problems.take(path, fs::write(path, ""));
+        }
+    }
+}
+
+/// Whether something is mounted at a path of the root.
+fn is_mounted(path: &Path) -> bool {
+    let number = |path: &Path| rustix::fs::stat(path).map(|found| found.st_dev);
+    matches!((number(path), number(Path::new("/"))), (Ok(own), Ok(root)) if own != root)
+}
+
+/// Asks the sources that are allowed, in order; the first that has something counts, and what it has is
+/// kept for boots without it.
+fn sources(allowed: &[String], problems: &mut Problems) {
+    let labels = |source: &str| match source {
+        "configdrive" => &["config-2"][..],
+        "nocloud" => &["cidata", "CIDATA"][..],
+        _ => &[],
+    };
+    let find = |source: &str| labels(source).iter().find_map(|label| block::find_labelled(label));
+    for source in allowed {
+        if labels(source).is_empty() {
+            problems.note(format_args!("datasource {source:?} is not known here"));
+        }
+    }
+    // A drive that is slow to spin up is waited for, where there is one that could be.
+    let drives = ["/sys/class/ata_port", "/sys/class/scsi_host"].map(Path::new);
+    let may_come = || {
+        let mut drives = drives.iter().filter_map(|class| fs::read_dir(class).ok());
+        drives.any(|mut entries| entries.next().is_some())
+    };
+    let began = Instant::now();
+    while allowed.iter().all(|source| find(source).is_none())
+        && may_come()
+        && began.elapsed() < PATIENCE
+    {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for source in allowed {
+        let Some(medium) = find(source) else { continue };
+        let place = Path::new(places::NOW).join("medium");
+        let look = |directory: &Path| configuration::look(source, directory);
+        let seen = block::look_into(&medium, &place, look);
+        let Some(Some(provided)) = problems.take(source, seen) else { continue };
+        let (parts, findings) = configuration::parts(source, &provided);
+        findings.iter().for_each(|finding| problems.note(finding));
+        let kept = [
+            (places::USER_DATA, &parts.config, 0o600),
+            (places::SCRIPT, &parts.script, 0o700),
+            (places::META_DATA, &parts.meta_data, 0o600),
+        ];
+        for (path, bytes, mode) in kept {
+            let done = match bytes {
+                Some(bytes) => files::replace(path, bytes, mode),
+                None => match fs::remove_file(path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                    _ => Ok(()),
+                },
+            };
+            problems.take(path, done);
+        }
+        return;
+    }
+}
+
+/// What is the machine's as a whole: its name, its kernel's modules and settings, its links.
+fn machine(configuration: &Configuration, problems: &mut Problems) {
+    let (cloud, rancher) = (&configuration.cloud, &configuration.rancher);
+    if let Some(name) = &cloud.hostname {
+        problems.take("host name", rustix::system::sethostname(name.as_bytes()));
+        let hosts = format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {name}\n");
+        problems.take("/run/hosts", fs::write("/run/hosts", hosts));
+    }
+    let own = rancher.modules.iter().cloned();
+    let theirs = cloud.modules.iter().map(|module| {
+        std::iter::once(&module.name).chain(&module.parameters).cloned().collect::<Vec<_>>()
+    });
+    for words in own.chain(theirs).filter(|words| !words.is_empty()) {
+        let done = Command::new("/init").arg("modprobe").args(&words).stdin(Stdio::null()).status();
+        if let Some(status) = problems.take(format_args!("module {}", words.join(" ")), done)
+            && !status.success()
+        {
+            problems.note(format_args!("module {}: {status}", words.join(" ")));
+        }
+    }
+    for (name, value) in cloud.sysctl.iter().chain(&rancher.sysctl) {
+        // sysctl.d(5): the separators are dots, or slashes where a name has a dot in it
+        let path = match name.find(['.', '/']) {
+            Some(at) if name.get(at..).is_some_and(|rest| rest.starts_with('/')) => name.clone(),
+            _ => name.replace('.', "/"),
+        };
+        let plain = !path.split('/').any(|part| matches!(part, "" | "." | ".."));
+        let done = match plain {
+            true => fs::write(Path::new("/proc/sys").join(path), value),
+            false => Err(io::Error::other("no name of a setting")),
+        };
+        problems.take(format_args!("sysctl {name}"), done);
+    }
+    if let Some(network) = &rancher.network
+        && let Some(text) = problems.take("network", kiln_network::to_toml(network))
+    {
+        problems.take("network.toml", fs::write("/etc/kiln/network.toml", text));
+    }
+    let yaml = configuration.merged.root.to_yaml();
+    let path = Path::new(places::NOW).join("config.yml");
+    problems.take(path.display(), files::replace(&path, yaml.as_bytes(), 0o600));
+}
+
+/// Makes containers of the services and tells process 1 of them.
+fn apply(configuration: &Configuration, problems: &mut Problems) -> Result<(), String> {
+    let Units { system, user, problems: found } = units::units(&configuration.rancher);
+    found.iter().for_each(|problem| problems.note(problem));
+    let archive = Path::new(places::IMAGES);
+    let images = Images::open(archive, Path::new(places::UNPACKED));
+    let images = problems.take(places::UNPACKED, images);
+    // A disk that is full does not keep people from getting at the machine.
+    let spare = Images::open(archive, &Path::new(places::NOW).join("images"))?;
+    let unpack = |name: &str, image: &str, problems: &mut Problems| {
+        let kept = images.as_ref().and_then(|images| problems.take(name, images.unpacked(image)));
+        kept.map_or_else(|| spare.unpacked(image), Ok)
+    };
+    let mut unpacked = Vec::new();
+    let mut bundles = BTreeSet::new();
+    let mut specs = Vec::new();
+    for unit in system {
+        let name = unit.spec.name.clone();
+        let image = unpack(&name, &unit.image, problems);
+        let Some(image) = problems.take(&name, image) else { continue };
+        let made = bundle(&unit, &image);
+        let Some(place) = problems.take(&name, made) else { continue };
+        specs.push(with_bundle(unit, &place));
+        bundles.insert(place);
+        unpacked.push(image);
+    }
+    let has_engine = specs.iter().any(|spec| spec.name == units::ENGINE);
+    if !user.is_empty() && has_engine {
+        specs.push(user_services());
+    }
+    #[derive(serde::Serialize)]
+    struct File {
+        service: Vec<ServiceSpec>,
+    }
+    let text = toml::to_string(&File { service: specs }).map_err(|error| error.to_string())?;
+    let path = Path::new(kiln_guest::NOTES).join("services.toml");
+    files::replace(&path, text.as_bytes(), 0o600).map_err(|error| error.to_string())?;
+    let mut client = Client::connect(socket_path()).map_err(|error| error.to_string())?;
+    let done = client
+        .act(&Request::Reload { service: None, wait_ms: None })
+        .map_err(|error| error.to_string())?;
+    if matches!(done.effect, Effect::Failed | Effect::TimedOut) {
+        return Err(done.text);
+    }
+    containers::retain_bundles(Path::new(places::BUNDLES), &bundles);
+    if let Some(images) = &images {
+        images.retain(&unpacked);
+    }
+    Ok(())
+}
+
+fn bundle(unit: &Unit, image: &Unpacked) -> Result<PathBuf, String> {
+    let name = &unit.spec.name;
+    // What is kept is kept above the image that it was written above.
+    let written = match unit.rebuild {
+        true => Path::new(places::FLEETING).join(name),
+        false => {
+            let digest = image.image.digest().digest();
+            Path::new(places::WRITTEN)
+                .join(format!("{name}-{}", digest.get(..12).unwrap_or(digest)))
+        }
+    };
+    containers::bundle(Path::new(places::BUNDLES), name, image, unit.options.clone(), &written)
+}
+
+fn with_bundle(unit: Unit, place: &Path) -> ServiceSpec {
+    let mut spec = unit.spec;
+    spec.container = Some(Container::new(place).into());
+    spec
+}
+
+/// Has the engine run what is the user's.
+fn user_services() -> ServiceSpec {
+    let mut spec = ServiceSpec::one_shot("user-services", ["/init", "user-services"]);
+    spec.requires = vec![units::ENGINE.into()];
+    spec.wants = vec!["console".into()];
+    spec.log = Log::Inherit;
+    spec
+}

@@ -1,0 +1,30 @@
+//! `poweroff`, `reboot`, `halt`, `shutdown`: the machine's end, asked of process 1.
+
+use std::process::ExitCode;
+
+use kiln_supervisor::Outcome;
+use kiln_supervisor::control::{Client, Effect, socket_path};
+
+/// Does what the program of this name does.
+pub(crate) fn run(name: &str) -> ExitCode {
+    let asked_to_restart = std::env::args().any(|word| word == "-r" || word == "--reboot");
+    let outcome = match name {
+        "reboot" => Outcome::Reboot,
+        "halt" => Outcome::Halt,
+        _ if asked_to_restart => Outcome::Reboot,
+        _ => Outcome::PowerOff,
+    };
+    let done =
+        Client::connect(socket_path()).and_then(|mut client| client.shutdown(outcome, false));
+    match done {
+        Ok(answer) if answer.effect != Effect::Failed => ExitCode::SUCCESS,
+        Ok(answer) => {
+            eprintln!("{name}: {}", answer.text);
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("{name}: {error}; only root may: try `sudo {name}`");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The console: what is put into its root before it starts, and what it runs.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use kiln_cloudconfig::apply::Root;
+use kiln_cloudconfig::plan::{self, Action};
+use kiln_cloudconfig::schema::{self, User};
+use kiln_supervisor::unix::{self, Options};
+use kiln_supervisor::{Event, Log, Restart, ServiceSpec};
+
+use crate::configuration::{self, Configuration};
+use crate::schema::Rancher;
+use crate::{files, places};
+
+/// The user that everybody has.
+pub(crate) const USER: &str = "rancher";
+const UID: u32 = 1100;
+
+/// The default user.
+fn user() -> User {
+    let mut user = User::named(USER);
+    user.uid = Some(UID);
+    user.groups = ["docker", "sudo"].map(String::from).to_vec();
+    user.sudo = vec!["ALL=(ALL) NOPASSWD:ALL".into()];
+    user.shell = Some("/bin/bash".into());
+    user
+}
+
+/// The plan of a configuration for the console.
+fn plan(configuration: &Configuration) -> plan::Plan {
+    plan::plan(&configuration.cloud, &plan::Options::with_user(user()))
+}
+
+/// Puts users, keys, files and settings where they belong.
+fn prepare(configuration: &Configuration) {
+    let root = match Root::open(Path::new("/")) {
+        Ok(root) => root,
+        Err(error) => return say(error),
+    };
+    let plan = plan(configuration);
+    plan.problems.iter().for_each(say);
+    for action in &plan.actions {
+        let done = match action {
+            Action::WriteFile(file) => {
+                let mut file = file.clone();
+                match file.container.take().filter(|name| name != "console") {
+                    None => root.perform(&Action::WriteFile(file)),
+                    Some(name) => {
+                        say(format_args!("{}: not written: it is for {name}", file.path));
+                        continue;
+                    }
+                }
+            }
+            action => root.perform(action),
+        };
+        if let Err(error) = done {
+            say(error);
+        }
+    }
+    let settings = [
+        ("/etc/ssh/sshd_config.d/ros.conf", sshd(&configuration.rancher), 0o600),
+        ("/etc/profile.d/ros.sh", profile(&configuration.rancher), 0o644),
+    ];
+    for (path, text, mode) in settings {
+        if let Err(error) = files::replace(path, text.as_bytes(), mode) {
+            say(format_args!("{path}: {error}"));
+        }
+    }
+}
+
+/// What the configuration says of the ssh server.
+fn sshd(rancher: &Rancher) -> String {
+    let mut text = String::new();
+    if let Some(port) = rancher.ssh.port {
+        text += &format!("Port {port}\n");
+    }
+    if let Some(address) = &rancher.ssh.listen_address {
+        // One line is one setting: nothing of a value becomes another.
+        let word: String = address.chars().filter(|c| !c.is_whitespace()).collect();
+        text += &format!("ListenAddress {word}\n");
+    }
+    if rancher.password.is_some() && !is_disabled(rancher, "password") {
+        text += "PasswordAuthentication yes\n";
+    }
+    text
+}
+
+fn is_disabled(rancher: &Rancher, what: &str) -> bool {
+    rancher.disable.iter().any(|word| word == what)
+}
+
+/// Variables for people.
+fn profile(rancher: &Rancher) -> String {
+    let is_name = |name: &str| {
+        !name.starts_with(|c: char| c.is_ascii_digit())
+            && !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    let quoted = |value: &str| value.replace('\'', "'\\''");
+    let variables = rancher.environment.iter().filter(|(name, _)| is_name(name));
+    variables.map(|(name, value)| format!("export {name}='{}'\n", quoted(value))).collect()
+}
+
+fn say(what: impl std::fmt::Display) {
+    unix::console_line(format_args!("console: {what}"));
+}
+
+/// What the console's container runs.
+pub(crate) fn run() -> ExitCode {
+    let configuration = configuration::load();
+    let rancher = &configuration.rancher;
+    for path in ["/run/sshd", "/var/lib/rancher/ssh"] {
+        if let Err(error) = fs::create_dir_all(path) {
+            say(format_args!("{path}: {error}"));
+        }
+    }
+    for command in &configuration.cloud.bootcmd {
+        execute(command);
+    }
+    prepare(&configuration);
+    home();
+    password(rancher);
+    let mut services = Vec::new();
+    let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    for tty in terminals(&line) {
+        services.push(getty(&tty, rancher));
+    }
+    if rancher.ssh.daemon.unwrap_or(true) && host_keys(rancher) {
+        let mut sshd = ServiceSpec::daemon("sshd", ["/usr/sbin/sshd", "-D", "-e"]);
+        sshd.log = Log::Inherit;
+        services.push(sshd);
+    }
+    if Path::new(places::SCRIPT).exists() {
+        services.push(once("cloud-config-script", [places::SCRIPT]));
+    }
+    if !configuration.cloud.runcmd.is_empty() {
+        services.push(once("runcmd", ["/usr/bin/ros", "runcmd"]));
+    }
+    let mut tell = |event: &Event| {
+        if event.is_problem() {
+            say(event);
+        }
+    };
+    match unix::run(services, Options::default(), &mut tell) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn once<const N: usize>(name: &str, command: [&str; N]) -> ServiceSpec {
+    let mut spec = ServiceSpec::one_shot(name, command);
+    spec.log = Log::Inherit;
+    spec.restart = Restart::Never;
+    spec
+}
+
+/// `runcmd`, one after the other.
+pub(crate) fn runcmd() -> ExitCode {
+    for command in &configuration::load().cloud.runcmd {
+        execute(command);
+    }
+    ExitCode::SUCCESS
+}
+
+/// A command of the configuration; how it ended is told if it did not end well.
+fn execute(command: &schema::Command) {
+    let (shown, mut process) = match command {
+        schema::Command::Shell(line) => {
+            let mut process = Command::new("/bin/sh");
+            process.args(["-c", line]);
+            (line.clone(), process)
+        }
+        schema::Command::Program(words) => {
+            let Some((program, arguments)) = words.split_first() else { return };
+            let mut process = Command::new(program);
+            process.args(arguments);
+            (words.join(" "), process)
+        }
+    };
+    match process.stdin(Stdio::null()).status() {
+        Ok(status) if status.success() => {}
+        Ok(status) => say(format_args!("{shown}: {status}")),
+        Err(error) => say(format_args!("{shown}: {error}")),
+    }
+}
+
+/// The default user's home, which is kept: made once.
+fn home() {
+    let path = Path::new("/home").join(USER);
+    let made = fs::create_dir_all(&path)
+        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
+        .and_then(|()| chown(&path, Some(UID), Some(UID)));
+    if let Err(error) = made {
+        say(format_args!("{}: {error}", path.display()));
+    }
+}
+
+/// `rancher.password`, unless that is not to be had.
+fn password(rancher: &Rancher) {
+    let Some(password) = rancher.password.as_ref().filter(|_| !is_disabled(rancher, "password"))
+    else {
+        return;
+    };
+    // crypt(5): what begins so is no plain password
+    let hashed = password.starts_with('$') || password.starts_with('_');
+    let hash = match hashed {
+        true => Some(password.clone()),
+        false => {
+            // sha512, with a salt of its own; the password goes by standard input
+            let mut command = Command::new("/bin/busybox");
+            command.args(["mkpasswd", "-m", "sha512", "-P", "0"]);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped());
+            command.spawn().ok().and_then(|mut child| {
+                use std::io::Write as _;
+                child.stdin.take()?.write_all(format!("{password}\n").as_bytes()).ok()?;
+                let output = child.wait_with_output().ok()?;
+                let text = String::from_utf8(output.stdout).ok()?;
+                output.status.success().then(|| text.trim().to_owned())
+            })
+        }
+    };
+    let Some(hash) = hash.filter(|hash| !hash.contains([':', '\n'])) else {
+        return say("the password cannot be set");
+    };
+    let shadow = fs::read_to_string("/etc/shadow").unwrap_or_default();
+    let start = format!("{USER}:");
+    let others = shadow.lines().filter(|line| !line.starts_with(&start));
+    let mut text: String = others.map(|line| format!("{line}\n")).collect();
+    text += &format!("{USER}:{hash}:19000:0:99999:7:::\n");
+    if let Err(error) = files::replace("/etc/shadow", text.as_bytes(), 0o600) {
+        say(format_args!("/etc/shadow: {error}"));
+    }
+}
+
+/// Terminals that the kernel writes to, and the first screen.
+fn terminals(command_line: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let words = command_line.split_whitespace();
+    for console in words.filter_map(|word| word.strip_prefix("console=")) {
+        let name = console.split(',').next().unwrap_or(console);
+        let name = if name == "tty0" { "tty1" } else { name };
+        if !found.iter().any(|known| known == name) && Path::new("/dev").join(name).exists() {
+            found.push(name.to_owned());
+        }
+    }
+    found
+}
+
+fn getty(tty: &str, rancher: &Rancher) -> ServiceSpec {
+    let free =
+        rancher.autologin.iter().any(|name| name == tty) && !is_disabled(rancher, "autologin");
+    let mut words = vec!["/usr/sbin/getty"];
+    if free {
+        words.extend(["-n", "-l", "/usr/sbin/ros-autologin"]);
+    }
+    words.extend(["-L", "115200", tty, if tty.starts_with("ttyS") { "vt100" } else { "linux" }]);
+    let mut spec = ServiceSpec::daemon(format!("getty-{tty}"), words);
+    spec.log = Log::Inherit;
+    // Whoever logs out gets a prompt again at once.
+    spec.backoff.initial = Duration::from_millis(200);
+    spec.backoff.healthy = Duration::from_secs(1);
+    spec
+}
+
+/// The server's keys: those of the configuration, else made once and kept. Whether there are any.
+fn host_keys(rancher: &Rancher) -> bool {
+    let place = |kind: &str| Path::new("/var/lib/rancher/ssh").join(format!("ssh_host_{kind}_key"));
+    for kind in ["ed25519", "ecdsa"] {
+        let path = place(kind);
+        if let Some(key) = rancher.ssh.keys.get(kind) {
+            let key = format!("{}\n", key.trim_end());
+            if let Err(error) = files::replace(&path, key.as_bytes(), 0o600) {
+                say(format_args!("{}: {error}", path.display()));
+            }
+        }
+        if path.exists() {
+            continue;
+        }
+        // Beside its place: a key that is half there would keep the server from starting for ever.
+        let beside = path.with_extension("new");
+        for left in [beside.clone(), beside.with_extension("new.pub")] {
+            let _ = fs::remove_file(left);
+        }
+        let mut make = Command::new("/usr/bin/ssh-keygen");
+        make.args(["-q", "-N", "", "-C", "", "-t", kind, "-f"]).arg(&beside).stdin(Stdio::null());
+        match make.status() {
+            Ok(status) if status.success() => {
+                let public = beside.with_extension("new.pub");
+                let kept = fs::rename(&public, path.with_extension("pub"))
+                    .and_then(|()| fs::File::open(&beside)?.sync_all())
+                    .and_then(|()| fs::rename(&beside, &path));
+                if let Err(error) = kept {
+                    say(format_args!("{}: {error}", path.display()));
+                }
+            }
+            Ok(status) => say(format_args!("ssh-keygen: {status}")),
+            Err(error) => say(format_args!("ssh-keygen: {error}")),
+        }
+    }
+    ["ed25519", "ecdsa"].iter().any(|kind| place(kind).exists())
+}

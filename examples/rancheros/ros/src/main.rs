@@ -1,0 +1,95 @@
+//! What the RancherOS-like system runs as process 1, and its command `ros`: one program, which goes by how
+//! it was called. What another system would do the same way is in `kiln-guest`.
+
+mod boot;
+mod cli;
+mod compose;
+mod configuration;
+mod console;
+mod engine;
+mod files;
+mod network;
+mod places;
+mod schema;
+mod units;
+mod user;
+
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
+
+use kiln_guest::{Data, Own, Reserve, System};
+use kiln_supervisor::unix::init;
+
+#[global_allocator]
+static ALLOCATOR: Reserve = Reserve::new();
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().map(|word| word.to_string());
+    let name = words.next().unwrap_or_default();
+    let name = name.rsplit('/').next().unwrap_or(&name).to_owned();
+    match (name.as_str(), words.next().as_deref()) {
+        ("halt" | "poweroff" | "reboot" | "shutdown", _) => cli::power::run(&name),
+        ("ros-autologin", _) => {
+            let error = Command::new("/bin/login").args(["-f", console::USER]).exec();
+            eprintln!("login: {error}");
+            ExitCode::FAILURE
+        }
+        (_, Some("config")) if std::process::id() != 1 && name == "init" => boot::run(true),
+        (_, Some("reconfigure")) => boot::run(false),
+        ("ros", Some("init")) => first_process(words),
+        (_, Some("console-init")) => console::run(),
+        (_, Some("runcmd")) => console::runcmd(),
+        (_, Some("dockerd")) => dockerd(),
+        (_, Some("user-services")) => user::run(),
+        ("ros", word) if !matches!(word, Some("network" | "time" | "modprobe")) => cli::main(),
+        _ => system().run(),
+    }
+}
+
+/// The choices that make it this system.
+fn system() -> System {
+    let mut system = System::new("rancher");
+    let mut data = Data::new(places::LABEL, places::STATE);
+    let state = configuration::load_from(
+        &[places::BUILT_IN.into(), places::OEM.into()],
+        &std::fs::read_to_string("/proc/cmdline").unwrap_or_default(),
+    )
+    .rancher
+    .state;
+    if let Some(label) = state.dev.as_deref().and_then(|dev| dev.strip_prefix("LABEL=")) {
+        data.label = label.to_owned();
+    }
+    data.blank = state.autoformat.into_iter().map(Into::into).collect();
+    system.data = Some(data);
+    // These are containers here.
+    system.own = Own::none();
+    system.power_button = false;
+    system
+}
+
+/// A container's first process, without which a program that is none ignores what asks it to end.
+fn first_process(command: impl Iterator<Item = String>) -> ExitCode {
+    match init::run(&init::Options::new(command), &mut |_| {}) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("ros init: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Becomes the user's engine.
+fn dockerd() -> ExitCode {
+    let docker = configuration::load().rancher.docker;
+    let words = engine::command(&docker);
+    let Some((program, arguments)) = words.split_first() else { return ExitCode::FAILURE };
+    let mut command = Command::new(program);
+    for pair in &docker.environment {
+        if let Some((name, value)) = pair.split_once('=') {
+            command.env(name, value);
+        }
+    }
+    let error = command.args(arguments).exec();
+    eprintln!("{program}: {error}");
+    ExitCode::FAILURE
+}
