@@ -115,15 +115,31 @@ impl Client {
         {
             request = request.header("authorization", known);
         }
-        let wrong = |reason: String| Error::Registry { url: ask.url.into(), reason };
-        let request = request.body(body).map_err(|error| Failed::For(wrong(error.to_string())))?;
-        self.agent.run(request).map_err(|error| match error {
-            ureq::Error::Io(_)
-            | ureq::Error::Timeout(_)
-            | ureq::Error::ConnectionFailed
-            | ureq::Error::Protocol(_)
-            | ureq::Error::HostNotFound => Failed::Again(error.to_string()),
-            other => Failed::For(wrong(other.to_string())),
+        let wrong = |error: ureq::http::Error| {
+            Failed::For(Error::Registry { url: ask.url.into(), reason: error.to_string() })
+        };
+        self.call(ask.url, request.body(body).map_err(wrong)?)
+    }
+
+    /// Has a request answered.
+    pub(super) fn call(
+        &self,
+        url: &str,
+        request: Request<SendBody<'_>>,
+    ) -> Result<Response<Body>, Failed> {
+        self.agent.run(request).map_err(|error| {
+            let wrong = |reason: String| Failed::For(Error::Registry { url: url.into(), reason });
+            match error {
+                ureq::Error::Io(error) => match not_secure(&error) {
+                    Some(reason) => wrong(reason),
+                    None => Failed::Again(error.to_string()),
+                },
+                ureq::Error::Timeout(_)
+                | ureq::Error::ConnectionFailed
+                | ureq::Error::Protocol(_)
+                | ureq::Error::HostNotFound => Failed::Again(error.to_string()),
+                other => wrong(other.to_string()),
+            }
         })
     }
 
@@ -154,6 +170,19 @@ impl Client {
             return Failed::Again(reason);
         }
         Failed::For(Error::Registry { url: ask.url.into(), reason })
+    }
+}
+
+/// Why TLS cannot come about, if that is it: asking again would not help.
+fn not_secure(error: &std::io::Error) -> Option<String> {
+    match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::InvalidCertificate(reason) => {
+            Some(format!("no certificate that the authorities given here vouch for: {reason}"))
+        }
+        rustls::Error::InvalidMessage(_) => {
+            Some("what answers does not speak TLS; is it a registry for `insecure`?".into())
+        }
+        _ => None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! while they arrive, and nothing appears in a layout before it is whole and right.
 
 mod auth;
+mod challenge;
 mod http;
 mod pull;
 mod push;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+pub use challenge::Challenge;
 pub use oci_spec::distribution::Reference;
 
 use crate::limits::Limits;
@@ -30,6 +32,8 @@ pub struct Options {
     pub authorities: Vec<u8>,
     /// Registries (`host:port`) that speak plain HTTP, besides those of this machine.
     pub insecure: Vec<String>,
+    /// Registries (`host:port`) of this machine that speak TLS; the others here speak plain HTTP.
+    pub secure: Vec<String>,
     /// The proxy by which registries are reached, as an address. Default: none; that of the
     /// environment is the caller's to pass on.
     pub proxy: Option<String>,
@@ -56,6 +60,7 @@ impl Default for Options {
             credentials: None,
             authorities: Vec::new(),
             insecure: Vec::new(),
+            secure: Vec::new(),
             proxy: None,
             attempts: 4,
             pause: Duration::from_millis(500),
@@ -103,7 +108,8 @@ impl Client {
 
     /// Whether a registry is asked without TLS.
     fn is_plain(&self, registry: &str) -> bool {
-        is_local(registry) || self.options.insecure.iter().any(|known| known == registry)
+        let listed = |list: &[String]| list.iter().any(|known| known == registry);
+        listed(&self.options.insecure) || (is_local(registry) && !listed(&self.options.secure))
     }
 }
 
@@ -116,8 +122,12 @@ pub fn reference(text: &str) -> Result<Reference> {
         .map_err(|error| Error::invalid(crate::error::shown(text.as_bytes()), format!("{error}")))
 }
 
-/// Whether this is an address of this machine.
+/// Whether this (`host` or `host:port`) is an address of this machine.
 fn is_local(registry: &str) -> bool {
+    // What is before it in an address is a user's name, whatever it looks like.
+    if registry.contains('@') {
+        return false;
+    }
     let host = match registry.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => registry.split(':').next().unwrap_or_default(),
@@ -132,15 +142,18 @@ mod tests {
 
     #[test]
     fn only_this_machine_is_asked_without_tls() {
-        let client =
-            Client::new(Options { insecure: vec!["lab:5000".into()], ..Options::default() })
-                .unwrap();
+        let mut options = Options::default();
+        options.insecure = vec!["lab:5000".into()];
+        options.secure = vec!["localhost:5001".into()];
+        let client = Client::new(options).unwrap();
         let url = |text: &str| client.url(&reference(text).unwrap(), "x");
         assert_eq!(url("127.0.0.1:5000/a/b:1"), "http://127.0.0.1:5000/v2/a/b/x");
         assert_eq!(url("localhost/a/b:1"), "http://localhost/v2/a/b/x");
+        assert_eq!(url("localhost:5001/a"), "https://localhost:5001/v2/a/x");
         assert_eq!(url("lab:5000/a"), "http://lab:5000/v2/a/x");
         assert_eq!(url("registry.example.org/a"), "https://registry.example.org/v2/a/x");
         assert!(!is_local("127.0.0.1.example.org") && !is_local("localhost.example.org"));
+        assert!(!is_local("127.0.0.1:80@example.org") && !is_local("[::1]@example.org"));
         assert!(is_local("[::1]:5000"));
         assert!(reference("a/UPPER").is_err());
     }

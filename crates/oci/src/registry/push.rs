@@ -7,7 +7,7 @@ use ureq::SendBody;
 use ureq::http::StatusCode;
 
 use super::Client;
-use super::auth::escaped;
+use super::challenge::escaped;
 use super::http::{Ask, Failed, header, origin};
 use crate::digest::Checked;
 use crate::image::Image;
