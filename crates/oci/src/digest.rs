@@ -65,48 +65,75 @@ pub(crate) fn of(bytes: &[u8]) -> Result<Digest> {
     hash.finish()
 }
 
-/// A reader of bytes that must have a digest, and a length where one is promised. It fails at the
-/// end, or as soon as there is a byte too many.
-pub(crate) struct Checked<R> {
-    inner: R,
+/// What bytes must be: their digest, and their length where one is promised.
+pub(crate) struct Expected {
+    /// None once it is known how it ends.
     hash: Option<Hash>,
-    expected: Digest,
+    digest: Digest,
     size: Option<u64>,
     read: u64,
 }
 
+impl Expected {
+    pub(crate) fn new(digest: &Digest, size: Option<u64>) -> Result<Self> {
+        let hash = Some(Hash::like(digest)?);
+        Ok(Self { hash, digest: digest.clone(), size, read: 0 })
+    }
+
+    /// Looks at the next bytes. It fails as soon as there is one too many.
+    pub(crate) fn update(&mut self, bytes: &[u8]) -> Result<()> {
+        self.read = self.read.saturating_add(bytes.len() as u64);
+        if let Some(size) = self.size.filter(|size| *size < self.read) {
+            let reason = format!("it is longer than the {size} bytes that were promised");
+            return Err(Error::blob(&self.digest, reason));
+        }
+        if let Some(hash) = &mut self.hash {
+            hash.update(bytes);
+        }
+        Ok(())
+    }
+
+    /// There are no more.
+    pub(crate) fn end(&mut self) -> Result<()> {
+        let Some(hash) = self.hash.take() else { return Ok(()) };
+        if let Some(size) = self.size.filter(|size| *size != self.read) {
+            let reason = format!("it ends after {} of {size} bytes", self.read);
+            return Err(Error::blob(&self.digest, reason));
+        }
+        let found = hash.finish()?;
+        if found != self.digest {
+            let reason = format!("the digest of its {} bytes is {found}", self.read);
+            return Err(Error::blob(&self.digest, reason));
+        }
+        Ok(())
+    }
+}
+
+/// A reader of bytes that are looked at while they are read. It fails at the end, or as soon as there is
+/// a byte too many.
+pub(crate) struct Checked<R> {
+    inner: R,
+    expected: Expected,
+}
+
 impl<R: Read> Checked<R> {
-    pub(crate) fn new(inner: R, expected: &Digest, size: Option<u64>) -> Result<Self> {
-        let hash = Some(Hash::like(expected)?);
-        Ok(Self { inner, hash, expected: expected.clone(), size, read: 0 })
+    pub(crate) fn new(inner: R, digest: &Digest, size: Option<u64>) -> Result<Self> {
+        Ok(Self { inner, expected: Expected::new(digest, size)? })
     }
 
     /// How many bytes have been read.
     pub(crate) fn count(&self) -> u64 {
-        self.read
+        self.expected.read
     }
 
-    pub(crate) fn get_mut(&mut self) -> &mut R {
-        &mut self.inner
+    /// The reader, and what is to be made sure of by whoever reads it.
+    pub(crate) fn into_parts(self) -> (R, Expected) {
+        (self.inner, self.expected)
     }
 
     /// Reads what is left, to have it checked.
     pub(crate) fn drain(&mut self) -> io::Result<()> {
         io::copy(self, &mut io::sink()).map(drop)
-    }
-
-    fn end(&mut self) -> Result<()> {
-        let Some(hash) = self.hash.take() else { return Ok(()) };
-        if let Some(size) = self.size.filter(|size| *size != self.read) {
-            let reason = format!("it ends after {} of {size} bytes", self.read);
-            return Err(Error::blob(&self.expected, reason));
-        }
-        let found = hash.finish()?;
-        if found != self.expected {
-            let reason = format!("the digest of its {} bytes is {found}", self.read);
-            return Err(Error::blob(&self.expected, reason));
-        }
-        Ok(())
     }
 }
 
@@ -116,18 +143,11 @@ impl<R: Read> Read for Checked<R> {
             return Ok(0);
         }
         let count = self.inner.read(buffer)?;
-        if count == 0 {
-            self.end().map_err(Error::into_io)?;
-            return Ok(0);
-        }
-        self.read = self.read.saturating_add(count as u64);
-        if let Some(size) = self.size.filter(|size| *size < self.read) {
-            let reason = format!("it is longer than the {size} bytes that were promised");
-            return Err(Error::blob(&self.expected, reason).into_io());
-        }
-        if let (Some(hash), Some(bytes)) = (&mut self.hash, buffer.get(..count)) {
-            hash.update(bytes);
-        }
+        let looked = match count {
+            0 => self.expected.end(),
+            _ => self.expected.update(buffer.get(..count).unwrap_or_default()),
+        };
+        looked.map_err(Error::into_io)?;
         Ok(count)
     }
 }

@@ -68,8 +68,10 @@ pub fn unpack_layers(layers: &[Layer], directory: &Path, options: &Unpack) -> Re
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(beside.path(), flags, Mode::empty())
         .map_err(|error| Error::io("open", beside.path())(error.into()))?;
+    let born =
+        Born::find_out(&root).map_err(|error| Error::io("create", beside.path())(error.into()))?;
     let buffer = vec![0; 128 << 10];
-    let mut disk = Disk { root, made: directory.into(), parent: None, options, buffer };
+    let mut disk = Disk { root, born, made: directory.into(), parent: None, options, buffer };
     let mut apply = Apply::onto(Tree::new(), &options.layers);
     for layer in layers {
         apply.layer(layer, &mut disk)?;
@@ -92,9 +94,40 @@ pub fn unpack_layers(layers: &[Layer], directory: &Path, options: &Unpack) -> Re
     Ok(tree)
 }
 
+/// What a new file has before anything is said of it: rights that the umask and the directory's default
+/// list of access leave, our user, and our group or the directory's.
+#[derive(Debug, Clone, Copy)]
+struct Born {
+    rights: u32,
+    uid: u32,
+    gid: u32,
+}
+
+impl Born {
+    /// Makes a file to see.
+    fn find_out(directory: &OwnedFd) -> rustix::io::Result<Self> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let name = c".born";
+        let file = rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o777))?;
+        let found = rustix::fs::fstat(&file)?;
+        rustix::fs::unlinkat(directory, name, AtFlags::empty())?;
+        Ok(Self { rights: found.st_mode & 0o777, uid: found.st_uid, gid: found.st_gid })
+    }
+
+    /// Whether a file that is made with this mode has it.
+    fn keeps(self, mode: Mode) -> bool {
+        mode.as_raw_mode() & !self.rights == 0
+    }
+
+    fn is_owned_by(self, meta: &Metadata) -> bool {
+        (self.uid, self.gid) == (meta.uid, meta.gid)
+    }
+}
+
 /// The directory that is being filled.
 struct Disk<'options> {
     root: OwnedFd,
+    born: Born,
     /// What it will be called, for messages.
     made: PathBuf,
     /// The directory that was last used.
@@ -148,15 +181,16 @@ impl Disk<'_> {
         Mode::from_raw_mode(u32::from(bits))
     }
 
-    /// Owner, attributes, mode and time, in the order in which one does not undo another.
+    /// Owner, attributes, mode if there is one to set, and time, in the order in which one does not undo
+    /// another.
     fn describe(
         &self,
         file: BorrowedFd<'_>,
         path: &TreePath,
         meta: &Metadata,
-        at_least: u16,
+        mode: Option<Mode>,
     ) -> Result<()> {
-        if self.options.owners {
+        if self.options.owners && !self.born.is_owned_by(meta) {
             let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
             rustix::fs::fchown(file, Some(uid), Some(gid))
                 .map_err(self.failed("set the owner of", path))?;
@@ -165,8 +199,9 @@ impl Disk<'_> {
             rustix::fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty())
                 .map_err(self.failed("set an attribute of", path))?;
         }
-        rustix::fs::fchmod(file, self.mode(meta, at_least))
-            .map_err(self.failed("set the mode of", path))?;
+        if let Some(mode) = mode {
+            rustix::fs::fchmod(file, mode).map_err(self.failed("set the mode of", path))?;
+        }
         rustix::fs::futimens(file, &times(meta)).map_err(self.failed("set the time of", path))
     }
 
@@ -186,7 +221,7 @@ impl Disk<'_> {
         let opened = self
             .open(path, OFlags::RDONLY | OFlags::DIRECTORY)
             .map_err(self.failed("open directory", path))?;
-        self.describe(opened.as_fd(), path, meta, 0o700)
+        self.describe(opened.as_fd(), path, meta, Some(self.mode(meta, 0o700)))
     }
 }
 
@@ -232,6 +267,7 @@ impl Sink for Disk<'_> {
         };
         let owners = self.options.owners;
         let meta = &node.meta;
+        let born = self.born.is_owned_by(meta);
         if let Some((kind, number)) = device {
             if kind != FileType::Fifo && !owners {
                 return Ok(());
@@ -244,7 +280,7 @@ impl Sink for Disk<'_> {
         }
         self.at("set the owner or time of", path, |parent, name| {
             let flags = AtFlags::SYMLINK_NOFOLLOW;
-            if owners {
+            if owners && !born {
                 let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
                 rustix::fs::chownat(parent, name, Some(uid), Some(gid), flags)?;
             }
@@ -279,9 +315,13 @@ impl Sink for Disk<'_> {
     ) -> Result<io::Result<Source>> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = self.at("create", path, |parent, name| {
-            rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)
-        })?;
+        // Nobody else can get into the directory yet, so what is being written may have its mode; but
+        // attributes are for who may write.
+        let mode = self.mode(meta, 0o400);
+        let kept = self.born.keeps(mode) && self.attributes(meta).next().is_none();
+        let first = if kept { mode } else { Mode::RUSR | Mode::WUSR };
+        let opened =
+            self.at("create", path, |parent, name| rustix::fs::openat(parent, name, flags, first))?;
         let mut file = File::from(opened);
         let mut copied = 0_u64;
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -300,7 +340,7 @@ impl Sink for Disk<'_> {
         };
         self.buffer = buffer;
         result?;
-        self.describe(file.as_fd(), path, meta, 0o400)?;
+        self.describe(file.as_fd(), path, meta, (!kept).then_some(mode))?;
         let path = self.made.join(std::ffi::OsStr::from_bytes(path.as_bytes()));
         Ok(Ok(Source::File { path, len: copied }))
     }

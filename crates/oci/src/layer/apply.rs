@@ -10,11 +10,14 @@ use std::path::PathBuf;
 use kiln_tree::{Kind, Metadata, Node, Source, Tree, TreePath};
 
 use super::place::{below, directory, inside};
-use super::{Compression, Layer, OPAQUE, Spool, Unpacked, WHITEOUT};
+use super::{Compression, Layer, OPAQUE, Spool, WHITEOUT};
 use crate::error::shown;
 use crate::limits::Limits;
 use crate::tar::{self, Broken, Entry, Type};
 use crate::{Error, Result};
+
+/// Blobs shorter than this are not worth two more threads.
+const ALONE: u64 = 256 << 10;
 
 /// How layers are applied.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -212,23 +215,40 @@ impl<'options> Apply<'options> {
             }
             _ => None,
         };
+        if layer.source.len() < ALONE {
+            return self.entries(&digest, &original, &mut { archive }, sink);
+        }
+        std::thread::scope(|scope| {
+            let mut archive = archive.ahead(scope).map_err(Error::stream(&digest))?;
+            self.entries(&digest, &original, &mut archive, sink)
+        })
+    }
+
+    /// Applies the entries of an archive, and reads what follows its end, so that it is checked.
+    fn entries(
+        &mut self,
+        digest: &str,
+        original: &Option<(PathBuf, u64)>,
+        archive: &mut dyn Read,
+        sink: &mut dyn Sink,
+    ) -> Result<()> {
         let mut reader = tar::Reader::new(archive, self.options.limits.extension);
         let mut made = BTreeSet::new();
         loop {
             let entry = match reader.next() {
                 Ok(Some(entry)) => entry,
                 Ok(None) => break,
-                Err(broken) => return Err(at(&digest, broken)),
+                Err(broken) => return Err(at(digest, broken)),
             };
-            self.entry(&entry, &mut reader, &original, &mut made, sink).map_err(|refused| {
+            self.entry(&entry, &mut reader, original, &mut made, sink).map_err(|refused| {
                 match refused {
-                    Refused::Because(reason) => at(&digest, reader.broken(reason)),
-                    Refused::Broken(broken) => at(&digest, broken),
+                    Refused::Because(reason) => at(digest, reader.broken(reason)),
+                    Refused::Broken(broken) => at(digest, broken),
                     Refused::Error(error) => error,
                 }
             })?;
         }
-        reader.get_mut().finish().map_err(Error::stream(&digest))
+        io::copy(reader.get_mut(), &mut io::sink()).map(drop).map_err(Error::stream(digest))
     }
 
     /// The tree, in which the first name of each file is the file.
@@ -251,7 +271,7 @@ impl<'options> Apply<'options> {
     fn entry(
         &mut self,
         entry: &Entry,
-        reader: &mut tar::Reader<Unpacked>,
+        reader: &mut tar::Reader<&mut dyn Read>,
         original: &Option<(PathBuf, u64)>,
         made: &mut BTreeSet<TreePath>,
         sink: &mut dyn Sink,
@@ -352,7 +372,7 @@ impl<'options> Apply<'options> {
         entry: &Entry,
         path: &TreePath,
         meta: &Metadata,
-        reader: &mut tar::Reader<Unpacked>,
+        reader: &mut tar::Reader<&mut dyn Read>,
         original: &Option<(PathBuf, u64)>,
         sink: &mut dyn Sink,
     ) -> Result<Source, Refused> {

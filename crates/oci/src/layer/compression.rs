@@ -6,6 +6,8 @@ use std::io::{self, Read, Write};
 
 use oci_spec::image::Digest;
 
+#[cfg(any(feature = "gzip", feature = "zstd"))]
+use super::blocks::Blocks;
 use crate::digest::Checked;
 use crate::{Error, Result};
 
@@ -23,10 +25,16 @@ pub enum Compression {
 
 /// As `gzip -6`: the middle of what there is.
 #[cfg(feature = "gzip")]
-const GZIP_LEVEL: u32 = 6;
+const GZIP_LEVEL: i32 = 6;
 /// zstd's own default.
 #[cfg(feature = "zstd")]
 const ZSTD_LEVEL: i32 = 3;
+/// How much of an archive is a member of a gzip file, 32 times what a match may lie back.
+#[cfg(feature = "gzip")]
+const GZIP_BLOCK: usize = 1 << 20;
+/// How much is a frame of zstd, twice what a match may lie back.
+#[cfg(feature = "zstd")]
+const ZSTD_BLOCK: usize = 4 << 20;
 
 impl Compression {
     /// The compression of bytes that begin so.
@@ -110,13 +118,11 @@ impl Read for Decoder {
     }
 }
 
-/// A compressor with fixed settings: no name, no time, one thread.
+/// A compressor with fixed settings: no name, no time, blocks of a fixed length.
 pub(crate) enum Encoder<W: Write> {
     Plain(W),
-    #[cfg(feature = "gzip")]
-    Gzip(flate2::write::GzEncoder<W>),
-    #[cfg(feature = "zstd")]
-    Zstd(zstd::Encoder<'static, W>),
+    #[cfg(any(feature = "gzip", feature = "zstd"))]
+    Blocks(Blocks<W>),
 }
 
 impl<W: Write> Encoder<W> {
@@ -124,15 +130,9 @@ impl<W: Write> Encoder<W> {
         match compression {
             Compression::None => Ok(Self::Plain(out)),
             #[cfg(feature = "gzip")]
-            Compression::Gzip => {
-                let level = flate2::Compression::new(GZIP_LEVEL);
-                Ok(Self::Gzip(flate2::GzBuilder::new().mtime(0).write(out, level)))
-            }
+            Compression::Gzip => Ok(Self::Blocks(Blocks::new(out, GZIP_BLOCK, gzip))),
             #[cfg(feature = "zstd")]
-            Compression::Zstd => {
-                let encoder = zstd::Encoder::new(out, ZSTD_LEVEL).map_err(Error::stream("zstd"))?;
-                Ok(Self::Zstd(encoder))
-            }
+            Compression::Zstd => Ok(Self::Blocks(Blocks::new(out, ZSTD_BLOCK, zstd))),
             #[cfg(not(all(feature = "gzip", feature = "zstd")))]
             other => Err(other.missing("layer")),
         }
@@ -141,10 +141,8 @@ impl<W: Write> Encoder<W> {
     pub(crate) fn finish(self) -> io::Result<W> {
         match self {
             Self::Plain(out) => Ok(out),
-            #[cfg(feature = "gzip")]
-            Self::Gzip(encoder) => encoder.finish(),
-            #[cfg(feature = "zstd")]
-            Self::Zstd(encoder) => encoder.finish(),
+            #[cfg(any(feature = "gzip", feature = "zstd"))]
+            Self::Blocks(blocks) => blocks.finish(),
         }
     }
 }
@@ -153,20 +151,34 @@ impl<W: Write> Write for Encoder<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(out) => out.write(bytes),
-            #[cfg(feature = "gzip")]
-            Self::Gzip(encoder) => encoder.write(bytes),
-            #[cfg(feature = "zstd")]
-            Self::Zstd(encoder) => encoder.write(bytes),
+            #[cfg(any(feature = "gzip", feature = "zstd"))]
+            Self::Blocks(blocks) => blocks.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(out) => out.flush(),
-            #[cfg(feature = "gzip")]
-            Self::Gzip(encoder) => encoder.flush(),
-            #[cfg(feature = "zstd")]
-            Self::Zstd(encoder) => encoder.flush(),
+            #[cfg(any(feature = "gzip", feature = "zstd"))]
+            Self::Blocks(blocks) => blocks.flush(),
         }
     }
+}
+
+/// A member of a gzip file (RFC 1952, section 2.2).
+#[cfg(feature = "gzip")]
+fn gzip(block: &[u8]) -> io::Result<Vec<u8>> {
+    let level = libdeflater::CompressionLvl::new(GZIP_LEVEL)
+        .map_err(|error| io::Error::other(format!("{error:?}")))?;
+    let mut compressor = libdeflater::Compressor::new(level);
+    let mut member = vec![0; compressor.gzip_compress_bound(block.len())];
+    let len = compressor.gzip_compress(block, &mut member).map_err(io::Error::other)?;
+    member.truncate(len);
+    Ok(member)
+}
+
+/// A frame (RFC 8878, section 3.1).
+#[cfg(feature = "zstd")]
+fn zstd(block: &[u8]) -> io::Result<Vec<u8>> {
+    zstd::bulk::compress(block, ZSTD_LEVEL)
 }

@@ -1,7 +1,10 @@
 //! Layers: tar archives, compressed or not, each a difference to what is below it (image
 //! specification, layer.md).
 
+mod ahead;
 mod apply;
+#[cfg(any(feature = "gzip", feature = "zstd"))]
+mod blocks;
 mod compression;
 mod difference;
 mod pack;
@@ -9,10 +12,12 @@ mod place;
 mod spool;
 
 use std::io::{self, Read};
+use std::thread::Scope;
 
 use kiln_tree::Source;
 use oci_spec::image::{Descriptor, Digest, MediaType};
 
+use ahead::Ahead;
 #[cfg(feature = "host")]
 pub(crate) use apply::{Apply, Content, Sink};
 pub use apply::{Devices, Options};
@@ -105,8 +110,19 @@ impl Unpacked {
     /// # Errors
     /// Of the digests, as [`Error::Blob`] in the error.
     pub fn finish(&mut self) -> io::Result<()> {
-        self.archive.drain()?;
-        self.archive.get_mut().decoder.blob().drain()
+        self.archive.drain()
+    }
+
+    /// Has other threads read ahead.
+    fn ahead<'scope>(self, scope: &'scope Scope<'scope, '_>) -> io::Result<Ahead> {
+        let (counted, mut expected) = self.archive.into_parts();
+        Ahead::start(scope, counted, move |bytes| {
+            let looked = match bytes {
+                Some(bytes) => expected.update(bytes),
+                None => expected.end(),
+            };
+            looked.map_err(Error::into_io)
+        })
     }
 }
 
@@ -116,7 +132,7 @@ impl Read for Unpacked {
     }
 }
 
-/// Compares what comes out of a decoder with what went in.
+/// Compares what comes out of a decoder with what went in, of which all is read.
 struct Counted {
     decoder: Decoder,
     ratio: u64,
@@ -126,6 +142,10 @@ struct Counted {
 impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.decoder.read(buffer)?;
+        if count == 0 && !buffer.is_empty() {
+            // The decoder may not have read the end of the blob.
+            self.decoder.blob().drain()?;
+        }
         self.count = self.count.saturating_add(count as u64);
         let packed = self.decoder.blob().count();
         if self.count > Limits::RATIO_FROM && self.count > packed.saturating_mul(self.ratio) {

@@ -7,6 +7,7 @@ mod apply;
 mod debian;
 mod hostile;
 mod images;
+mod large;
 mod peers;
 mod properties;
 #[cfg(feature = "registry")]
