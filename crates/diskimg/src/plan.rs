@@ -447,6 +447,18 @@ fn hybrid_mbr(mut mbr: Mbr, partitions: &[Placed], signature: u32) -> Mbr {
     mbr
 }
 
+impl Layout {
+    /// What is before the partitions: the table, after the first sector.
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// What is at the end of the disk.
+    pub(crate) fn tail(&self) -> &[u8] {
+        &self.tail
+    }
+}
+
 impl Placed {
     fn entry(&self) -> Entry {
         let partition = &self.partition;

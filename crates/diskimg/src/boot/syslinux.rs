@@ -27,8 +27,11 @@
 //! Unlike SYSLINUX's own installer, this one patches the backup boot sector of FAT32 too, so that
 //! `fsck.vfat` finds nothing to say.
 
+mod adv;
 mod package;
 mod patch;
+
+pub use adv::Adv;
 
 use kiln_tree::{Metadata, Node, TreePath};
 
@@ -135,7 +138,7 @@ impl Loader {
     fn unpatched(&self) -> Vec<u8> {
         let mut image = self.ldlinux_sys.clone();
         image.resize(image.len().next_multiple_of(512), 0);
-        let adv = patch::adv();
+        let adv = Adv::default().emit();
         image.extend_from_slice(&adv);
         image.extend_from_slice(&adv);
         image

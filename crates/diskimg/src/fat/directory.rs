@@ -1,5 +1,6 @@
 //! Directory entries and their times.
 
+use super::attribute;
 use super::names::{self, ShortName};
 use crate::field::{narrow16, put};
 
@@ -58,6 +59,36 @@ impl Entry {
         put(&mut bytes, 28, &self.len.to_le_bytes());
         bytes
     }
+}
+
+/// A file of a directory that is written anew.
+pub(crate) struct DirectoryFile {
+    pub(crate) name: String,
+    pub(crate) cluster: u32,
+    pub(crate) len: u32,
+}
+
+/// A directory of these files, as [`Volume`](super::Volume) writes it when nothing has a time;
+/// `None` when it is longer than a sector.
+pub(crate) fn directory_sector(own: u32, above: u32, files: &[DirectoryFile]) -> Option<[u8; 512]> {
+    let stamp = Stamp::from_unix(0);
+    let mut bytes = Vec::new();
+    for (name, cluster) in [(b".          ", own), (b"..         ", above)] {
+        let attributes = attribute::DIRECTORY;
+        let entry = Entry { name: *name, attributes, stamp, cluster, len: 0 };
+        bytes.extend_from_slice(&entry.emit());
+    }
+    let texts: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+    for (file, alias) in files.iter().zip(names::aliases(&texts)) {
+        if names::exact(&file.name).is_none() {
+            bytes.extend(names::long_entries(&file.name, &alias).iter().flatten());
+        }
+        let (attributes, cluster, len) = (attribute::ARCHIVE, file.cluster, file.len);
+        bytes.extend_from_slice(&Entry { name: alias, attributes, stamp, cluster, len }.emit());
+    }
+    let mut sector = [0; 512];
+    sector.get_mut(..bytes.len())?.copy_from_slice(&bytes);
+    Some(sector)
 }
 
 /// How many entries a name takes: the short one and those of the long name, if it needs them.

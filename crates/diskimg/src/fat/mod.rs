@@ -27,6 +27,7 @@ pub use volume::{Extent, Options, Volume, VolumeSize};
 pub use volume_id::set_volume_id;
 
 pub(crate) use boot_sector::BootCode;
+pub(crate) use directory::{DirectoryFile, directory_sector};
 
 /// Bits per entry of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

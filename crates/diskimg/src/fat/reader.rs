@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use kiln_tree::TreePath;
 
 use super::boot_sector::{self, Parsed};
-use super::{Geometry, Kind, attribute, names};
+use super::{Extent, Geometry, Kind, attribute, names};
 use crate::container::BlockSource;
 use crate::field::{index, u16_le, u32_le};
 use crate::units::SECTOR;
@@ -200,6 +200,36 @@ impl<'source> Reader<'source> {
         }
         bytes.truncate(index(file.len));
         Ok(bytes)
+    }
+
+    /// Where a file or directory lies: runs of clusters in its order. They cover whole clusters, so the
+    /// last may reach beyond the file's end; an empty file has none.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for a chain that loops or leaves the volume.
+    pub fn extents(&mut self, of: &Found) -> Result<Vec<Extent>> {
+        let geometry = self.parsed.geometry;
+        let (last, len) = (geometry.clusters + 1, geometry.cluster_len());
+        let mut extents: Vec<Extent> = Vec::new();
+        let mut next = (of.cluster != 0).then_some(u64::from(of.cluster));
+        let mut steps = 0;
+        while let Some(cluster) = next {
+            steps += 1;
+            if !(2..=last).contains(&cluster) || steps > geometry.clusters {
+                let reason = format!(
+                    "{}: the chain loops or leads to cluster {cluster}, expected 2 to {last}",
+                    of.path
+                );
+                return Err(malformed(geometry.reserved * SECTOR, reason));
+            }
+            let first_sector = geometry.sector_of(cluster);
+            match extents.last_mut() {
+                Some(run) if run.first_sector + run.len / SECTOR == first_sector => run.len += len,
+                _ => extents.push(Extent { first_sector, len }),
+            }
+            next = self.next(cluster)?;
+        }
+        Ok(extents)
     }
 
     /// A directory's bytes. It has no length: its chain bounds it, and the specification does.

@@ -56,6 +56,8 @@ pub struct Options {
     pub mtime: Option<u32>,
     /// Attributes beyond the usual of single files, by path (see [`attribute`]).
     pub attributes: BTreeMap<TreePath, u8>,
+    /// Lengths of single files that are longer than their content, by path: zeroes follow it.
+    pub lengths: BTreeMap<TreePath, u64>,
 }
 
 impl Default for Options {
@@ -69,7 +71,15 @@ impl Default for Options {
             hidden_sectors: 2048,
             mtime: None,
             attributes: BTreeMap::new(),
+            lengths: BTreeMap::new(),
         }
+    }
+}
+
+impl Options {
+    /// The length that a file has on the volume.
+    fn len_of(&self, path: &TreePath, content: u64) -> u64 {
+        self.lengths.get(path).copied().unwrap_or(0).max(content)
     }
 }
 
@@ -123,8 +133,8 @@ struct Named<'tree> {
     name: &'tree str,
     path: &'tree TreePath,
     node: &'tree Node,
-    /// What a file consists of.
-    source: Option<&'tree Source>,
+    /// The length of a file that is one.
+    len: u64,
 }
 
 impl Volume {
@@ -147,7 +157,7 @@ impl Volume {
             Some(Ok(label)) => Some(label),
             None => None,
         };
-        let outline = Outline::new(tree, label.is_some(), &mut problems);
+        let outline = Outline::new(tree, options, label.is_some(), &mut problems);
         let cluster = options.cluster.map(|len| {
             if !(512..=32_768).contains(&len) || !len.is_power_of_two() {
                 problems.push(format!(
@@ -223,7 +233,13 @@ impl Volume {
     pub fn extent(&self, path: &TreePath) -> Option<Extent> {
         let first = *self.first_clusters.get(path)?;
         let len = source_of(&self.tree, self.tree.get(path)?).map_or(0, Source::len);
+        let len = self.options.len_of(path, len);
         Some(Extent { first_sector: self.geometry.sector_of(first), len })
+    }
+
+    /// The first cluster of a file or directory.
+    pub(crate) fn first_cluster(&self, path: &TreePath) -> Option<u64> {
+        self.first_clusters.get(path).copied()
     }
 
     /// Replaces a file's content by another of the same length, which moves nothing.
@@ -394,7 +410,12 @@ fn source_of<'tree>(tree: &'tree Tree, node: &'tree Node) -> Option<&'tree Sourc
 }
 
 impl<'tree> Outline<'tree> {
-    fn new(tree: &'tree Tree, root_label: bool, problems: &mut Vec<String>) -> Self {
+    fn new(
+        tree: &'tree Tree,
+        options: &Options,
+        root_label: bool,
+        problems: &mut Vec<String>,
+    ) -> Self {
         problems.extend(tree.check().iter().map(ToString::to_string));
         let mut directories: BTreeMap<TreePath, Vec<Named<'tree>>> = BTreeMap::new();
         directories.insert(TreePath::root(), Vec::new());
@@ -411,13 +432,12 @@ impl<'tree> Outline<'tree> {
             if let Some(other) = folded.insert((parent.clone(), names::fold(name)), path) {
                 problems.push(format!("{other} and {path}: the names differ only in case"));
             }
-            let source = source_of(tree, node);
+            let len = source_of(tree, node).map_or(0, |it| options.len_of(path, it.len()));
             match &node.kind {
                 NodeKind::Directory => {
                     directories.entry(path.clone()).or_default();
                 }
                 NodeKind::File(_) | NodeKind::Hardlink(_) => {
-                    let len = source.map_or(0, Source::len);
                     if len > MAX_FILE {
                         problems.push(format!(
                             "{path}: {len} bytes, a file on FAT has at most {MAX_FILE}"
@@ -429,7 +449,7 @@ impl<'tree> Outline<'tree> {
                     continue;
                 }
             }
-            directories.entry(parent).or_default().push(Named { name, path, node, source });
+            directories.entry(parent).or_default().push(Named { name, path, node, len });
         }
         let outline = Self { directories, root_label };
         for path in outline.directories.keys() {
@@ -464,13 +484,8 @@ impl<'tree> Outline<'tree> {
             .keys()
             .map(|path| self.directory_clusters(path, kind, cluster_len))
             .sum();
-        let files: u64 = self
-            .directories
-            .values()
-            .flatten()
-            .filter_map(|named| named.source)
-            .map(|source| source.len().div_ceil(cluster_len))
-            .sum();
+        let files: u64 =
+            self.directories.values().flatten().map(|named| named.len.div_ceil(cluster_len)).sum();
         directories + files
     }
 
@@ -494,7 +509,7 @@ impl<'tree> Outline<'tree> {
             }
         }
         for named in self.directories.values().flatten() {
-            let clusters = named.source.map_or(0, |it| it.len().div_ceil(cluster_len));
+            let clusters = named.len.div_ceil(cluster_len);
             if clusters > 0 {
                 first_clusters.insert(named.path.clone(), next);
                 runs.push(Run { first: next, clusters, body: Body::File(named.path.clone()) });
@@ -561,7 +576,7 @@ impl<'tree> Outline<'tree> {
                 attributes: usual | extra,
                 stamp: stamp(named.node.meta.mtime),
                 cluster: cluster_of(named.path),
-                len: narrow32(named.source.map_or(0, Source::len)),
+                len: narrow32(named.len),
             };
             bytes.extend_from_slice(&entry.emit());
         }

@@ -1,10 +1,7 @@
 //! One of a disk's two tables, as bytes that are changed and written back.
 
-use std::io::{Read, Seek};
-
 use super::header::{Entry, Header};
-use crate::container::BlockSource;
-use crate::device::{self, Device};
+use crate::device::{self, Device, Readable};
 use crate::field::{array, index, put};
 use crate::guid::Guid;
 use crate::units::SECTOR;
@@ -16,22 +13,6 @@ pub(super) struct TableCopy {
     pub(super) header: Header,
     pub(super) sector: [u8; 512],
     pub(super) entries: Vec<u8>,
-}
-
-pub(super) struct Readable<'a, D: ?Sized> {
-    pub(super) device: &'a mut D,
-    pub(super) len: u64,
-}
-
-impl<D: Read + Seek + ?Sized> BlockSource for Readable<'_, D> {
-    fn len(&self) -> u64 {
-        self.len
-    }
-
-    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        crate::container::check_range("disk", offset, buffer.len(), self.len)?;
-        device::read_at(self.device, offset, buffer)
-    }
 }
 
 pub(super) fn header_at(device: &mut dyn Device, lba: u64) -> Result<(Header, [u8; 512])> {

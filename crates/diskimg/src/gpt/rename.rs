@@ -7,10 +7,10 @@
 
 use std::io::{Read, Seek};
 
-use super::copy::{Readable, header_at, with_entries};
+use super::copy::{header_at, with_entries};
 use super::header::Header;
 use super::reader::Gpt;
-use crate::device::{self, Device};
+use crate::device::{self, Device, Readable};
 use crate::guid::Guid;
 use crate::units::SECTOR;
 use crate::{Limits, Result};

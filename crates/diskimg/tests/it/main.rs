@@ -25,6 +25,7 @@ mod same_bytes;
 mod secure_boot;
 #[cfg(feature = "sign")]
 mod sign;
+mod slots;
 #[cfg(feature = "squashfs")]
 mod squashfs;
 #[cfg(feature = "squashfs")]

@@ -63,17 +63,6 @@ pub(super) fn check(boot_sector: &[u8; 512], image: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// One of the two sectors in which SYSLINUX keeps what `extlinux --once` and the like set: empty.
-pub(super) fn adv() -> [u8; SECTOR] {
-    const TOTAL: u32 = 0xa304_1767;
-    let mut adv = [0; SECTOR];
-    put(&mut adv, 0, &0x5a2d_2fa5_u32.to_le_bytes());
-    // The dwords between the marks sum to this; all but the checksum itself are zero.
-    put(&mut adv, 4, &TOTAL.to_le_bytes());
-    put(&mut adv, SECTOR - 4, &0xdd28_bf64_u32.to_le_bytes());
-    adv
-}
-
 /// Patches both for a file that lies in one run from a sector of the volume on. `image` is
 /// `ldlinux.sys` filled up to whole sectors and two sectors of ADV; `len` its length before that.
 pub(super) fn patch(
