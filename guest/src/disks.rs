@@ -27,6 +27,17 @@ fn whole_in(class: &Path, dev: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// All partitions of all disks, in order of name.
+pub(crate) fn partitions() -> Vec<PathBuf> {
+    let entries = fs::read_dir(CLASS).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries
+        .filter(|entry| entry.path().join("partition").exists())
+        .map(|entry| Path::new(DEV).join(entry.file_name()))
+        .collect();
+    found.sort();
+    found
+}
+
 /// The partition that a table gives this identifier, on the first disk that has one.
 pub(crate) fn partition(guid: Guid) -> Option<PathBuf> {
     partition_in(Path::new(CLASS), Path::new(DEV), guid)

@@ -63,6 +63,7 @@ mod grow;
 mod network;
 mod root;
 mod services;
+pub mod slots;
 mod time;
 
 use std::path::PathBuf;
