@@ -192,6 +192,9 @@ pub struct Manifest {
     /// The kernel's command line; empty without a kernel.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub command_line: String,
+    /// The bytes of each of the two slots that the boot partition has, where it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u64>,
     /// What was made.
     pub artifacts: Vec<Artifact>,
     /// The packages whose files are inside, by name.
@@ -214,6 +217,7 @@ impl Manifest {
             version: None,
             kernel: None,
             command_line: String::new(),
+            slots: None,
             artifacts: Vec::new(),
             packages: Vec::new(),
             inputs: Vec::new(),

@@ -12,6 +12,8 @@ use kiln_diskimg::boot::grub::{Config, MenuEntry};
 use kiln_diskimg::boot::pe::Image;
 use kiln_diskimg::boot::sign;
 use kiln_diskimg::boot::uki::Uki;
+use kiln_diskimg::fat::Volume;
+use kiln_diskimg::slots;
 use kiln_tree::{Node, Source, Tree};
 
 pub use programs::{PACKAGES, Programs};
@@ -39,6 +41,8 @@ pub struct System<'a> {
     pub initramfs: Arc<[u8]>,
     /// The kernel's command line.
     pub command_line: String,
+    /// Its version, by which one that replaces it is compared. Default: none, which is older than all.
+    pub version: Option<String>,
 }
 
 impl<'a> System<'a> {
@@ -51,7 +55,8 @@ impl<'a> System<'a> {
         command_line: impl Into<String>,
     ) -> Self {
         let (os_release, command_line) = (format!("ID={name}\n"), command_line.into());
-        Self { name, title: name, os_release, kernel, initramfs, command_line }
+        let version = None;
+        Self { name, title: name, os_release, kernel, initramfs, command_line, version }
     }
 
     /// All of it as one program that UEFI starts, signed if there is somebody to.
@@ -111,6 +116,33 @@ impl<'a> System<'a> {
             tree.insert("syslinux/syslinux.cfg", Node::file(self.syslinux_config()))?;
         }
         Ok(tree)
+    }
+
+    /// A volume with two slots, the system in the first one. What does not say that it is healthy is
+    /// not started again: should it panic, the kernel restarts.
+    ///
+    /// # Errors
+    /// Those of `kiln_diskimg`.
+    pub fn slots(
+        &self,
+        programs: &Programs,
+        firmware: &[Firmware],
+        options: slots::Options,
+    ) -> Result<Volume> {
+        let mut line = self.command_line.clone();
+        if !line.split_whitespace().any(|word| word.starts_with("panic=")) {
+            line = format!("{line} panic=5");
+        }
+        let version = self.version.as_deref().unwrap_or("0");
+        let system = slots::System::new(version, self.kernel.clone(), self.initramfs(), line);
+        let mut plan = slots::Plan::new(options, system);
+        if firmware.contains(&Firmware::Bios) {
+            plan = plan.syslinux(programs.syslinux.clone());
+        }
+        if firmware.contains(&Firmware::Uefi) {
+            plan = plan.systemd_boot(programs.systemd_boot.clone());
+        }
+        Ok(plan.volume()?)
     }
 
     fn initramfs(&self) -> Source {

@@ -84,6 +84,7 @@ impl<'a> Bootable<'a> {
             let mut system = System::new(&definition.name, source, initramfs, line);
             system.title = definition.title();
             system.os_release = os_release(definition);
+            system.version = definition.version.clone();
             system
         };
         if let Some(initramfs) = &initramfs {
@@ -101,6 +102,7 @@ impl<'a> Bootable<'a> {
                 let mut boot = Boot::new(system(&initramfs), programs);
                 (boot.seed, boot.firmware, boot.secure) = (seed, firmware, secure);
                 boot.files = Some(&plan.tree);
+                boot.slots = definition.disk.slots.as_ref().map(|slots| slots.value);
                 made.disk = Some(boot.layout(definition)?);
             }
         }

@@ -70,6 +70,7 @@ fn describe(
         manifest.command_line.clone_from(&kernel.command_line);
     }
     manifest.version.clone_from(&definition.version);
+    manifest.slots = definition.disk.slots.as_ref().map(|slots| slots.value.0);
     manifest.inputs.clone_from(&inputs.records);
     for (name, path) in
         [("image.toml", definition.file.clone()), ("kiln.lock", options.lock_file(definition))]

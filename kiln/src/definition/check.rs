@@ -279,6 +279,17 @@ fn disk(definition: &Definition, problems: &mut Vec<Problem>) {
         let text = "secure-boot is UEFI's: give firmware = [\"uefi\"]";
         problems.push(Problem::new(keys.at, text));
     }
+    if let Some(slots) = &disk.slots {
+        if disk.secure_boot.is_some() {
+            let text = "slots are started by SYSLINUX and systemd-boot, which verify nothing: they \
+                        go without secure-boot";
+            problems.push(Problem::new(slots.at, text));
+        }
+        if definition.version.is_none() {
+            let text = "slots need a version, by which a system that replaces another is compared";
+            problems.push(Problem::new(slots.at, text));
+        }
+    }
     for (index, partition) in partitions.iter().enumerate() {
         let last = index + 1 == partitions.len();
         if partition.size.value == PartitionSize::Rest {

@@ -17,6 +17,8 @@ pub struct Disk {
     pub firmware: Vec<Placed<Firmware>>,
     /// What UEFI verifies. Default: nothing.
     pub secure_boot: Option<Placed<SecureBoot>>,
+    /// The size of each of two slots, of which one is replaced while the other runs. Default: no slots.
+    pub slots: Option<Placed<ByteLen>>,
     /// Its partitions. Default: one to boot from.
     pub partitions: Vec<PartitionEntry>,
 }

@@ -451,11 +451,12 @@ fn disk(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Disk {
     let known = |word: &str| Firmware::ALL.into_iter().find(|it| it.name() == word);
     let firmware = choices(firmware, notes, "firmware", known, &Firmware::ALL.map(Firmware::name));
     let secure_boot = parsed(section.string(notes, "secure-boot"), notes);
+    let slots = parsed(section.string(notes, "slots"), notes);
     let partitions = section.array(notes, "partition");
     let partitions =
         partitions.into_iter().filter_map(|section| partition(section, notes)).collect();
     section.finish(notes);
-    Disk { size, firmware, secure_boot, partitions }
+    Disk { size, firmware, secure_boot, slots, partitions }
 }
 
 fn partition(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Option<PartitionEntry> {

@@ -170,6 +170,7 @@ pub fn manifests(old: &Manifest, new: &Manifest) -> Difference {
         ("version", old.version.clone(), new.version.clone()),
         ("kernel", old.kernel.clone(), new.kernel.clone()),
         ("command line", some(&old.command_line), some(&new.command_line)),
+        ("slots", old.slots.map(|it| it.to_string()), new.slots.map(|it| it.to_string())),
     ];
     Difference {
         old: Whole::of(old),

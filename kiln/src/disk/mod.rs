@@ -4,7 +4,7 @@ mod volume;
 
 use kiln_diskimg::fat::{Volume, VolumeSize};
 use kiln_diskimg::gpt::{self, PartitionType};
-use kiln_diskimg::{ByteLen, DiskPlan, Layout, Partition, SECTOR, Seed, Size, Table};
+use kiln_diskimg::{ByteLen, DiskPlan, Layout, Partition, SECTOR, Seed, Size, Table, slots};
 use kiln_tree::Tree;
 
 use crate::boot::{Programs, SecureBoot, System};
@@ -35,6 +35,8 @@ pub struct Boot<'a> {
     pub firmware: Vec<Firmware>,
     /// What UEFI verifies. Default: nothing.
     pub secure: &'a SecureBoot,
+    /// The size of each of two slots for systems. Default: there are none.
+    pub slots: Option<ByteLen>,
 }
 
 /// One or two partitions of the table for one of a definition, and what they add to the kernel's
@@ -50,7 +52,8 @@ impl<'a> Boot<'a> {
     #[must_use]
     pub fn new(system: System<'a>, programs: &'a Programs) -> Self {
         let (seed, firmware) = (Seed::new(system.name), Firmware::ALL.to_vec());
-        Self { seed, system, files: None, programs, firmware, secure: &SecureBoot::Off }
+        let secure = &SecureBoot::Off;
+        Self { seed, system, files: None, programs, firmware, secure, slots: None }
     }
 
     /// A disk with one partition: what it is started from, with a little room.
@@ -230,14 +233,25 @@ impl<'a> Boot<'a> {
         size: VolumeSize,
         kind: PartitionType,
     ) -> Result<Partition> {
-        let tree = system.partition(self.programs, &self.firmware, self.secure)?;
         let label = label.unwrap_or(system.name);
-        let volume = Volume::plan(&tree, &fat_options(self.seed, "volume", Some(label), size))?;
-        if !self.firmware.contains(&Firmware::Bios) {
-            return Ok(Partition::new(name, kind, volume));
-        }
-        let volume = self.programs.syslinux.install(volume, "syslinux")?;
-        Ok(Partition::new(name, kind, volume).bootable())
+        let fat = fat_options(self.seed, "volume", Some(label), size);
+        let bios = self.firmware.contains(&Firmware::Bios);
+        let volume = if let Some(room) = self.slots {
+            if !matches!(self.secure, SecureBoot::Off) {
+                let problem = "slots go without Secure Boot: what starts them verifies nothing";
+                return Err(Error::input("slots", problem));
+            }
+            let mut options = slots::Options::new(room);
+            system.title.clone_into(&mut options.title);
+            (options.id, options.fat) = (self.seed.number("slots"), fat);
+            system.slots(self.programs, &self.firmware, options)?
+        } else {
+            let tree = system.partition(self.programs, &self.firmware, self.secure)?;
+            let volume = Volume::plan(&tree, &fat)?;
+            if bios { self.programs.syslinux.install(volume, "syslinux")? } else { volume }
+        };
+        let partition = Partition::new(name, kind, volume);
+        Ok(if bios { partition.bootable() } else { partition })
     }
 }
 
