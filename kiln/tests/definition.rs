@@ -227,6 +227,18 @@ fn a_root_on_the_disk() {
 }
 
 #[test]
+fn slots_need_a_version_and_nobody_who_verifies() {
+    let text = format!("{LEAST}[disk]\nslots = \"64MiB\"\nsecure-boot = \"shim\"\n");
+    let error = Definition::parse(&text, Path::new("image.toml")).unwrap_err().to_string();
+    for part in ["they go without secure-boot", "slots need a version"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let text = format!("version = \"1\"\n{LEAST}[disk]\nslots = \"64MiB\"\n");
+    let definition = Definition::parse(&text, Path::new("image.toml")).unwrap();
+    assert_eq!(definition.disk.slots.unwrap().value, kiln_diskimg::ByteLen::mib(64));
+}
+
+#[test]
 fn firmware_is_all_unless_a_key_is_to_be_trusted() {
     let firmware = |text: &str| {
         let definition = Definition::parse(&format!("{LEAST}{text}"), Path::new("image.toml"));

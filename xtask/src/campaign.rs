@@ -18,6 +18,8 @@ enum Campaign {
     Model,
     /// A virtual machine whose services and their helpers are killed at random, for an hour
     Chaos,
+    /// What is left of a disk with two systems when its power goes: 4,000 states, 60 of them booted (30 minutes)
+    CrashStates,
     /// 1,000,000 random cloud-configs, or as many as are asked for (10 minutes)
     CloudConfig,
 }
@@ -29,6 +31,7 @@ impl Campaign {
             Self::Kernel => Some("kernel_campaign"),
             Self::BootMatrix => Some("boot_matrix"),
             Self::Chaos => Some("chaos_campaign"),
+            Self::CrashStates => Some("crash_states"),
             Self::Fuzz | Self::Model | Self::CloudConfig => None,
         }
     }
