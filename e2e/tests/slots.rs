@@ -1,5 +1,5 @@
 //! Two systems on one disk: replaced, tried, marked good, taken back, fallen back from; and what is
-//! left when the power goes meanwhile. Fourteen boots; `cargo xtask campaign crash-states` has more.
+//! left when the power goes meanwhile. Sixteen boots; `cargo xtask campaign crash-states` has more.
 
 use anyhow::{Result, ensure};
 use kiln_e2e::slots::{Disks, crashes, live};

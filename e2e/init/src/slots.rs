@@ -38,7 +38,8 @@ fn end() -> ! {
 }
 
 fn say(what: impl std::fmt::Display) {
-    unix::console_line(format_args!("slots: {what}"));
+    // Whoever listens has to know where a line ends.
+    unix::console_line(format_args!("slots: {what} ."));
 }
 
 fn live(boot: &mut Boot) -> Result<Outcome> {

@@ -1,6 +1,7 @@
 //! Power that goes at any moment in the life of a disk with slots: what `cargo xtask campaign
 //! crash-states` runs. Prints what docs/campaigns.md has.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -17,6 +18,9 @@ struct Arguments {
     /// How many of them are booted
     #[arg(long, default_value_t = 60)]
     boots: u64,
+    /// Where the disks and the last log of writes are left
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
     /// What the choice follows from
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -33,11 +37,13 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let directory = tempfile::tempdir()?;
-    let disks = Disks::build(directory.path())?;
+    let temporary = tempfile::tempdir()?;
+    let directory = arguments.keep.as_deref().unwrap_or(temporary.path());
+    std::fs::create_dir_all(directory)?;
+    let disks = Disks::build(directory)?;
     let began = Instant::now();
     for (uefi, name) in [(false, "BIOS"), (true, "UEFI")] {
-        let life = live(&disks, uefi, directory.path())?;
+        let life = live(&disks, uefi, directory)?;
         let (stretches, bytes) = (life.log.stretches(), life.log.written());
         println!("{name}: {bytes} bytes written, {stretches} stretches between flushes");
         let (states, boots) = (arguments.states / 2, arguments.boots / 2);

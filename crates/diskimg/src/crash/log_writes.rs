@@ -11,7 +11,7 @@ use crate::field::{index, u32_le, u64_le};
 use crate::{Error, Limits, Result};
 
 const FORMAT: &str = "dm-log-writes";
-const MAGIC: u64 = 0x006a_7367_7773_6872;
+const MAGIC: u64 = 0x006a_7366_7773_6872;
 const VERSION: u64 = 1;
 const FLUSH: u64 = 1;
 const DISCARD: u64 = 4;
@@ -90,7 +90,7 @@ mod tests {
 
     fn log(entries: &[(u64, u64, u64, &[u8])]) -> Vec<u8> {
         let mut bytes = vec![0; 512];
-        bytes[..8].copy_from_slice(&MAGIC.to_le_bytes());
+        bytes[..8].copy_from_slice(b"rhswfsj\0");
         bytes[8] = 1;
         bytes[16] = entries.len().to_le_bytes()[0];
         bytes[24..26].copy_from_slice(&[0, 2]);
