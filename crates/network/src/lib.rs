@@ -45,22 +45,38 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod change;
 mod command_line;
 mod config;
+mod desired;
+mod difference;
+mod key;
 mod mac;
+mod members;
 mod names;
 mod plan;
 mod resolver;
+pub mod state;
+#[cfg(feature = "serde")]
+mod text;
 
+pub use change::Change;
 pub use command_line::{Argument, CommandLine};
-pub use config::{Config, Interface, Problem, Selector};
+pub use config::{
+    Bond, BondMode, Bridge, Config, Destination, Interface, LacpRate, Peer, PolicyRule, Problem,
+    RouteKind, Selector, StaticRoute, TransmitHash, Veth, Vlan, VlanProtocol, Wireguard,
+};
 #[cfg(feature = "toml")]
-pub use config::{ReadError, from_toml, to_toml};
+pub use config::{Mistake, ReadError, from_toml, to_toml};
+pub use desired::{Desired, DesiredLink, Keys, links, target};
+pub use difference::difference;
 pub use ipnet::IpNet;
+pub use key::{Key, Secret};
 pub use mac::Mac;
 pub use names::is_host_name;
 pub use plan::{Dhcp, Link, LinkPlan, Plan, plan};
 pub use resolver::{hosts, resolv_conf};
+pub use state::{LinkState, State};
 
 /// Text that is not what it should be: says what was expected.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -47,3 +47,6 @@ impl fmt::Display for Mac {
         write!(out, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
     }
 }
+
+#[cfg(feature = "serde")]
+crate::text::as_text!(Mac);

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::{Argument, CommandLine, Config, Interface, Mac, Problem, Selector};
+use crate::members::Members;
+use crate::{Argument, CommandLine, Config, Interface, Mac, PolicyRule, Problem, StaticRoute};
 
 /// Metric of a route where nobody names one; links after the first have higher ones.
 const METRIC: u32 = 100;
@@ -16,23 +17,31 @@ const METRIC: u32 = 100;
 pub struct Link {
     /// Its name.
     pub name: String,
-    /// Its hardware address.
+    /// Its hardware address: its own, where a bond has given it another.
     pub mac: Mac,
     /// Whether it is a device, and not made by software.
     pub physical: bool,
+    /// Its driver, where one is known; for links made by software their kind.
+    pub driver: Option<String>,
 }
 
 impl Link {
     /// A device.
     #[must_use]
     pub fn physical(name: impl Into<String>, mac: Mac) -> Self {
-        Self { name: name.into(), mac, physical: true }
+        Self { name: name.into(), mac, physical: true, driver: None }
     }
 
     /// A bridge, a VLAN, one end of a veth pair.
     #[must_use]
     pub fn made_by_software(name: impl Into<String>, mac: Mac) -> Self {
         Self { physical: false, ..Self::physical(name, mac) }
+    }
+
+    /// The same with a driver.
+    #[must_use]
+    pub fn driven_by(self, driver: impl Into<String>) -> Self {
+        Self { driver: Some(driver.into()), ..self }
     }
 }
 
@@ -68,6 +77,16 @@ pub struct LinkPlan {
     pub mtu: Option<u32>,
     /// Metric of its routes.
     pub metric: u32,
+    /// Whether it is set up.
+    pub up: bool,
+    /// Whether router advertisements are believed, where somebody says so.
+    pub accept_ra: Option<bool>,
+    /// Whether it speaks IPv6, where somebody says so.
+    pub ipv6: Option<bool>,
+    /// Further routes over it.
+    pub routes: Vec<StaticRoute>,
+    /// Rules that say which packets use which routing table.
+    pub rules: Vec<PolicyRule>,
     rule: usize,
 }
 
@@ -89,6 +108,10 @@ pub struct Plan {
     required: Vec<(usize, String)>,
     /// What cannot be done as it was said.
     pub problems: Vec<Problem>,
+    /// Rules of the configuration that fit no link, members and parents that are not there: they may
+    /// come late.
+    pub unmatched: Vec<String>,
+    pub(crate) members: Members,
 }
 
 impl Plan {
@@ -121,7 +144,7 @@ impl Plan {
 
 /// Which links a rule takes.
 enum Takes<'a> {
-    Selected(&'a Selector),
+    Selected(&'a Interface),
     Named(&'a str),
     /// The link that the machine was booted over.
     Mac(Mac),
@@ -168,8 +191,8 @@ fn rules<'a>(config: &'a Config, command_line: &'a CommandLine) -> Vec<Rule<'a>>
     }
     for (at, interface) in config.interfaces.iter().enumerate() {
         rules.push(Rule {
-            takes: Takes::Selected(&interface.selector),
-            because: format!("interface {} ({})", at.saturating_add(1), interface.selector),
+            takes: Takes::Selected(interface),
+            because: interface.place(at),
             required: interface.required,
             says: Some(Says::Interface(interface)),
         });
@@ -188,7 +211,7 @@ fn rules<'a>(config: &'a Config, command_line: &'a CommandLine) -> Vec<Rule<'a>>
 impl Takes<'_> {
     fn takes(&self, link: &Link, taken_before: bool) -> bool {
         match self {
-            Self::Selected(selector) => selector.matches(link),
+            Self::Selected(interface) => interface.matches(link),
             Self::Named(name) => *name == link.name,
             Self::Mac(mac) => *mac == link.mac,
             Self::FirstPhysical => link.physical && !taken_before,
@@ -220,18 +243,38 @@ pub fn plan(config: &Config, command_line: &CommandLine, links: &[Link]) -> Plan
             plan.required.push((number, rule.because.clone()));
         }
     }
+    plan.members = Members::of(config, links);
+    plan.problems.clone_from(&plan.members.problems);
     // How many links each rule has got so far.
     let mut counts = vec![0_usize; rules.len()];
+    // Which rule each link has: the first that takes it, or a member of it.
+    let mut taken = vec![None; links.len()];
     for link in links {
-        let found =
-            rules.iter().zip(&counts).position(|(rule, count)| rule.takes.takes(link, *count > 0));
+        let is_member = plan.members.masters.contains_key(&link.name);
+        let found = rules.iter().zip(&counts).position(|(rule, count)| {
+            rule.takes.takes(link, *count > 0) && (!is_member || rule.suits_member())
+        });
         let Some((number, rule)) = found.and_then(|at| Some((at, rules.get(at)?))) else {
             continue;
         };
-        let count = counts.get_mut(number).map_or(0, |count| {
+        if let Some(count) = counts.get_mut(number) {
             *count = count.saturating_add(1);
-            *count
-        });
+        }
+        // Members have no addresses: the command line means what they are members of.
+        let is_moved = is_member && !matches!(rule.takes, Takes::Selected(_));
+        let top = if is_moved { plan.members.top(&link.name) } else { &link.name };
+        let place = links.iter().position(|link| link.name == top);
+        if let Some(slot) = place.and_then(|place| taken.get_mut(place)) {
+            // What was said of a member counts more than what was said of its master: the command
+            // line comes first.
+            *slot = Some(slot.map_or(number, |before: usize| before.min(number)));
+        }
+    }
+    let mut used = BTreeSet::new();
+    for (link, number) in links.iter().zip(taken) {
+        let Some((number, rule)) = number.and_then(|at: usize| Some((at, rules.get(at)?))) else {
+            continue;
+        };
         let Some(says) = &rule.says else { continue };
         let mut found = LinkPlan {
             link: link.name.clone(),
@@ -243,6 +286,11 @@ pub fn plan(config: &Config, command_line: &CommandLine, links: &[Link]) -> Plan
             search: Vec::new(),
             mtu: None,
             metric: METRIC.saturating_add(u32::try_from(plan.links.len()).unwrap_or(u32::MAX)),
+            up: true,
+            accept_ra: None,
+            ipv6: None,
+            routes: Vec::new(),
+            rules: Vec::new(),
             rule: number,
         };
         match says {
@@ -253,7 +301,7 @@ pub fn plan(config: &Config, command_line: &CommandLine, links: &[Link]) -> Plan
         if let Some(dhcp) = &mut found.dhcp {
             dhcp.host_name.clone_from(&plan.hostname);
         }
-        if count > 1 && !found.addresses.is_empty() {
+        if !used.insert(number) && !found.addresses.is_empty() {
             let what =
                 format!("{} matches it too, but has the addresses already: left alone", link.name);
             plan.problems.push(Problem::new(&rule.because, what));
@@ -261,7 +309,23 @@ pub fn plan(config: &Config, command_line: &CommandLine, links: &[Link]) -> Plan
         }
         plan.links.push(found);
     }
+    let idle = rules.iter().zip(&counts).filter(|(rule, count)| {
+        **count == 0 && matches!(rule.takes, Takes::Selected(_) | Takes::Mac(_) | Takes::Named(_))
+    });
+    plan.unmatched = idle.map(|(rule, _)| rule.because.clone()).collect();
+    plan.unmatched.extend(plan.members.unmatched.iter().cloned());
     plan
+}
+
+impl Rule<'_> {
+    /// Whether it says nothing that a member of a bond or bridge cannot have; what the command line
+    /// says goes to the master.
+    fn suits_member(&self) -> bool {
+        match &self.takes {
+            Takes::Selected(interface) => !interface.needs_addresses(),
+            _ => true,
+        }
+    }
 }
 
 impl LinkPlan {
@@ -283,5 +347,10 @@ impl LinkPlan {
         self.search.clone_from(&interface.search);
         self.mtu = interface.mtu;
         self.metric = interface.metric.unwrap_or(self.metric);
+        self.up = interface.up;
+        self.accept_ra = interface.accept_ra;
+        self.ipv6 = interface.ipv6;
+        self.routes.clone_from(&interface.routes);
+        self.rules.clone_from(&interface.rules);
     }
 }
