@@ -284,7 +284,7 @@ fn kinds(
         let kind = BridgeKind {
             stp: bridge.stp,
             forward_delay: u32::from(bridge.delay()).saturating_mul(100),
-            vlan_filtering: bridge.vlan_filtering,
+            vlan_filtering: Some(bridge.vlan_filtering),
         };
         kinds.push((bridge.name.clone(), Kind::Bridge(kind)));
     }

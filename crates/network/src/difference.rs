@@ -130,9 +130,14 @@ impl Steps<'_> {
                 self.drop_link(peer.clone());
             }
             let mut kind = kind.clone();
-            if let Kind::Bond(bond) = &mut kind {
+            match &mut kind {
                 // It has no members yet.
-                bond.primary = None;
+                Kind::Bond(bond) => bond.primary = None,
+                // Kernels without it do not even take a no.
+                Kind::Bridge(bridge) => {
+                    bridge.vlan_filtering = bridge.vlan_filtering.filter(|filters| *filters);
+                }
+                _ => {}
             }
             self.add(Change::AddLink { name: name.to_owned(), kind, group: GROUP });
         } else if there.is_some_and(|there| !there.is_ours()) {
@@ -150,15 +155,25 @@ impl Steps<'_> {
                     self.add(Change::SetKind { name: name.to_owned(), kind: Kind::Bond(wanted) });
                 }
             }
-            (Kind::Bridge(there), Kind::Bridge(wanted)) if there != *wanted => {
+            (Kind::Bridge(there), Kind::Bridge(wanted)) => {
+                let filters = |bridge: &BridgeKind| bridge.vlan_filtering.unwrap_or(false);
+                let vlan_filtering =
+                    wanted.vlan_filtering.filter(|_| filters(wanted) != filters(&there));
+                let wanted = BridgeKind { vlan_filtering, ..wanted.clone() };
+                let set =
+                    |kind| Change::SetKind { name: name.to_owned(), kind: Kind::Bridge(kind) };
                 // With the spanning tree protocol the kernel takes no delay below 2 s, and it looks
                 // at the delay first.
                 if there.stp && !wanted.stp && wanted.forward_delay < 200 {
-                    let kind = BridgeKind { stp: false, ..there };
-                    self.add(Change::SetKind { name: name.to_owned(), kind: Kind::Bridge(kind) });
+                    let forward_delay = there.forward_delay;
+                    let first = BridgeKind { stp: false, forward_delay, vlan_filtering: None };
+                    self.add(set(first));
                 }
-                let kind = Kind::Bridge(wanted.clone());
-                self.add(Change::SetKind { name: name.to_owned(), kind });
+                let is_same =
+                    (there.stp, there.forward_delay) == (wanted.stp, wanted.forward_delay);
+                if !is_same || vlan_filtering.is_some() {
+                    self.add(set(wanted));
+                }
             }
             (Kind::Wireguard(there), Kind::Wireguard(Some(wanted))) => {
                 self.changes_of_tunnel(name, &there.unwrap_or_default(), wanted);

@@ -60,6 +60,11 @@ pub mod state;
 #[cfg(feature = "serde")]
 mod text;
 
+#[cfg(feature = "container")]
+pub mod container;
+#[cfg(feature = "linux")]
+pub mod linux;
+
 pub use change::Change;
 pub use command_line::{Argument, CommandLine};
 pub use config::{

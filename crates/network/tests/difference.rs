@@ -103,7 +103,7 @@ fn everything_from_nothing_in_an_order_that_the_kernel_takes() {
     let expected = "\
 ip link add name bond0 group 27499 type bond mode active-backup miimon 100
 ip link set dev bond0 up
-ip link add name br0 group 27499 type bridge stp_state 0 forward_delay 0 vlan_filtering 0
+ip link add name br0 group 27499 type bridge stp_state 0 forward_delay 0
 sysctl -w net/ipv6/conf/br0/accept_ra=0
 ip link set dev br0 up
 ip link add name v0 group 27499 type veth peer name v1 group 27499

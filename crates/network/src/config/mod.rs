@@ -15,6 +15,8 @@ mod routing;
 #[cfg(feature = "toml")]
 mod text;
 
+#[cfg(feature = "linux")]
+pub(crate) use check::LOCAL;
 pub(crate) use check::{MAIN, is_host};
 pub use made::{
     Bond, BondMode, Bridge, LacpRate, Peer, TransmitHash, Veth, Vlan, VlanProtocol, Wireguard,

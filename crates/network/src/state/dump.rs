@@ -113,13 +113,13 @@ impl fmt::Display for Kind {
                     write!(out, " over {parent}")?;
                 }
             }
-            Self::Bridge(bridge) => write!(
-                out,
-                " stp_state {} forward_delay {} vlan_filtering {}",
-                u8::from(bridge.stp),
-                bridge.forward_delay,
-                u8::from(bridge.vlan_filtering)
-            )?,
+            Self::Bridge(bridge) => {
+                let stp = u8::from(bridge.stp);
+                write!(out, " stp_state {stp} forward_delay {}", bridge.forward_delay)?;
+                if let Some(filtering) = bridge.vlan_filtering {
+                    write!(out, " vlan_filtering {}", u8::from(filtering))?;
+                }
+            }
             Self::Veth { peer: Some(peer) } => write!(out, " peer {peer}")?,
             Self::Wireguard(Some(tunnel)) => {
                 if tunnel.private_key.is_some() {

@@ -207,8 +207,9 @@ pub struct BridgeKind {
     pub stp: bool,
     /// Hundredths of a second until a new member forwards.
     pub forward_delay: u32,
-    /// Whether members heed VLAN tags.
-    pub vlan_filtering: bool,
+    /// Whether members heed VLAN tags; none where this kernel does not know how, and in a change: as
+    /// it is.
+    pub vlan_filtering: Option<bool>,
 }
 
 /// A WireGuard tunnel's settings.

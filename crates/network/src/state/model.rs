@@ -52,6 +52,11 @@ impl State {
                         bond.primary = bond.primary.or_else(|| before.primary.clone());
                         Kind::Bond(bond)
                     }
+                    (Some(Kind::Bridge(before)), Kind::Bridge(bridge)) => {
+                        let mut bridge = bridge.clone();
+                        bridge.vlan_filtering = bridge.vlan_filtering.or(before.vlan_filtering);
+                        Kind::Bridge(bridge)
+                    }
                     (_, kind) => kind.clone(),
                 });
             }),
