@@ -182,7 +182,7 @@ rancher:
   services:
     hello:
       image: {pulled}
-      command: /bin/sh -c "echo hello $COLOUR from the user's service; exec sleep 100000"
+      command: /bin/sh -c "echo hello $COLOUR from a user service; exec sleep 100000"
       environment: [COLOUR]
       restart: always
     broken:
@@ -223,7 +223,7 @@ rancher:
     let ran =
         guest.run("docker run --rm rancher/os-base:v1 /bin/echo printed by a loaded image")?;
     assert_eq!(ran, "printed by a loaded image\n");
-    guest.until("docker logs hello", "hello blue from the user's service")?;
+    guest.until("docker logs hello", "hello blue from a user service")?;
     let ran =
         guest.run(&format!("docker run --rm {pulled} /bin/echo printed by a pulled image"))?;
     assert_eq!(ran, "printed by a pulled image\n");

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let temporary = tempfile::tempdir()?;
-    let directory = arguments.keep.as_deref().unwrap_or(temporary.path());
+    let directory = arguments.keep.as_deref().unwrap_or_else(|| temporary.path());
     std::fs::create_dir_all(directory)?;
     let disks = Disks::build(directory)?;
     let began = Instant::now();

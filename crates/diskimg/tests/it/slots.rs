@@ -320,7 +320,7 @@ fn an_entry_that_firmware_lost_is_there_again() {
     assert!(starts(&mut after).iter().all(|(next, _)| next == "2.0"));
     let mut replay = Replay::new(&log, disk);
     for seed in 0.. {
-        replay.crash(seed, |disk| starts(disk));
+        replay.crash(seed, starts);
         if !replay.advance() {
             break;
         }

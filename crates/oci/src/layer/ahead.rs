@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn all_that_is_there_comes_and_the_error_after_it() {
         for len in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 40 * CHUNK + 7] {
-            let content: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+            let content: Vec<u8> = (0..=250).cycle().take(len).collect();
             let (mut seen, mut found, mut ends) = (0, Vec::new(), 0);
             std::thread::scope(|scope| {
                 let look = |bytes: Option<&[u8]>| {

@@ -142,9 +142,11 @@ mod tests {
 
     #[test]
     fn only_this_machine_is_asked_without_tls() {
-        let mut options = Options::default();
-        options.insecure = vec!["lab:5000".into()];
-        options.secure = vec!["localhost:5001".into()];
+        let options = Options {
+            insecure: vec!["lab:5000".into()],
+            secure: vec!["localhost:5001".into()],
+            ..Options::default()
+        };
         let client = Client::new(options).unwrap();
         let url = |text: &str| client.url(&reference(text).unwrap(), "x");
         assert_eq!(url("127.0.0.1:5000/a/b:1"), "http://127.0.0.1:5000/v2/a/b/x");

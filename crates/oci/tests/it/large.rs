@@ -37,8 +37,7 @@ fn unpacked(layer: &Layer) -> Result<Tree, String> {
     let made = made.map(|tree| in_memory(&tree)).map_err(|error| error.to_string());
     // After an error nothing is left.
     assert_eq!(std::fs::read_dir(work.path()).unwrap().count(), usize::from(made.is_ok()));
-    let applied =
-        Layer::apply(Tree::new(), std::slice::from_ref(layer), &Options::default(), None);
+    let applied = Layer::apply(Tree::new(), std::slice::from_ref(layer), &Options::default(), None);
     assert_eq!(applied.map_err(|error| error.to_string()), made);
     made
 }
