@@ -149,7 +149,7 @@ pub struct Data {
     pub label: String,
     /// Where it is mounted: a tmpfs where there is no such disk.
     pub directory: PathBuf,
-    /// Disks that become it where there is none yet: the first that is [blank](format). Default: none.
+    /// Disks that become it where there is none yet: the first that is [blank](mod@format). Default: none.
     pub blank: Vec<PathBuf>,
 }
 
