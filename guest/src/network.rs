@@ -1,23 +1,24 @@
 //! The network service: does to links what the plan says, for as long as the machine runs.
 //!
-//! What a link should be like is [`kiln_network`]'s to say. Here one thread hears of links, one
-//! thread a link keeps a DHCP lease, and the main one puts together what they say: addresses, routes,
-//! resolv.conf, the machine's name, time servers, and whether the network is ready.
+//! What a link should be like is [`kiln_network`]'s to say, and to do: bonds, VLANs, bridges and tunnels
+//! are made, addresses and routes set. Here one thread hears of links, one thread a link keeps a DHCP
+//! lease, and the main one puts together what they say: resolv.conf, the machine's name, time servers,
+//! and whether the network is ready.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
 
-use ipnet::IpNet;
 use kiln_dhcp::Lease;
-use kiln_dhcp::linux::{
-    self, Address, Interface, LinkMonitor, Netlink, Notice, Origin, RouteTo, RunOptions,
+use kiln_dhcp::linux::{self, LinkMonitor, Notice, RunOptions};
+use kiln_network::linux::{Netlink, read_keys};
+use kiln_network::{
+    CommandLine, Config, LinkPlan, Plan, State, difference, hosts, links, plan, resolv_conf, target,
 };
-use kiln_network::{CommandLine, Config, Link, LinkPlan, Mac, Plan, hosts, plan, resolv_conf};
 use kiln_supervisor::pid1::host;
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -80,7 +81,7 @@ pub(crate) fn run() -> ExitCode {
     let mut netlink = match Netlink::open() {
         Ok(netlink) => netlink,
         Err(error) => {
-            say(format_args!("open netlink: {error}"));
+            say(error);
             return ExitCode::FAILURE;
         }
     };
@@ -95,6 +96,7 @@ pub(crate) fn run() -> ExitCode {
         servers: None,
         name: None,
         told: BTreeSet::new(),
+        done: false,
         ready: false,
     };
     service.look(&mut netlink);
@@ -138,58 +140,93 @@ struct Service {
     config: Config,
     command_line: CommandLine,
     sender: Sender<News>,
-    /// In order of appearance, so that the first one stays the first.
-    known: Vec<(u32, Link)>,
+    /// Indexes and names in order of appearance, so that the first link stays the first.
+    known: Vec<(u32, String)>,
     links: BTreeMap<String, Kept>,
     plan: Plan,
     /// What was written last.
     resolv_conf: Option<String>,
     servers: Option<String>,
     name: Option<String>,
-    /// Problems of plans that were told.
+    /// Problems that were told.
     told: BTreeSet<String>,
+    /// Whether everything was done for the links that there are.
+    done: bool,
     ready: bool,
 }
 
 impl Service {
-    /// Sees which links there are, and begins with those that are new.
+    /// Sees which links there are, makes those that are to be made, and begins with what is new.
     fn look(&mut self, netlink: &mut Netlink) {
-        let found = match linux::interfaces() {
-            Ok(found) => found,
+        let mut state = match netlink.state() {
+            Ok(state) => state,
             Err(error) => return say(error),
         };
-        let is = |index: u32, name: &str, there: &Interface| {
-            (index, name) == (there.index, there.name.as_str())
-        };
-        self.known.retain(|(index, link)| found.iter().any(|there| is(*index, &link.name, there)));
-        self.links.retain(|name, kept| found.iter().any(|there| is(kept.index, name, there)));
-        for there in &found {
-            if !self.known.iter().any(|(index, link)| is(*index, &link.name, there)) {
-                let mac = Mac(there.mac.0);
-                let link = if there.physical {
-                    Link::physical(&there.name, mac)
-                } else {
-                    Link::made_by_software(&there.name, mac)
-                };
-                self.known.push((there.index, link));
+        let is = |index: u32, name: &str| state.link(name).is_some_and(|link| link.index == index);
+        let before = self.known.len();
+        self.known.retain(|(index, name)| is(*index, name));
+        self.links.retain(|name, kept| is(kept.index, name));
+        self.done &= self.known.len() == before;
+        let mut all = links(&self.config, &state);
+        // eth2 before eth10.
+        all.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
+        for name in all.iter().map(|link| &link.name) {
+            let index = state.link(name).map(|link| link.index);
+            if let Some(index) =
+                index.filter(|_| !self.known.iter().any(|(_, known)| known == name))
+            {
+                self.known.push((index, name.clone()));
+                self.done = false;
             }
         }
-        let links: Vec<Link> = self.known.iter().map(|(_, link)| link.clone()).collect();
-        self.plan = plan(&self.config, &self.command_line, &links);
+        let place = |name: &str| self.known.iter().position(|(_, known)| known == name);
+        // What is still to be made comes last.
+        all.sort_by_key(|link| place(&link.name).unwrap_or(usize::MAX));
+        self.plan = plan(&self.config, &self.command_line, &all);
         for problem in &self.plan.problems {
-            if self.told.insert(problem.to_string()) {
-                say(problem);
-            }
+            tell_once(&mut self.told, problem.to_string());
+        }
+        if !self.done {
+            self.done = self.settle_links(netlink, &mut state);
         }
         for planned in &self.plan.links {
-            if self.links.contains_key(&planned.link) {
-                continue;
+            let Some(there) = state.link(&planned.link) else { continue };
+            let has = |net| there.addresses.iter().any(|one| one.net == net);
+            let addresses =
+                !planned.addresses.is_empty() && planned.addresses.iter().all(|net| has(*net));
+            match self.links.get_mut(&planned.link) {
+                Some(kept) => kept.addresses = addresses,
+                None => {
+                    begin(there.index, planned, addresses, &self.sender);
+                    let kept = Kept { index: there.index, addresses, lease: None };
+                    self.links.insert(planned.link.clone(), kept);
+                }
             }
-            let index = self.known.iter().find(|(_, link)| link.name == planned.link);
-            let Some((index, _)) = index else { continue };
-            let kept = begin(netlink, *index, planned, &self.sender);
-            self.links.insert(planned.link.clone(), kept);
         }
+    }
+
+    /// Does to links what the plan says; whether all of it could be done.
+    fn settle_links(&mut self, netlink: &mut Netlink, state: &mut State) -> bool {
+        let (keys, problems) = read_keys(&self.config);
+        let desired = target(&self.config, &self.plan, &keys, state);
+        for problem in problems.iter().chain(&desired.problems) {
+            tell_once(&mut self.told, problem.to_string());
+        }
+        let changes = difference(state, &desired);
+        let mut done = true;
+        for change in &changes {
+            if let Err(error) = netlink.apply(change) {
+                done = false;
+                tell_once(&mut self.told, error.to_string());
+            }
+        }
+        if !changes.is_empty() {
+            match netlink.state() {
+                Ok(new) => *state = new,
+                Err(error) => say(error),
+            }
+        }
+        done
     }
 
     fn lease(&mut self, link: &str, index: u32, lease: Option<Box<Lease>>) {
@@ -310,40 +347,17 @@ impl Service {
     }
 }
 
-/// Does what can be done at once, and sets a DHCP client to work where one is wanted.
-fn begin(netlink: &mut Netlink, index: u32, planned: &LinkPlan, sender: &Sender<News>) -> Kept {
+fn tell_once(told: &mut BTreeSet<String>, what: String) {
+    if !told.contains(&what) {
+        say(&what);
+        told.insert(what);
+    }
+}
+
+/// Says what a link has, and sets a DHCP client to work where one is wanted.
+fn begin(index: u32, planned: &LinkPlan, addresses: bool, sender: &Sender<News>) {
     let link = planned.link.as_str();
-    let mut failed = false;
-    let mut step = |what: &str, result: std::io::Result<()>| {
-        if let Err(error) = result {
-            failed = true;
-            say(format_args!("{link}: {what}: {error}"));
-        }
-    };
-    if let Some(mtu) = planned.mtu {
-        step("set the MTU", netlink.set_mtu(index, mtu));
-    }
-    step("set up", netlink.set_up(index));
-    for net in &planned.addresses {
-        let broadcast = match net {
-            IpNet::V4(net) if net.prefix_len() < 31 => Some(net.broadcast()),
-            _ => None,
-        };
-        let address = Address {
-            address: net.addr(),
-            prefix_len: net.prefix_len(),
-            broadcast,
-            lifetime: None,
-        };
-        step(&format!("set the address {net}"), netlink.set_address(index, &address));
-    }
-    for gateway in &planned.gateways {
-        for route in routes(planned, *gateway) {
-            step(&format!("add the route via {gateway}"), netlink.add_route(index, &route));
-        }
-    }
-    let addresses = !planned.addresses.is_empty() && !failed;
-    if !planned.addresses.is_empty() {
+    if addresses {
         let shown: Vec<String> = planned.addresses.iter().map(ToString::to_string).collect();
         let via: String =
             planned.gateways.iter().map(|gateway| format!(" via {gateway}")).collect();
@@ -364,35 +378,6 @@ fn begin(netlink: &mut Netlink, index: u32, planned: &LinkPlan, sender: &Sender<
             say(format_args!("{link}: start a DHCP client: {error}"));
         }
     }
-    Kept { index, addresses, lease: None }
-}
-
-/// The default route via a gateway, after one to the gateway itself where no network has it.
-fn routes(planned: &LinkPlan, gateway: IpAddr) -> Vec<RouteTo> {
-    let route = |destination, prefix_len, gateway| RouteTo {
-        destination,
-        prefix_len,
-        gateway,
-        source: None,
-        metric: planned.metric,
-        origin: Origin::Static,
-    };
-    let (everywhere, host_len) = match gateway {
-        IpAddr::V4(_) => (IpAddr::from(Ipv4Addr::UNSPECIFIED), 32),
-        IpAddr::V6(_) => (IpAddr::from(Ipv6Addr::UNSPECIFIED), 128),
-    };
-    let link_local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    let reached = link_local
-        || planned
-            .addresses
-            .iter()
-            .any(|net| net.prefix_len() < host_len && net.contains(&gateway));
-    let mut routes = Vec::new();
-    if !reached {
-        routes.push(route(gateway, host_len, None));
-    }
-    routes.push(route(everywhere, 0, Some(gateway)));
-    routes
 }
 
 /// A link's DHCP client, until the link goes away.
@@ -411,31 +396,5 @@ fn keep_lease(name: &str, index: u32, options: &RunOptions, sender: &Sender<News
     };
     if let Err(error) = linux::run(name, options, &mut notice) {
         say(error);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_gateway_beside_a_lone_address_is_reached_over_the_link() {
-        let mut config = Config::default();
-        config.interfaces = vec![kiln_network::Interface::matching("eth0".parse().unwrap())];
-        config.interfaces[0].addresses = vec!["192.0.2.5/32".parse().unwrap()];
-        config.interfaces[0].gateway = Some("198.51.100.1".parse().unwrap());
-        let links = [Link::physical("eth0", Mac([2, 0, 0, 0, 0, 1]))];
-        let mut planned = plan(&config, &CommandLine::default(), &links).links.remove(0);
-        let gateway = planned.gateways[0];
-        let found = routes(&planned, gateway);
-        assert_eq!(found.len(), 2);
-        assert_eq!(
-            (found[0].destination, found[0].prefix_len, found[0].gateway),
-            (gateway, 32, None)
-        );
-        assert_eq!((found[1].prefix_len, found[1].gateway), (0, Some(gateway)));
-        planned.addresses = vec!["198.51.100.7/24".parse().unwrap()];
-        assert_eq!(routes(&planned, gateway).len(), 1);
-        assert_eq!(routes(&planned, "fe80::1".parse().unwrap()).len(), 1);
     }
 }

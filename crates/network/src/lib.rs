@@ -1,10 +1,15 @@
 //! Network links by declaration: what each link should be like, as a function of a configuration,
-//! of the kernel's command line and of the links that are there.
+//! of the kernel's command line and of the links that are there; and how it comes to be so.
 //!
-//! Nothing here touches an interface. [`Config`] is what an image says, [`CommandLine`] what
+//! The core touches no interface. [`Config`] is what an image says, [`CommandLine`] what
 //! whoever boots it says (`ip=` and `BOOTIF=`), and [`plan`] joins the two: for each link the first
 //! rule that fits it counts, those of the command line first, then those of the configuration, then
-//! the default (the first physical link, by DHCP).
+//! the default (the first physical link, by DHCP). [`State`] is what a kernel has, [`target`] what it
+//! should have by that plan, and [`difference`] the [`Change`]s that lead from one to the other, each of
+//! which is shown as the command that would do it.
+//!
+//! The feature `linux` reads states and carries changes out; `container` adds namespaces, bridges with
+//! NAT, leases of addresses and forwarded ports.
 //!
 //! # Example: what a configuration means for the links of a machine
 //!
@@ -41,6 +46,26 @@
 //! let plan = plan(&Config::default(), &command_line, &links);
 //! assert_eq!(plan.links[0].addresses[0].to_string(), "192.0.2.5/24");
 //! assert_eq!(plan.hostname.as_deref(), Some("node-1"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Example: what would be changed
+//!
+//! ```
+//! use kiln_network::{Bridge, CommandLine, Config, LinkState, State, difference, links, plan, target};
+//!
+//! let mut config = Config::default();
+//! config.bridges = vec![Bridge::new("br0", vec!["eth1".parse()?])];
+//! let mut state = State::default();
+//! state.links = vec![LinkState::new(2, "eth1")];
+//! let plan = plan(&config, &CommandLine::default(), &links(&config, &state));
+//! let desired = target(&config, &plan, &Default::default(), &state);
+//! for change in difference(&state, &desired) {
+//!     println!("{change}"); // ip link add name br0 …
+//!     state.apply(&change)?;
+//! }
+//! assert!(difference(&state, &desired).is_empty());
+//! assert_eq!(state.link("eth1").unwrap().master.as_deref(), Some("br0"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![forbid(unsafe_code)]

@@ -134,6 +134,14 @@ ip -4 rule add from 10.9.0.1/32 lookup 100 pref 1000 proto 107
 }
 
 #[test]
+fn a_dump_says_what_there_is() {
+    let mut state = machine(&["eth0", "eth1"]);
+    converge(&all(), &mut state);
+    state.links[0].alias = Some("uplink".into());
+    insta::assert_snapshot!(state);
+}
+
+#[test]
 fn what_nobody_wants_any_more_goes_and_what_others_made_stays() {
     let mut state = machine(&["eth0", "eth1"]);
     converge(&all(), &mut state);

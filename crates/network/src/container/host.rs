@@ -5,8 +5,6 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::{Path, PathBuf};
 
-use ipnet::IpNet;
-
 use super::book::{self, Kept};
 use super::nft::Nftables;
 use super::step::{Step, What};
@@ -480,13 +478,5 @@ impl Host {
             // The book is written by who holds it.
             What::Inside(_) | What::Lease { .. } | What::GiveBack { .. } => Ok(()),
         }
-    }
-}
-
-/// Where a container's packets go through, for whoever routes.
-impl BridgeNetwork {
-    /// The networks of its containers.
-    pub fn networks(&self) -> impl Iterator<Item = IpNet> + '_ {
-        self.gateways.iter().map(IpNet::trunc)
     }
 }
