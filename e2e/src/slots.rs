@@ -7,15 +7,17 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use kiln::boot::{PACKAGES, Programs};
 use kiln::definition::{Definition, Format};
 use kiln::qemu::{self, Disk, Firmware, Machine, Uefi, Vm};
-use kiln::{Cache, Progress, build, guest};
+use kiln::{Cache, Progress, build, debian, guest};
+use kiln_diskimg::boot::syslinux::Adv;
 use kiln_diskimg::container::{self, Window};
 use kiln_diskimg::crash::{Log, Replay};
 use kiln_diskimg::gpt::{self, PartitionType};
 use kiln_diskimg::slots::{self, Slot};
-use kiln_diskimg::{DiskPlan, Limits, Partition, Seed, Table};
-use kiln_tree::Source;
+use kiln_diskimg::{DiskPlan, Limits, Partition, Seed, Table, fat};
+use kiln_tree::{Source, Tree};
 
 use crate::{LONG, said};
 
@@ -43,7 +45,9 @@ impl Disks {
                 "name = \"slots\"\nversion = {version:?}\nformats = [\"raw\", \"initramfs\"]\n\
                  [init]\nfile = {init:?}\n[kernel]\npackage = \"linux-image-amd64\"\n\
                  command-line = \"console=ttyS0 quiet panic=1 no_timer_check\"\n\
-                 modules = [\"virtio_pci\", \"virtio_blk\"]\n[disk]\nslots = \"28MiB\"\n{more}"
+                 modules = [\"virtio_pci\", \"virtio_blk\", \"vfat\", \"nls_cp437\", \"nls_ascii\"]\n\
+                 [packages]\npick = [\"extlinux\"]\n[[file]]\npick = \"/usr/bin/extlinux\"\n\
+                 [disk]\nslots = \"28MiB\"\n{more}"
             );
             // The lock is the same for all.
             let file = directory.join("image.toml");
@@ -70,6 +74,13 @@ impl Disks {
             let source = Source::File { path, len };
             plan = plan.with(Partition::new(name, PartitionType::LINUX, source));
         }
+        let programs = debian::sysroot(&Cache::of_workspace(), &PACKAGES)?;
+        let mut options = fat::Options::default();
+        options.kind = Some(fat::Kind::Fat16);
+        options.hidden_sectors = 0;
+        let volume = fat::Volume::plan(&Tree::new(), &options)?;
+        let volume = Programs::from_root(&programs)?.syslinux.install(volume, "")?;
+        plan = plan.with(Partition::new("vector", PartitionType::EFI_SYSTEM, volume));
         list += "\n";
         plan = plan.with(Partition::new("list", PartitionType::LINUX, list.into_bytes()));
         let bundle = directory.join("bundle.raw");
@@ -124,20 +135,43 @@ pub fn live(disks: &Disks, uefi: bool, directory: &Path) -> Result<Life> {
     machine.arguments = ["-blockdev", &node, "-device", "virtio-blk-pci,drive=lived,bootindex=0"]
         .map(str::to_owned)
         .into();
-    machine.disks.push(Disk::new(&disks.bundle, qemu::Format::Raw));
+    let bundle = directory.join("lived-bundle.raw");
+    std::fs::copy(&disks.bundle, &bundle)?;
+    let mut second = Disk::new(&bundle, qemu::Format::Raw);
+    second.snapshot = false;
+    machine.disks.push(second);
     let mut vm = machine.start()?;
     let lived = steps(&mut vm, uefi).and_then(|()| Ok(vm.wait_exit(LONG)?));
     let lines = said(&vm, WORD);
     lived.with_context(|| format!("{}\n{}", lines.join("\n"), vm.console().tail(40)))?;
+    peer(&bundle)?;
     let file = std::io::BufReader::new(std::fs::File::open(&log)?);
     let log = Log::read(file, &Limits::default())?;
     Ok(Life { base, log, said: lines })
+}
+
+/// What `extlinux --once=slot-b` made of the vector, in both copies, is what we make of it.
+fn peer(bundle: &Path) -> Result<()> {
+    let mut disk = std::fs::read(bundle)?;
+    let table = gpt::read(&mut disk, &Limits::default())?;
+    let found = table.entries.iter().find(|(_, entry)| entry.name == "vector");
+    let (_, entry) = found.context("no partition vector")?;
+    let mut volume =
+        Window::new(&mut disk, entry.first * 512, (entry.last - entry.first + 1) * 512);
+    let mut reader = fat::Reader::open(&mut volume, &Limits::default())?;
+    let list = reader.list()?;
+    let sys = list.iter().find(|file| file.path.to_string() == "ldlinux.sys");
+    let content = reader.read(sys.context("no ldlinux.sys")?)?;
+    let ours = Adv::default().with_boot_once(Some("slot-b")).context("no room")?.emit();
+    ensure!(content.ends_with(&[ours, ours].concat()), "extlinux writes another vector");
+    Ok(())
 }
 
 fn steps(vm: &mut Vm, uefi: bool) -> Result<()> {
     let by = if uefi { "Uefi" } else { "Bios" };
     for (number, (text, expected)) in [
         ("version 1 runs from a", "a=1 good, b empty".to_owned()),
+        ("extlinux: ", "exit status: 0".to_owned()),
         ("refused: ", "bytes, expected".to_owned()),
         ("refused: ", "0.9 is older than 1".to_owned()),
         ("refused: ", "the initramfs has 104857600 bytes".to_owned()),

@@ -4,12 +4,13 @@
 use std::fs::{self, File};
 use std::io::{Cursor, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use kiln_guest::slots::{Options, Part, Slot, Slots, Status};
 use kiln_supervisor::pid1::{self, Boot, BoxError, Loader, mounts};
 use kiln_supervisor::{Outcome, unix};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 type Result<T = ()> = std::result::Result<T, BoxError>;
 
@@ -43,7 +44,9 @@ fn say(what: impl std::fmt::Display) {
 }
 
 fn live(boot: &mut Boot) -> Result<Outcome> {
-    boot.mounts(mounts::STANDARD).console().modules(&["virtio_blk"], 16);
+    boot.mounts(mounts::STANDARD)
+        .console()
+        .modules(&["virtio_blk", "vfat", "nls_cp437", "nls_ascii"], 16);
     let release = fs::read_to_string("/etc/os-release")?;
     let version = release.lines().find_map(|line| line.strip_prefix("VERSION_ID="));
     let version = version.ok_or("no version")?.trim_matches('"').to_owned();
@@ -67,7 +70,10 @@ fn next(slots: &mut Slots, status: &Status, bundle: &Bundle) -> Result<Outcome> 
     let version = |slot: Slot| status.slot(slot).map(|record| record.version.as_str());
     let good = |slot: Slot| status.slot(slot).is_some_and(|record| record.good);
     match (running, version(running), version(running.other())) {
-        (Slot::A, Some("1"), None) => refusals(slots, bundle)?,
+        (Slot::A, Some("1"), None) => {
+            peer()?;
+            refusals(slots, bundle)?;
+        }
         (Slot::B, Some("2"), Some("1")) if !good(Slot::B) => {
             say(format_args!("marked good: {}", slots.mark_good()?));
             return Ok(Outcome::Reboot);
@@ -91,6 +97,18 @@ fn next(slots: &mut Slots, status: &Status, bundle: &Bundle) -> Result<Outcome> 
     let slot = bundle.upgrade(slots, "2", "good")?;
     say(format_args!("2 goes to slot {slot}: {}", describe(&slots.status())));
     Ok(Outcome::Reboot)
+}
+
+/// Has SYSLINUX's own program write into its vector, on a volume of the second disk.
+fn peer() -> Result {
+    let place = Path::new("/mnt");
+    fs::create_dir_all(place)?;
+    mount(device("vector")?, place, "vfat", MountFlags::empty(), c"")?;
+    let done = Command::new("/usr/bin/extlinux").arg("--once=slot-b").arg(place).output()?;
+    unmount(place, UnmountFlags::empty())?;
+    let said = String::from_utf8_lossy(&done.stderr).replace('\n', "; ");
+    say(format_args!("extlinux: {} {said}", done.status));
+    Ok(())
 }
 
 /// What must not change anything, before something is changed.
