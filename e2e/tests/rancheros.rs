@@ -229,7 +229,7 @@ rancher:
     assert_eq!(ran, "printed by a pulled image\n");
     guest.run(
         "docker run --detach --restart always --name web --publish 8080:80 rancher/os-base:v1 \
-         /bin/sh -c 'echo kept > /page; exec nc -lk -p 80 -e /bin/cat /page'",
+         /bin/sh -c 'echo kept > /page; exec nc -ll -p 80 -e /bin/cat /page'",
     )?;
     guest.until("nc -w 2 127.0.0.1 8080 < /dev/null", "kept")?;
 
