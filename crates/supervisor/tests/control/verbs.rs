@@ -142,7 +142,11 @@ pub(crate) fn waits_run(dir: &Path) {
     let mut stands = sh("stands", "exec sleep 1000");
     stands.requires = vec!["crashes".into()];
     stands.enabled = false;
-    supervise(vec![never, crashes, deaf, stands], options(dir));
+    let mut once = ServiceSpec::one_shot("once", ["/bin/true"]);
+    once.enabled = false;
+    let mut fails = sh("fails", "exit 3");
+    (fails.kind, fails.enabled) = (Kind::OneShot, false);
+    supervise(vec![never, crashes, deaf, stands, once, fails], options(dir));
 }
 
 pub(crate) fn waits_test(dir: &Path) {
@@ -178,6 +182,14 @@ pub(crate) fn waits_test(dir: &Path) {
     assert_eq!(result.effect, Effect::Done, "{result:?}");
     assert_ne!(deaf(&mut client).pid, pid);
     assert_eq!(deaf(&mut client).detail.as_deref(), Some("before: killed by SIGKILL"));
+    // what is done, or has failed, runs again, and that is what is waited for
+    for _ in 0..3 {
+        let result = client.restart("once", long).unwrap();
+        assert_eq!((result.effect, result.text.as_str()), (Effect::Done, "once: done"));
+        let result = client.restart("fails", long).unwrap();
+        assert_eq!(result.effect, Effect::Failed);
+        assert!(result.text.contains("exit code 3"), "{}", result.text);
+    }
     // a shutdown ends every wait, is accepted once, and kills when asked to
     assert_eq!(client.stop("never", long).unwrap().effect, Effect::Done);
     let mut other = supervisor.client();

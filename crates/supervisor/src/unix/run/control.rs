@@ -179,7 +179,12 @@ impl Shell {
                 self.change(client, (Input::Stop(id), id), Goal::Down, wait, on_event);
             }
             (Request::Restart { .. }, Some(id)) => {
-                let down_first = self.machine.state(id).is_some_and(State::is_live);
+                // what has ended, or waits, is said to be stopped, too, before it runs again
+                let service = self.machine.services.get(id.index());
+                let wanted = service.is_some_and(|service| service.wanted);
+                let state = self.machine.state(id);
+                let down_first =
+                    state.is_some_and(|it| it.is_live() || wanted && *it != State::Down);
                 let goal = Goal::Up { down_first };
                 self.change(client, (Input::Restart(id), id), goal, wait, on_event);
             }
