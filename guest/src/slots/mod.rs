@@ -23,62 +23,24 @@
 //! After the restart the system that was tried says that it is healthy by [`Slots::mark_good`]. If it
 //! does not, the next start is the old one's.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+mod disk;
+mod error;
+mod status;
+
+use std::fs::File;
+use std::io::{self, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use kiln_diskimg::Limits;
 use kiln_diskimg::slots::{self, Found, ReadSeek, Release, Step};
-use kiln_diskimg::{Device, Limits};
-use rustix::fs::{Advice, FlockOperation, OFlags, fadvise, flock};
 
+pub use error::{Error, Result};
 pub use kiln_diskimg::slots::{Firmware, Part, Record, Slot};
+pub use status::Status;
+
+use disk::Disk;
 
 use crate::{disks, files};
-
-/// Why slots were not changed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The kernel was not started from a slot, or the disk with it is not there.
-    #[error("no disk with the slot that this system was started from: {0}")]
-    NotThere(String),
-    /// There are copies of the disk.
-    #[error("several disks have the slot that this system was started from: {}", list(.0))]
-    Ambiguous(Vec<PathBuf>),
-    /// It is mounted, or somebody changes it.
-    #[error("{}: it is mounted, or another change is under way", .0.display())]
-    Busy(PathBuf),
-    /// It cannot be opened, or is no boot partition with slots.
-    #[error("{}: {problem}", device.display())]
-    NoSlots {
-        /// The device.
-        device: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A kernel or initramfs that is not what it should be. Nothing was changed.
-    #[error("the new {what}: {problem}")]
-    Damaged {
-        /// Which one.
-        what: &'static str,
-        /// How it is.
-        problem: String,
-    },
-    /// What speaks against a change, all of it. Nothing was changed.
-    #[error("{0}")]
-    Refused(kiln_diskimg::Error),
-    /// The disk failed. What was started before is started next.
-    #[error("{0}")]
-    Disk(kiln_diskimg::Error),
-}
-
-fn list(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
-}
-
-/// The result of what changes slots.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// How a system is replaced.
 #[derive(Debug, Clone, Default)]
@@ -90,51 +52,6 @@ pub struct Options {
     pub kernel: Option<Part>,
     /// What the initramfs has to be. Default: what is given is taken.
     pub initrd: Option<Part>,
-}
-
-/// What is in the slots, and what is started.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Status {
-    /// The slot that this system was started from.
-    pub running: Option<Slot>,
-    /// What is in slot a and slot b, where something whole is.
-    pub slots: [Option<Record>; 2],
-    /// For each firmware that can start the disk: what is always started, and what before that, once.
-    pub starts: Vec<(Firmware, Option<Slot>, Option<Slot>)>,
-}
-
-impl Status {
-    fn of(found: &Found, running: Option<Slot>) -> Self {
-        let starts = found.firmware().into_iter();
-        let starts = starts.map(|it| (it, found.default_of(it), found.once(it))).collect();
-        Self { running, slots: found.records.clone(), starts }
-    }
-
-    /// What is in a slot.
-    #[must_use]
-    pub fn slot(&self, slot: Slot) -> Option<&Record> {
-        let [a, b] = &self.slots;
-        match slot {
-            Slot::A => a.as_ref(),
-            Slot::B => b.as_ref(),
-        }
-    }
-
-    /// Whether a slot is to be started once, by some firmware.
-    #[must_use]
-    pub fn is_tried_next(&self, slot: Slot) -> bool {
-        self.starts.iter().any(|(_, _, once)| *once == Some(slot))
-    }
-
-    /// Whether a slot was tried, and another one runs since: it has not said that it is healthy, and
-    /// is not to be tried any more.
-    #[must_use]
-    pub fn failed(&self, slot: Slot) -> bool {
-        self.running.is_some_and(|running| running != slot)
-            && self.slot(slot).is_some_and(|record| !record.good)
-            && !self.is_tried_next(slot)
-    }
 }
 
 /// A boot partition with slots that nobody else changes meanwhile.
@@ -319,56 +236,6 @@ fn part(what: &'static str, source: &mut dyn ReadSeek, expected: Option<Part>) -
         return Err(damaged("its digest is another one than expected".to_owned()));
     }
     Ok(found)
-}
-
-/// A device that nobody else has mounted or changes. What is read after a flush comes from the disk
-/// and not from the kernel's memory of it.
-#[derive(Debug)]
-struct Disk(File);
-
-impl Disk {
-    fn open(path: &Path) -> Result<Self> {
-        let busy = || Error::Busy(path.to_owned());
-        // of a block device, a file system that is mounted has the exclusive use
-        let exclusive = i32::try_from(OFlags::EXCL.bits()).unwrap_or(0);
-        let opened = OpenOptions::new().read(true).write(true).custom_flags(exclusive).open(path);
-        let file = opened.map_err(|error| match error.kind() {
-            io::ErrorKind::ResourceBusy => busy(),
-            _ => Error::NoSlots { device: path.to_owned(), problem: error.to_string() },
-        })?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| busy())?;
-        Ok(Self(file))
-    }
-}
-
-impl Read for Disk {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
-    }
-}
-
-impl Write for Disk {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-impl Seek for Disk {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.0.seek(to)
-    }
-}
-
-impl Device for Disk {
-    fn persist(&mut self) -> io::Result<()> {
-        self.0.sync_data()?;
-        fadvise(&self.0, 0, None, Advice::DontNeed)?;
-        Ok(())
-    }
 }
 
 #[cfg(test)]
