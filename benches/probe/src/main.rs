@@ -11,6 +11,7 @@
 //! | `stay:NOTES:NAME` | notes its start, and stays |
 //! | `crash:NOTES:NAME` | notes its start, and fails |
 //! | `floor:NOTES:NAME:N` | the least that starting N programs can cost: N times `stay`, by vfork |
+//! | `floor:NOTES:NAME:N:GROUPS` | the same with a control group for each below this directory: it is made and entered before the vfork, so that the child begins in it |
 //! | `orphans:NOTES:N` | N processes lose their parent, then end all at once |
 //! | `write:NOTES:MEBIBYTES` | writes lines to standard output, as fast as they are taken |
 //! | `lag:NOTES:MILLISECONDS` | writes a line each 200 µs, and notes how long that took |
@@ -76,7 +77,8 @@ fn run(start: u64, what: &str, more: &[String]) -> Result<ExitCode, Error> {
             Notes::open(file)?.add(name, start)?;
             Ok(ExitCode::FAILURE)
         }
-        ["floor", file, name, number] => floor(file, name, number.parse()?),
+        ["floor", file, name, number] => floor(file, name, number.parse()?, None),
+        ["floor", file, name, number, groups] => floor(file, name, number.parse()?, Some(groups)),
         ["orphans", file, number] => orphans::run(file, number.parse()?),
         ["wait"] => orphans::wait(),
         ["spawn", number] => orphans::spawn(number.parse()?),
@@ -96,10 +98,15 @@ fn start_again(argument: &str) -> Result<rustix::process::Pid, Error> {
     Ok(rustix::process::Pid::from_raw(pid.as_raw()).ok_or("no process")?)
 }
 
-fn floor(file: &str, name: &str, number: u32) -> Result<ExitCode, Error> {
+fn floor(file: &str, name: &str, number: u32, groups: Option<&str>) -> Result<ExitCode, Error> {
     let argument = format!("stay:{file}:{name}");
     let mut children = Vec::new();
-    for _ in 0..number {
+    for count in 0..number {
+        if let Some(groups) = groups {
+            let group = format!("{groups}/{count}");
+            std::fs::create_dir_all(&group)?;
+            std::fs::write(format!("{group}/cgroup.procs"), "0")?;
+        }
         let pid = start_again(&argument)?;
         children.push(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?);
     }

@@ -116,6 +116,7 @@ fn parts(report: &mut Report, programs: &Programs, arguments: &Arguments) -> Res
             Supervisor::Kiln,
             Supervisor::KilnGroups,
             Supervisor::Floor,
+            Supervisor::FloorGroups,
             Supervisor::Dinit,
             Supervisor::Runit,
             Supervisor::S6,

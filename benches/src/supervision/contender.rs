@@ -16,6 +16,8 @@ pub enum Supervisor {
     KilnGroups,
     /// No supervisor: what starting programs costs at least
     Floor,
+    /// The same, with a control group for each program
+    FloorGroups,
     /// dinit, `restart = true`
     Dinit,
     /// dinit, `smooth-recovery = true`
@@ -54,6 +56,7 @@ impl Supervisor {
             Self::Kiln => "kiln-supervisor",
             Self::KilnGroups => "kiln-supervisor, a cgroup each",
             Self::Floor => "vfork and exec alone",
+            Self::FloorGroups => "vfork and exec, a cgroup each",
             Self::Dinit => "dinit",
             Self::DinitSmooth => "dinit, smooth recovery",
             Self::S6 => "s6",
@@ -78,10 +81,14 @@ impl Supervisor {
                 command.extend(words(&["--cgroup", super::world::GROUPS]));
                 command
             }
-            Self::Floor => {
+            Self::Floor | Self::FloorGroups => {
                 let first = services.first().ok_or("no services")?;
                 let rest = first.argument.strip_prefix("stay:").ok_or("the floor only stays")?;
-                words(&["/work/probe", &format!("floor:{rest}:{}", services.len())])
+                let mut argument = format!("floor:{rest}:{}", services.len());
+                if self == Self::FloorGroups {
+                    argument = format!("{argument}:{}", super::world::GROUPS);
+                }
+                words(&["/work/probe", &argument])
             }
             Self::Dinit | Self::DinitSmooth => {
                 dinit(&work.join("dinit"), services, self == Self::DinitSmooth)?;
