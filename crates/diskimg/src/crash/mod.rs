@@ -93,6 +93,50 @@ impl Log {
         });
         lengths.sum()
     }
+
+    /// What happened to so many bytes of the disk from a byte on, as if they were a disk: a partition's
+    /// log. A flush after which nothing else was flushed is none.
+    ///
+    /// ```
+    /// use kiln_diskimg::crash::{Event, Log};
+    ///
+    /// let mut log = Log::default();
+    /// log.events.push(Event::Write { at: 0, bytes: vec![1; 1024] });
+    /// log.events.push(Event::Flush);
+    /// log.events.push(Event::Write { at: 4096, bytes: vec![2; 512] });
+    /// log.events.push(Event::Flush);
+    /// let part = log.within(512, 1024);
+    /// assert_eq!(part.events, [Event::Write { at: 0, bytes: vec![1; 512] }, Event::Flush]);
+    /// ```
+    #[must_use]
+    pub fn within(&self, start: u64, len: u64) -> Self {
+        let end = start.saturating_add(len);
+        let mut events = Vec::new();
+        for event in &self.events {
+            // the part of a range that is within, from the range's first byte on
+            let clipped = |at: u64, count: u64| {
+                let (first, last) = (at.max(start), at.saturating_add(count).min(end));
+                (first < last).then(|| (first, first - at, last - first))
+            };
+            match event {
+                Event::Write { at, bytes } => {
+                    let Some((first, skip, count)) = clipped(*at, bytes.len() as u64) else {
+                        continue;
+                    };
+                    let range = index(skip)..index(skip.saturating_add(count));
+                    let bytes = bytes.get(range).unwrap_or_default().to_vec();
+                    events.push(Event::Write { at: first - start, bytes });
+                }
+                Event::Discard { at, len } => {
+                    let Some((first, _, count)) = clipped(*at, *len) else { continue };
+                    events.push(Event::Discard { at: first - start, len: count });
+                }
+                Event::Flush if matches!(events.last(), None | Some(Event::Flush)) => {}
+                Event::Flush | Event::Mark(_) => events.push(event.clone()),
+            }
+        }
+        Self { events }
+    }
 }
 
 /// A disk that is led through a log.

@@ -9,7 +9,7 @@ use super::entries::{self, Try};
 use super::read::Found;
 use super::record::{Record, VERSION_LEN};
 use super::text::{self, Entries};
-use super::{Firmware, Part, Slot};
+use super::{Firmware, Release, Slot};
 use crate::boot::bls::compare_versions;
 use crate::error::Problems;
 use crate::units::SECTOR;
@@ -52,31 +52,6 @@ pub struct Copy {
     pub at: u64,
     /// Bytes there that are written: zeroes follow what is copied.
     pub room: u64,
-}
-
-/// A system that is to replace the one in a slot.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Release {
-    /// Its version: up to 128 bytes, no control characters.
-    pub version: String,
-    /// Its command line. Default: empty.
-    pub command_line: String,
-    /// Its kernel.
-    pub kernel: Part,
-    /// Its initramfs.
-    pub initrd: Part,
-    /// Whether it may be older than what runs. Default: no.
-    pub allow_older: bool,
-}
-
-impl Release {
-    /// A system of this version from its parts.
-    #[must_use]
-    pub fn new(version: impl Into<String>, kernel: Part, initrd: Part) -> Self {
-        let (version, command_line) = (version.into(), String::new());
-        Self { version, command_line, kernel, initrd, allow_older: false }
-    }
 }
 
 fn refused(problems: Vec<String>) -> Error {

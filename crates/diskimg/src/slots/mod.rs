@@ -63,6 +63,7 @@ mod pieces;
 mod places;
 mod read;
 mod record;
+mod release;
 mod text;
 
 use std::fmt;
@@ -70,12 +71,13 @@ use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
 
-pub use change::{Copy, Release, Step, mark_good, roll_back, settle, upgrade};
+pub use change::{Copy, Step, mark_good, roll_back, settle, upgrade};
 pub use layout::{Options, Plan, System};
 pub use perform::{ReadSeek, perform, verify};
 pub use places::{BiosPlaces, Places, Run, SlotPlaces, UefiPlaces};
 pub use read::{Found, read, read_device};
 pub use record::Record;
+pub use release::Release;
 
 pub(crate) const FORMAT: &str = "slots";
 
