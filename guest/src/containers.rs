@@ -56,7 +56,19 @@ impl Images {
     /// # Errors
     /// A sentence: there is no such image; it is broken; the disk is full.
     pub fn unpacked(&self, name: &str) -> Result<Unpacked, String> {
-        let image = self.archive.image(Some(name)).map_err(|error| error.to_string())?;
+        self.unpack(Some(name))
+    }
+
+    /// The same of the only image that there is.
+    ///
+    /// # Errors
+    /// A sentence: there are several; it is broken; the disk is full.
+    pub fn single(&self) -> Result<Unpacked, String> {
+        self.unpack(None)
+    }
+
+    fn unpack(&self, name: Option<&str>) -> Result<Unpacked, String> {
+        let image = self.archive.image(name).map_err(|error| error.to_string())?;
         let root = self.directory.join(image.digest().digest());
         // It is renamed to its place when it is whole.
         if !root.is_dir() {
@@ -64,7 +76,8 @@ impl Images {
             options.layers = layer::Options::default();
             options.layers.devices = Devices::Skip;
             (options.owners, options.xattrs) = (true, true);
-            host::unpack(&image, &root, &options).map_err(|error| format!("{name}: {error}"))?;
+            host::unpack(&image, &root, &options)
+                .map_err(|error| format!("{}: {error}", name.unwrap_or("the image")))?;
         }
         Ok(Unpacked { image, root })
     }

@@ -21,7 +21,7 @@ pub(crate) fn mount(system: &System) -> ExitCode {
         Ok(()) => {
             if let Some(found) = block::find_labelled(&data.label) {
                 // One that was made here is smaller than its disk at first.
-                match data.blank.contains(&found.device) {
+                match data.grow || data.blank.contains(&found.device) {
                     true => grow::whole(&data.directory),
                     false => grow::file_system(&found.device, &data.directory),
                 }

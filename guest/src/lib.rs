@@ -56,15 +56,19 @@ pub mod containers;
 mod data;
 mod disks;
 mod drivers;
+mod exclusive;
 mod files;
 mod first_boot;
 pub mod format;
 mod grow;
+pub mod install;
 mod network;
+pub mod release;
 mod root;
 mod services;
 pub mod slots;
 mod time;
+pub mod trial;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -151,13 +155,16 @@ pub struct Data {
     pub directory: PathBuf,
     /// Disks that become it where there is none yet: the first that is [blank](mod@format). Default: none.
     pub blank: Vec<PathBuf>,
+    /// Whether its file system always takes all of its device, and not only where the partition table
+    /// asks for it. Default: no.
+    pub grow: bool,
 }
 
 impl Data {
     /// A disk of this label, mounted there.
     #[must_use]
     pub fn new(label: impl Into<String>, directory: impl Into<PathBuf>) -> Self {
-        Self { label: label.into(), directory: directory.into(), blank: Vec::new() }
+        Self { label: label.into(), directory: directory.into(), blank: Vec::new(), grow: false }
     }
 }
 

@@ -23,7 +23,6 @@
 //! After the restart the system that was tried says that it is healthy by [`Slots::mark_good`]. If it
 //! does not, the next start is the old one's.
 
-mod disk;
 mod error;
 mod status;
 
@@ -38,8 +37,7 @@ pub use error::{Error, Result};
 pub use kiln_diskimg::slots::{Firmware, Part, Record, Slot};
 pub use status::Status;
 
-use disk::Disk;
-
+use crate::exclusive::Exclusive;
 use crate::{disks, files};
 
 /// How a system is replaced.
@@ -57,7 +55,7 @@ pub struct Options {
 /// A boot partition with slots that nobody else changes meanwhile.
 #[derive(Debug)]
 pub struct Slots {
-    disk: Disk,
+    disk: Exclusive,
     path: PathBuf,
     found: Found,
     running: Option<Slot>,
@@ -77,7 +75,10 @@ impl Slots {
     /// # Errors
     /// [`Error::Busy`], [`Error::NoSlots`].
     pub fn open(device: &Path) -> Result<Self> {
-        let mut disk = Disk::open(device)?;
+        let mut disk = Exclusive::open(device).map_err(|error| match error.kind() {
+            io::ErrorKind::ResourceBusy => Error::Busy(device.to_owned()),
+            _ => Error::NoSlots { device: device.to_owned(), problem: error.to_string() },
+        })?;
         let found = read(&mut disk.0, device)?;
         let running = running(&found);
         Ok(Self { disk, path: device.to_owned(), found, running })
@@ -222,7 +223,11 @@ fn read(file: &mut File, device: &Path) -> Result<Found> {
 }
 
 /// What a kernel or initramfs is, once it is known to be what it should be.
-fn part(what: &'static str, source: &mut dyn ReadSeek, expected: Option<Part>) -> Result<Part> {
+pub(crate) fn part(
+    what: &'static str,
+    source: &mut dyn ReadSeek,
+    expected: Option<Part>,
+) -> Result<Part> {
     let damaged = |problem: String| Error::Damaged { what, problem };
     let unread = |error: io::Error| damaged(error.to_string());
     source.seek(SeekFrom::Start(0)).map_err(unread)?;
