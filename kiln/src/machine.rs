@@ -29,6 +29,8 @@ pub struct Options {
     pub keep: bool,
     /// Disks beside the image, behind it.
     pub disks: Vec<Disk>,
+    /// Words besides on the command line of a kernel that QEMU starts itself.
+    pub append: String,
     /// A text of the console at which the machine is switched off in order, and how long it may
     /// take to come.
     pub until: Option<(String, Duration)>,
@@ -46,6 +48,7 @@ impl Options {
             forwards: Vec::new(),
             keep: false,
             disks: Vec::new(),
+            append: String::new(),
             until: None,
             interrupt: None,
         }
@@ -125,6 +128,9 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<()> {
     machine.interrupt.clone_from(&options.interrupt);
     machine.forwards.clone_from(&options.forwards);
     insert(&mut machine, &image, options.keep, "console=ttyS0")?;
+    if let Some(kernel) = machine.kernel.as_mut().filter(|_| !options.append.is_empty()) {
+        kernel.command_line = format!("{} {}", kernel.command_line, options.append);
+    }
     machine.disks.extend(options.disks.iter().cloned());
     let mut vm = machine.start()?;
     let io = |error| Error::Io { action: "write", path: "the terminal".into(), source: error };

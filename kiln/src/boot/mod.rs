@@ -19,8 +19,8 @@ use kiln_tree::{Node, Source, Tree};
 pub use programs::{PACKAGES, Programs};
 pub use secure::{SecureBoot, signer};
 
-use crate::Result;
 use crate::definition::Firmware;
+use crate::{Error, Result};
 
 /// The first serial line, at the speed that consoles of images have.
 const SERIAL: (u8, u32) = (0, 115_200);
@@ -43,6 +43,9 @@ pub struct System<'a> {
     pub command_line: String,
     /// Its version, by which one that replaces it is compared. Default: none, which is older than all.
     pub version: Option<String>,
+    /// Whether it can be installed from its CD into slots: beside kernel and initramfs the CD has a
+    /// [release](System::release) then. Default: no.
+    pub installs: bool,
 }
 
 impl<'a> System<'a> {
@@ -55,8 +58,8 @@ impl<'a> System<'a> {
         command_line: impl Into<String>,
     ) -> Self {
         let (os_release, command_line) = (format!("ID={name}\n"), command_line.into());
-        let version = None;
-        Self { name, title: name, os_release, kernel, initramfs, command_line, version }
+        let (version, installs) = (None, false);
+        Self { name, title: name, os_release, kernel, initramfs, command_line, version, installs }
     }
 
     /// All of it as one program that UEFI starts, signed if there is somebody to.
@@ -129,11 +132,7 @@ impl<'a> System<'a> {
         firmware: &[Firmware],
         options: slots::Options,
     ) -> Result<Volume> {
-        let mut line = self.command_line.clone();
-        if !line.split_whitespace().any(|word| word.starts_with("panic=")) {
-            line = format!("{line} panic=5");
-        }
-        let version = self.version.as_deref().unwrap_or("0");
+        let (version, line) = (self.version(), self.slot_line());
         let system = slots::System::new(version, self.kernel.clone(), self.initramfs(), line);
         let mut plan = slots::Plan::new(options, system);
         if firmware.contains(&Firmware::Bios) {
@@ -143,6 +142,36 @@ impl<'a> System<'a> {
             plan = plan.systemd_boot(programs.systemd_boot.clone());
         }
         Ok(plan.volume()?)
+    }
+
+    /// What a slot is filled with: its text lies beside kernel and initramfs wherever they are carried to
+    /// be installed.
+    ///
+    /// # Errors
+    /// When the kernel cannot be read.
+    pub fn release(&self) -> Result<slots::Release> {
+        let part = |source: &Source| -> std::io::Result<slots::Part> {
+            slots::Part::of_reader(&mut source.open()?)
+        };
+        let unread = |error: std::io::Error| Error::input("the kernel", error.to_string());
+        let kernel = part(&self.kernel).map_err(unread)?;
+        let mut release =
+            slots::Release::new(self.version(), kernel, slots::Part::of(&self.initramfs));
+        release.command_line = self.slot_line();
+        Ok(release)
+    }
+
+    fn version(&self) -> &str {
+        self.version.as_deref().unwrap_or("0")
+    }
+
+    /// The command line in a slot: should the kernel panic, it restarts.
+    fn slot_line(&self) -> String {
+        let line = &self.command_line;
+        match line.split_whitespace().any(|word| word.starts_with("panic=")) {
+            true => line.clone(),
+            false => format!("{line} panic=5"),
+        }
     }
 
     fn initramfs(&self) -> Source {

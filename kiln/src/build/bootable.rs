@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use kiln_diskimg::bundle::{self, Machine, Nic};
 use kiln_diskimg::container::{self, Adapter};
+use kiln_diskimg::slots::Release;
 use kiln_diskimg::{Layout, iso};
 use kiln_tree::{Source, Tree};
 use tempfile::NamedTempFile;
@@ -27,6 +28,8 @@ pub(super) struct Bootable<'a> {
     disk: Option<Layout>,
     /// When a CD is made.
     cd: Option<iso::Volume>,
+    /// When it can be installed into slots: what it is.
+    release: Option<Release>,
     /// When UEFI is to start the kernel itself.
     unified: Option<kiln_diskimg::boot::pe::Image>,
     /// The machine that an appliance describes.
@@ -66,18 +69,14 @@ impl<'a> Bootable<'a> {
             initramfs: initramfs.clone(),
             disk: None,
             cd: None,
+            release: None,
             unified: None,
             machine: machine(definition, &firmware),
             options: written,
         };
-        let Some(programs) = &plan.inputs.programs else { return Ok(made) };
         let path = &kernel.image;
         let len = std::fs::metadata(path).map_err(Error::io("stat", path))?.len();
         let source = Source::File { path: path.clone(), len };
-        let secure = &plan.inputs.secure;
-        if let Some(text) = secure.refusal(&source)? {
-            return Err(Error::input(path.display().to_string(), text));
-        }
         let system = |initramfs: &Arc<[u8]>| {
             let (source, initramfs) = (source.clone(), Arc::clone(initramfs));
             let line = wanted.command_line.as_str();
@@ -85,8 +84,17 @@ impl<'a> Bootable<'a> {
             system.title = definition.title();
             system.os_release = os_release(definition);
             system.version = definition.version.clone();
+            system.installs = definition.disk.slots.is_some();
             system
         };
+        if let Some(initramfs) = initramfs.as_ref().filter(|_| definition.disk.slots.is_some()) {
+            made.release = Some(system(initramfs).release()?);
+        }
+        let Some(programs) = &plan.inputs.programs else { return Ok(made) };
+        let secure = &plan.inputs.secure;
+        if let Some(text) = secure.refusal(&source)? {
+            return Err(Error::input(path.display().to_string(), text));
+        }
         if let Some(initramfs) = &initramfs {
             if formats.contains(&Format::Uki) {
                 made.unified = Some(system(initramfs).unified(programs, secure)?);
@@ -107,6 +115,11 @@ impl<'a> Bootable<'a> {
             }
         }
         Ok(made)
+    }
+
+    /// What a slot is filled with, where there are slots: what goes beside kernel and initramfs.
+    pub(super) fn release(&self) -> Option<String> {
+        self.release.as_ref().map(Release::to_string)
     }
 
     /// Writes one artifact.

@@ -191,6 +191,11 @@ pub fn build(
             let kernel = format!("{}.vmlinuz", *definition.name);
             cache::copy_file(&boot.kernel.image, &out.join(&kernel))?;
             manifest.artifacts.push(Artifact::of(out, &kernel, "kernel")?);
+            if let Some(text) = boot.release() {
+                let release = format!("{}.release", *definition.name);
+                cache::write_file(&out.join(&release), text.as_bytes())?;
+                manifest.artifacts.push(Artifact::of(out, &release, "release")?);
+            }
         }
         if format == Format::RawZst {
             let map = bootable::map_beside(Path::new(&name));
