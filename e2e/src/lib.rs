@@ -13,6 +13,7 @@ pub use variant::{LONG, Variant, report, said, tool};
 
 pub mod alone;
 pub mod jobs;
+pub mod rancheros;
 pub mod slots;
 
 use std::io::{Read, Write};

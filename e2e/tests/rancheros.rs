@@ -2,143 +2,14 @@
 //! kept; and started from its CD by both firmwares.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use kiln::definition::{Definition, Format};
-use kiln::qemu::{Bus, Disk, Firmware, Format as DiskFormat, Forward, Machine, Uefi, Vm};
-use kiln::{Cache, Progress, build, cache, machine};
-use kiln_e2e::{LONG, Registry};
+use anyhow::{Result, ensure};
+use kiln::Cache;
+use kiln::qemu::{Bus, Disk, Firmware, Format as DiskFormat, Machine, Uefi};
+use kiln_e2e::Registry;
+use kiln_e2e::rancheros::{Guest, direct, images, small_image};
 use kiln_oci::{Limits, docker, registry};
 use rancheros::{drive, key};
-
-const SSH: u16 = 22;
-
-/// Kernel, initramfs and CD, built once.
-fn images() -> Result<&'static Path> {
-    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| {
-        let out = cache::workspace_root().join("target/e2e/rancheros");
-        let formats = [Format::Initramfs, Format::Iso];
-        let done = rancheros::build(&formats, &out, &Progress::on_stderr());
-        done.map(|_| out).map_err(|error| format!("{error:#}"))
-    });
-    built.as_deref().map_err(|error| anyhow::anyhow!("{error}"))
-}
-
-/// The system's smallest image as `docker load` takes it.
-fn small_image(out: &Path) -> Result<PathBuf> {
-    let file = rancheros::definition_file().with_file_name("images/base/image.toml");
-    let mut options = build::Options::default();
-    options.formats = vec![Format::Docker];
-    build::build(&Definition::read(&file)?, &options, out, &Progress::quiet())?;
-    Ok(out.join("os-base.docker.tar"))
-}
-
-/// A machine that is logged in to.
-struct Guest {
-    vm: Vm,
-    key: PathBuf,
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("the guest's console:\n{}", self.vm.console().tail(80));
-        }
-    }
-}
-
-impl Guest {
-    /// Starts a machine, and waits until it lets the user in.
-    fn start(mut machine: Machine, key: &Path) -> Result<Self> {
-        machine.memory = 1024;
-        machine.forwards.push(Forward { udp: false, host: 0, guest: SSH });
-        let guest = Self { vm: machine.start()?, key: key.into() };
-        let deadline = Instant::now() + LONG;
-        loop {
-            match guest.run("true") {
-                Ok(_) => break,
-                Err(error) if Instant::now() > deadline => {
-                    let console = guest.vm.console().tail(80);
-                    return Err(error.context(format!("nobody is let in:\n{console}")));
-                }
-                Err(_) => std::thread::sleep(Duration::from_millis(300)),
-            }
-        }
-        println!("let in {:.1} s after QEMU's start", guest.vm.started().elapsed().as_secs_f64());
-        Ok(guest)
-    }
-
-    fn ssh(&self, command: &str) -> Result<Command> {
-        let port = self.vm.forwarded(SSH).context("no port leads to the guest")?;
-        let mut ssh = Command::new("ssh");
-        // a guest that hangs does not hold the test up for ever
-        ssh.args(["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=8"]);
-        ssh.args(key::ssh(&self.key, port)).arg(command);
-        Ok(ssh)
-    }
-
-    /// What a command in the console says, if it succeeds.
-    fn run(&self, command: &str) -> Result<String> {
-        let output = self.ssh(command)?.stdin(Stdio::null()).output().context("ssh")?;
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        if !output.status.success() {
-            bail!(
-                "{command}: {}: {said}{}",
-                output.status,
-                String::from_utf8_lossy(&output.stderr)
-            );
-        }
-        Ok(said)
-    }
-
-    /// The same with a file as its input.
-    fn feed(&self, command: &str, file: &Path) -> Result<String> {
-        let output = self.ssh(command)?.stdin(File::open(file)?).output().context("ssh")?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success(), "{command}: {said}");
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
-    /// Runs a command until it succeeds and says what is expected.
-    fn until(&self, command: &str, expected: &str) -> Result<()> {
-        let deadline = Instant::now() + LONG;
-        loop {
-            let said = self.run(command);
-            if said.as_ref().is_ok_and(|said| said.contains(expected)) {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                bail!("{command}: {expected:?} was expected, and last it was {said:?}");
-            }
-            std::thread::sleep(Duration::from_millis(500));
-        }
-    }
-
-    /// Presses the power button, and waits until the machine is off.
-    fn power_off(mut self) -> Result<()> {
-        self.vm.power_button()?;
-        self.vm.wait_exit(LONG)?;
-        let console = self.vm.console().tail(200);
-        ensure!(console.contains("all services stopped: power off"), "{console}");
-        // each heard that it was to stop
-        ensure!(!console.contains("killed, it did not stop in time"), "{console}");
-        Ok(())
-    }
-}
-
-fn direct(disk: &Path) -> Result<Machine> {
-    let mut machine = Machine::default();
-    machine::insert(&mut machine, &images()?.join("rancheros.initramfs"), false, "")?;
-    let mut state = Disk::new(disk, DiskFormat::Raw);
-    state.snapshot = false;
-    machine.disks.push(state);
-    Ok(machine)
-}
 
 #[test]
 fn containers_run_docker_and_what_cloud_config_says_and_the_disk_is_kept() -> Result<()> {

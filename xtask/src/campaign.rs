@@ -20,6 +20,9 @@ enum Campaign {
     Chaos,
     /// What is left of a disk with two systems when its power goes: 4,000 states, 60 of them booted (30 minutes)
     CrashStates,
+    /// What is left of the RancherOS-like system when its power goes while it is installed or upgraded:
+    /// 2,400 states (40 minutes)
+    RancherosCrashStates,
     /// 1,000,000 random cloud-configs, or as many as are asked for (10 minutes)
     CloudConfig,
 }
@@ -32,6 +35,7 @@ impl Campaign {
             Self::BootMatrix => Some("boot_matrix"),
             Self::Chaos => Some("chaos_campaign"),
             Self::CrashStates => Some("crash_states"),
+            Self::RancherosCrashStates => Some("rancheros_crash_states"),
             Self::Fuzz | Self::Model | Self::CloudConfig => None,
         }
     }

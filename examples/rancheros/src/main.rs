@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use kiln::definition::Format;
 use kiln::qemu::{self, Bus, Disk, Forward};
 use kiln::{Progress, machine};
-use rancheros::{build, drive, key};
+use rancheros::{AUTOFORMAT, NAME, Options, build, drive, key};
 
 /// Builds and runs the RancherOS-like system.
 #[derive(Parser)]
@@ -22,14 +22,21 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Build kernel, initramfs and CD, and a manifest.json that says what is in them
+    /// Build kernel, initramfs, CD, disks and the installer's image, and a manifest.json that says what is
+    /// in them
     Build {
         /// Where they go
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
-        /// What to make, in place of initramfs and iso
+        /// What to make, in place of initramfs, iso, qcow2 and vbox-zip
         #[arg(long, value_delimiter = ',')]
         format: Vec<Format>,
+        /// Leave out the installer's image, which needs the initramfs
+        #[arg(long)]
+        no_installer: bool,
+        /// Another version than image.toml's
+        #[arg(long, value_name = "VERSION")]
+        release: Option<String>,
         /// Print the manifest
         #[arg(long)]
         json: bool,
@@ -82,9 +89,12 @@ fn main() -> ExitCode {
 
 fn act(verb: Verb) -> Result<()> {
     match verb {
-        Verb::Build { out, format, json } => {
+        Verb::Build { out, format, no_installer, release, json } => {
             let progress = if json { Progress::quiet() } else { Progress::on_stderr() };
-            let report = build(&format, &out, &progress)?;
+            let has_initramfs = format.is_empty() || format.contains(&Format::Initramfs);
+            let installer = has_initramfs && !no_installer;
+            let options = Options { formats: format, installer, version: release };
+            let report = build(&options, &out, &progress)?;
             if json {
                 println!("{}", report.manifest.to_json()?);
             } else {
@@ -125,7 +135,11 @@ fn run(
     }
     let drive = disk.with_file_name("cloud-config.iso");
     drive::write(&drive, &user_data)?;
-    let mut options = machine::Options::new(machine::bootable(image)?);
+    // of a whole build, what needs no disk of its own
+    let initramfs = image.join(format!("{NAME}.{}", Format::Initramfs.ending()));
+    let image = if initramfs.is_file() { initramfs } else { machine::bootable(image)? };
+    let mut options = machine::Options::new(image);
+    options.append = AUTOFORMAT.into();
     options.memory = memory;
     options.forwards = vec![Forward { udp: false, host: port, guest: 22 }];
     let mut state = Disk::new(disk, qemu::Format::Raw);

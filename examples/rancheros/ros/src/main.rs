@@ -8,6 +8,7 @@ mod configuration;
 mod console;
 mod engine;
 mod files;
+mod laydown;
 mod network;
 mod places;
 mod schema;
@@ -16,7 +17,9 @@ mod user;
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
+use kiln_guest::trial::{self, Trial};
 use kiln_guest::{Data, Own, Reserve, System};
 use kiln_supervisor::unix::init;
 
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
     let name = name.rsplit('/').next().unwrap_or(&name).to_owned();
     match (name.as_str(), words.next().as_deref()) {
         ("halt" | "poweroff" | "reboot" | "shutdown", _) => cli::power::run(&name),
+        ("lay-down-os", _) => laydown::main(),
         ("ros-autologin", _) => {
             let error = Command::new("/bin/login").args(["-f", console::USER]).exec();
             eprintln!("login: {error}");
@@ -37,6 +41,7 @@ fn main() -> ExitCode {
         (_, Some("config")) if std::process::id() != 1 && name == "init" => boot::run(true),
         (_, Some("reconfigure")) => boot::run(false),
         ("ros", Some("init")) => first_process(words),
+        (_, Some("trial")) if name == "init" => trial(),
         (_, Some("console-init")) => console::run(),
         (_, Some("runcmd")) => console::runcmd(),
         (_, Some("dockerd")) => dockerd(),
@@ -60,11 +65,22 @@ fn system() -> System {
         data.label = label.to_owned();
     }
     data.blank = state.autoformat.into_iter().map(Into::into).collect();
+    data.grow = true;
     system.data = Some(data);
     // These are containers here.
     system.own = Own::none();
     system.power_button = false;
     system
+}
+
+/// Sees whether a system that replaced another one works.
+fn trial() -> ExitCode {
+    let upgrade = configuration::load().rancher.upgrade;
+    let mut trial = Trial::new(upgrade.trial);
+    if let Some(seconds) = upgrade.trial_timeout {
+        trial.patience = Duration::from_secs(seconds);
+    }
+    trial::run(&trial)
 }
 
 /// A container's first process, without which a program that is none ignores what asks it to end.

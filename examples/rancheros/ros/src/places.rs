@@ -41,3 +41,13 @@ pub(crate) const FLEETING: &str = "/run/ros/written";
 pub(crate) const BUNDLES: &str = "/run/ros/bundles";
 /// The bundle of the console that is there now, for services that follow it.
 pub(crate) const NOW: &str = "/run/ros";
+/// What starts a disk: SYSLINUX and systemd-boot, as in their packages.
+pub(crate) const LOADERS: &str = "/usr/share/ros/boot";
+/// The system in the installer's image.
+pub(crate) const DIST: &str = "/dist";
+/// The CD's volume.
+pub(crate) const CD: &str = "RANCHEROS";
+/// Where an installer's image is unpacked.
+pub(crate) const CARRIED: &str = "/var/lib/rancher/carried";
+/// Words of the kernel's command line that every version has.
+pub(crate) const APPEND: &str = "/var/lib/rancher/conf/append";

@@ -115,6 +115,10 @@ pub(crate) struct Upgrade {
     pub(crate) url: Option<String>,
     /// The image's name.
     pub(crate) image: Option<String>,
+    /// Services that have to be up before a version that replaced another is believed to work.
+    pub(crate) trial: Vec<String>,
+    /// Within so many seconds.
+    pub(crate) trial_timeout: Option<u64>,
 }
 
 fn text(at: &Cursor<'_>) -> Option<String> {
@@ -291,7 +295,12 @@ fn state(at: &Cursor<'_>) -> Option<State> {
 
 fn upgrade(at: &Cursor<'_>) -> Option<Upgrade> {
     let mut fields = at.fields()?;
-    let upgrade = Upgrade { url: fields.get("url", text), image: fields.get("image", text) };
+    let upgrade = Upgrade {
+        url: fields.get("url", text),
+        image: fields.get("image", text),
+        trial: fields.texts("trial"),
+        trial_timeout: fields.get("trial_timeout", Cursor::integer),
+    };
     fields.not_supported(&["policy", "rollback"]);
     fields.finish();
     Some(upgrade)

@@ -364,12 +364,12 @@ mod tests {
         });
         assert!(kiln_supervisor::Graph::new(&with_command.collect::<Vec<_>>()).is_ok());
         insta::assert_snapshot!(units.system.iter().map(line).collect::<String>(), @r#"
-        acpid: rancher/os-acpid:v1 [] None 7 mounts
-        console: rancher/os-console:v1 [] None 12 mounts
-        docker: rancher/os-docker:v1 [network] Connect(Unix("/run/docker.sock")) 12 mounts
-        network: rancher/os-network:v1 [syslog] NotifyFd(3) 7 mounts
-        ntp: rancher/os-ntp:v1 [network] NotifyFd(3) 7 mounts
-        syslog: rancher/os-syslog:v1 [] None 7 mounts
+        acpid: rancher/os-acpid:v1 [] None 8 mounts
+        console: rancher/os-console:v1 [] None 13 mounts
+        docker: rancher/os-docker:v1 [network] Connect(Unix("/run/docker.sock")) 13 mounts
+        network: rancher/os-network:v1 [syslog] NotifyFd(3) 8 mounts
+        ntp: rancher/os-ntp:v1 [network] NotifyFd(3) 8 mounts
+        syslog: rancher/os-syslog:v1 [] None 8 mounts
         "#);
     }
 

@@ -1,8 +1,10 @@
 //! `ros`, for people.
 
+mod carried;
 mod config;
 mod console;
 mod engine;
+mod install;
 mod os;
 pub(crate) mod power;
 mod service;
@@ -46,9 +48,11 @@ enum Command {
     /// Services: of the system, and the user's own
     #[command(subcommand)]
     Service(service::Command),
-    /// The system's version
+    /// The system's versions: which there are, another one, the one before
     #[command(subcommand)]
     Os(os::Command),
+    /// Puts this system on a disk
+    Install(install::Arguments),
     /// Which console there is
     #[command(subcommand)]
     Console(console::Command),
@@ -64,6 +68,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Config(command) => config::run(command),
         Command::Service(command) => service::run(command),
         Command::Os(command) => os::run(command),
+        Command::Install(arguments) => install::run(&arguments),
         Command::Console(command) => console::run(command),
         Command::Engine(command) => engine::run(command),
     };

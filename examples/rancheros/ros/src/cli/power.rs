@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use kiln_supervisor::Outcome;
 use kiln_supervisor::control::{Client, Effect, socket_path};
 
+use super::{Failure, Result, succeeded};
+
 /// Does what the program of this name does.
 pub(crate) fn run(name: &str) -> ExitCode {
     let asked_to_restart = std::env::args().any(|word| word == "-r" || word == "--reboot");
@@ -27,4 +29,11 @@ pub(crate) fn run(name: &str) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Starts the machine anew.
+pub(crate) fn reboot() -> Result {
+    let done = Client::connect(socket_path())
+        .and_then(|mut client| client.shutdown(Outcome::Reboot, false));
+    succeeded(done.map_err(Failure::about("process 1"))?)
 }

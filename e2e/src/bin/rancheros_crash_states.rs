@@ -1,0 +1,62 @@
+//! Power that goes at any moment while the RancherOS-like system is installed, upgraded and taken back: what
+//! `cargo xtask campaign rancheros-crash-states` runs. Prints what docs/campaigns.md has.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Parser;
+use kiln::Cache;
+use kiln::qemu::{Firmware, Uefi};
+use kiln_e2e::rancheros::live;
+
+/// States of the RancherOS-like system's disk whose power went, looked at.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// How many states are looked at, half of them of a life under a BIOS, half under UEFI
+    #[arg(long, default_value_t = 2400)]
+    states: u64,
+    /// Where the disks and their logs of writes are left
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// What the choice follows from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let temporary = tempfile::tempdir()?;
+    let directory = arguments.keep.as_deref().unwrap_or_else(|| temporary.path());
+    let began = Instant::now();
+    let uefi = Firmware::Uefi(Uefi::find(&Cache::of_workspace())?);
+    for (firmware, name) in [(Firmware::Bios, "BIOS"), (uefi, "UEFI")] {
+        let place = directory.join(name);
+        std::fs::create_dir_all(&place)?;
+        let life = live(&place, &firmware, true)?;
+        for (what, recorded) in [("installation", &life.installation), ("upgrades", &life.upgrades)]
+        {
+            let (stretches, bytes) = (recorded.log.stretches(), recorded.log.written());
+            println!("{name}, {what}: {bytes} bytes written, {stretches} stretches");
+        }
+        let states = arguments.states / 4;
+        for tally in [
+            life.installation_crashes(states, arguments.seed)?,
+            life.upgrade_crashes(states, arguments.seed)?,
+        ] {
+            tally.iter().for_each(|(state, count)| println!("  {count}: {state}"));
+        }
+    }
+    println!("0 failed, {:.0} s", began.elapsed().as_secs_f64());
+    Ok(())
+}
