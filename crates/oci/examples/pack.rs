@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Parser;
-use kiln_oci::{Compression, Image, Layer, Layout, Limits, Settings};
+use kiln_oci::{Compression, Image, Layout, Limits, Settings};
 use kiln_tree::{Tree, host};
 
 #[derive(Parser)]
@@ -33,13 +33,13 @@ fn main() -> Result<()> {
     let mut tree = Tree::new();
     host::import(&mut tree, &arguments.from, "", &host::Policy::default())?;
     let compression = if arguments.zstd { Compression::Zstd } else { Compression::Gzip };
-    let work = tempfile::tempdir()?;
-    let layer = Layer::pack_file(&tree, compression, &work.path().join("layer"))?;
+    let mut layout = Layout::create(&arguments.to, Limits::default())?;
+    let layer = layout.pack(&tree, compression)?;
     let mut settings = Settings::default();
     settings.cmd = arguments.cmd;
     settings.created = arguments.created;
     let image = Image::build(vec![layer], &settings)?;
-    Layout::create(&arguments.to, Limits::default())?.add(&image, Some(&arguments.name))?;
+    layout.add(&image, Some(&arguments.name))?;
     println!("{}", image.digest());
     Ok(())
 }

@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use kiln_tree::Source;
+use kiln_tree::{Source, Tree};
 use oci_spec::image::{
     ANNOTATION_REF_NAME, Descriptor, ImageIndex, MediaType, Platform, SCHEMA_VERSION,
 };
 
 use crate::digest::Checked;
 use crate::image::Image;
+use crate::layer::{self, Compression, Layer};
 use crate::limits::Limits;
 use crate::store::{Store, blob_name};
 use crate::{Error, Result, json, platform};
@@ -187,6 +189,35 @@ impl Layout {
         self.add_blob(&image.descriptor, &Source::from(image.manifest_bytes.clone()))?;
         list(&mut self.index, image, name);
         self.save()
+    }
+
+    /// Packs a tree as a layer, right where it belongs. It is a part of no image until one that is built
+    /// of it is added.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an archive; as [`layer::write`]; [`Error::Io`].
+    pub fn pack(&self, tree: &Tree, compression: Compression) -> Result<Layer> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        if self.store.is_archive() {
+            let path = self.store.path.display();
+            return Err(Error::invalid(path, "nothing is added to an archive"));
+        }
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("blobs/sha256/.part-layer-{}-{number}", std::process::id());
+        let beside = self.store.path.join(name);
+        let packed = (|| {
+            let file = File::create(&beside).map_err(Error::io("create", &beside))?;
+            let (file, packed) = layer::write(tree, compression, file)?;
+            file.sync_data().map_err(Error::io("write", &beside))?;
+            let layer = packed.layer(Source::from(Vec::new()));
+            let (path, len) = (self.blob_path(&layer.descriptor), layer.descriptor.size());
+            fs::rename(&beside, &path).map_err(Error::io("rename to", &path))?;
+            Ok(Layer { source: Source::File { path, len }, ..layer })
+        })();
+        if packed.is_err() {
+            let _ = fs::remove_file(&beside);
+        }
+        packed
     }
 
     fn save(&self) -> Result<()> {

@@ -23,9 +23,9 @@ pub enum Compression {
     Zstd,
 }
 
-/// As `gzip -6`: the middle of what there is.
+/// Of libdeflate: three quarters of the time of its level 6, which is about `gzip -6`, for 3 % more bytes.
 #[cfg(feature = "gzip")]
-const GZIP_LEVEL: i32 = 6;
+const GZIP_LEVEL: i32 = 4;
 /// zstd's own default.
 #[cfg(feature = "zstd")]
 const ZSTD_LEVEL: i32 = 3;

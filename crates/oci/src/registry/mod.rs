@@ -118,8 +118,15 @@ impl Client {
 /// # Errors
 /// [`Error::Invalid`].
 pub fn reference(text: &str) -> Result<Reference> {
-    text.parse()
-        .map_err(|error| Error::invalid(crate::error::shown(text.as_bytes()), format!("{error}")))
+    let wrong = |reason: String| Error::invalid(crate::error::shown(text.as_bytes()), reason);
+    let found: Reference = text.parse().map_err(|error| wrong(format!("{error}")))?;
+    // `Name/app` is read as if it were a registry's and then taken for a repository of Docker's.
+    if found.to_string().parse::<Reference>().is_err() {
+        let reason =
+            "a repository has no capitals; a registry has a dot or a port, or is localhost";
+        return Err(wrong(reason.into()));
+    }
+    Ok(found)
 }
 
 /// Whether this (`host` or `host:port`) is an address of this machine.
@@ -157,6 +164,8 @@ mod tests {
         assert!(!is_local("127.0.0.1.example.org") && !is_local("localhost.example.org"));
         assert!(!is_local("127.0.0.1:80@example.org") && !is_local("[::1]@example.org"));
         assert!(is_local("[::1]:5000"));
-        assert!(reference("a/UPPER").is_err());
+        for bad in ["a/UPPER", "Upper/a", "UPPER", "", "a//b", "../a"] {
+            assert!(reference(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -2,13 +2,18 @@
 
 use kiln_oci::host::{self, Unpack};
 use kiln_oci::layer::Options;
-use kiln_oci::{Compression, Layer};
-use kiln_tree::{Node, Tree};
+use kiln_oci::{Compression, Image, Layer, Layout, Limits, Settings};
+use kiln_tree::{Node, Source, Tree};
 
 use crate::trees::in_memory;
 
-/// Some 6 MiB, of which a third does not compress.
+/// Some 6 MiB, of which a third does not compress: more than one block.
 fn large() -> Tree {
+    tree(500_000, 200)
+}
+
+/// Four files of so many bytes that do not compress, and texts of 20,000.
+fn tree(noisy: usize, texts: usize) -> Tree {
     let mut tree = Tree::new();
     let mut state = 1_u64;
     let mut noise = |len: usize| -> Vec<u8> {
@@ -20,9 +25,9 @@ fn large() -> Tree {
             .collect()
     };
     for number in 0..4 {
-        tree.insert(format!("noise/{number}"), Node::file(noise(500_000 + number))).unwrap();
+        tree.insert(format!("noise/{number}"), Node::file(noise(noisy + number))).unwrap();
     }
-    for number in 0..200_usize {
+    for number in 0..texts {
         let line = format!("line {number}\n");
         let text = line.repeat(20_000 / line.len());
         tree.insert(format!("text/{}/{number}", number % 7), Node::file(text)).unwrap();
@@ -60,8 +65,30 @@ fn a_long_layer_is_what_was_packed() {
 }
 
 #[test]
+fn a_layer_is_packed_where_it_belongs() {
+    let work = tempfile::tempdir().unwrap();
+    let mut layout = Layout::create(work.path(), Limits::default()).unwrap();
+    let layer = layout.pack(&large(), Compression::Zstd).unwrap();
+    let expected = Layer::pack(&large(), Compression::Zstd).unwrap();
+    assert_eq!((&layer.descriptor, &layer.diff_id), (&expected.descriptor, &expected.diff_id));
+    assert_eq!(unpacked(&layer).unwrap(), large());
+    let image = Image::build(vec![layer], &Settings::default()).unwrap();
+    layout.add(&image, Some("a")).unwrap();
+    let blobs = || std::fs::read_dir(work.path().join("blobs/sha256")).unwrap().count();
+    assert_eq!(blobs(), 3);
+    let mut bad = Tree::new();
+    bad.insert(".wh.x", Node::file("")).unwrap();
+    assert!(layout.pack(&bad, Compression::None).is_err());
+    let mut late = Tree::new();
+    let gone = Source::File { path: work.path().join("gone"), len: 3 };
+    late.insert("gone", Node::file(gone)).unwrap();
+    assert!(layout.pack(&late, Compression::None).is_err());
+    assert_eq!(blobs(), 3);
+}
+
+#[test]
 fn a_long_layer_that_is_damaged_is_an_error_with_its_digest() {
-    let tree = large();
+    let tree = tree(150_000, 20);
     for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
         let layer = Layer::pack(&tree, compression).unwrap();
         let digest = layer.descriptor.digest().to_string();
@@ -77,7 +104,7 @@ fn a_long_layer_that_is_damaged_is_an_error_with_its_digest() {
             let error = damaged(other);
             assert!(error.starts_with(&digest), "{compression:?}, {at}: {error}");
         }
-        let error = damaged(bytes[..bytes.len() - 300_000].to_vec());
+        let error = damaged(bytes[..bytes.len() - 100_000].to_vec());
         assert!(error.starts_with(&digest), "{compression:?}: {error}");
         let error = damaged([bytes.as_slice(), &[0; 700]].concat());
         assert!(error.starts_with(&digest), "{compression:?}: {error}");
