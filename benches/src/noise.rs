@@ -36,7 +36,7 @@ impl Noise {
     }
 
     /// Lines that compress as configuration does.
-    fn text(&mut self, len: usize) -> Vec<u8> {
+    pub fn text(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(len + 64);
         while bytes.len() < len {
             let word = self.number();
@@ -48,7 +48,7 @@ impl Noise {
     }
 
     /// Words with zeroes in their middle, which compress as programs do.
-    fn sparse_words(&mut self, len: usize) -> Vec<u8> {
+    pub fn sparse_words(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(len + 8);
         while bytes.len() < len {
             bytes.extend_from_slice(&(self.number() & 0x00ff_ffff_0000_ffff).to_le_bytes());

@@ -49,6 +49,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "kiln-kmod",
         "-p",
         "kiln-diskimg",
+        "-p",
+        "kiln-oci",
         "--all-features",
     ]))?;
     for name in names {

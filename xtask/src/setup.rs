@@ -103,6 +103,9 @@ const NEEDS: &[Need] = &[
     need("genext2fs", "genext2fs", "is measured beside our ext4 volumes", Purpose::Bench),
     need("genimage", "genimage", "is measured beside our disk images", Purpose::Bench),
     need("mkfs.vfat", "dosfstools", "is measured beside our disk images", Purpose::Bench),
+    need("umoci", "umoci", "is measured beside our unpacking of images", Purpose::Bench),
+    need("skopeo", "skopeo", "is measured beside our unpacking of images", Purpose::Bench),
+    need("podman", "podman", "is measured beside our unpacking of images", Purpose::Bench),
     need("bsdcpio", "libarchive-tools", "is measured beside our packer", Purpose::Bench),
 ];
 
