@@ -79,7 +79,7 @@ struct Open {
 enum Inner {
     List(Vec<Node>),
     /// The entries, the key that waits for its value, and what `<<` brings.
-    Map(Map, Option<(String, Place)>, Vec<Node>),
+    Map(Map, Option<(Scalar, Place)>, Vec<Node>),
 }
 
 /// What an anchor names, how many nodes and bytes of text it has, and how deep it is.
@@ -244,15 +244,17 @@ impl<'l> Builder<'l> {
         match &mut open.inner {
             Inner::List(items) => items.push(node),
             Inner::Map(_, key @ None, _) => match node.value {
-                Value::Scalar(scalar) => *key = Some((scalar.text, node.place)),
+                Value::Scalar(scalar) => *key = Some((scalar, node.place)),
                 _ => {
                     let what = format!("{} as a key, expected a text", node.described());
                     return Err(Finding::new(Kind::Unreadable, node.place, "", what));
                 }
             },
             Inner::Map(map, key, merged) => {
-                let Some((key, key_place)) = key.take() else { return Ok(None) };
-                if key == "<<" {
+                let Some((Scalar { text: key, plain }, key_place)) = key.take() else {
+                    return Ok(None);
+                };
+                if plain && key == "<<" {
                     merged.push(node);
                 } else if let Some(first) = map.entry(&key) {
                     let first = first.key_place.line.unwrap_or_default();

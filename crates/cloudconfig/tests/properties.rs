@@ -27,10 +27,7 @@ fn node() -> impl Strategy<Value = Node> {
             prop::collection::vec(("\\PC{0,5}|[a-z]{1,5}|<<", inner), 0..6).prop_map(|entries| {
                 let mut map = Map::new();
                 for (key, node) in entries {
-                    // A key `<<` merges, in quotes as well.
-                    if key != "<<" {
-                        map.insert(key, Place::whole("x"), node);
-                    }
+                    map.insert(key, Place::whole("x"), node);
                 }
                 Node::map(Place::whole("x"), map)
             }),
@@ -60,6 +57,16 @@ proptest! {
         let (root, _) = document::read("x", text.as_bytes(), &Limits::default());
         let _ = decode(&root, &Limits::default());
     }
+}
+
+#[test]
+fn only_a_key_without_quotes_merges() {
+    let text = b"a: &a {x: 1}\nb: {<<: *a}\nc: {\"<<\": *a}\nd: {'<<': y}\n";
+    let (root, findings) = document::read("x", text, &Limits::default());
+    assert!(findings.is_empty(), "{findings}");
+    assert!(root.at(["b", "x"]).is_some() && root.at(["b", "<<"]).is_none());
+    assert!(root.at(["c", "x"]).is_none() && root.at(["c", "<<", "x"]).is_some());
+    assert!(root.at(["d", "<<"]).is_some());
 }
 
 /// How many random configs: 10,000, or what `KILN_CLOUDCONFIG_CASES` says (a campaign).
