@@ -2,6 +2,9 @@
 
 use crate::{Meaning, Node, Scalar, Value};
 
+/// YAML 1.2 section 7.4.2: a key of more than 1024 characters, its quotes included, is announced by `?`.
+const IMPLICIT_KEY: usize = 1024;
+
 impl Node {
     /// The tree as YAML, for people and for [`crate::document::read`]. It says the same when it is
     /// read again, wherever the limits of reading allow it.
@@ -48,7 +51,15 @@ fn block(node: &Node, indent: usize, out: &mut String) {
         Value::Map(map) => {
             for entry in map {
                 out.push_str(&" ".repeat(indent));
-                out.push_str(&key(&entry.key));
+                let key = key(&entry.key);
+                if key.chars().count() > IMPLICIT_KEY {
+                    out.push_str("? ");
+                    out.push_str(&key);
+                    out.push('\n');
+                    out.push_str(&" ".repeat(indent));
+                } else {
+                    out.push_str(&key);
+                }
                 out.push(':');
                 after(&entry.node, indent, out);
             }

@@ -10,7 +10,7 @@ pub struct Limits {
     pub depth: usize,
     /// Nodes of one document, those that aliases repeat included.
     pub nodes: usize,
-    /// Findings of one file that are told; the rest is counted.
+    /// Findings of one file that a step (reading, decoding) tells; the rest is counted.
     pub findings: usize,
     /// Bytes of user-data as it is given, and of what its parts make together when they are unpacked.
     pub user_data_bytes: usize,

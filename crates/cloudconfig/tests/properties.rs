@@ -60,6 +60,25 @@ proptest! {
 }
 
 #[test]
+fn long_keys_read_back() {
+    for len in [100, 1021, 1022, 1023, 1024, 1025, 5000] {
+        for letter in ["a", "\u{fffd}", " "] {
+            let place = Place::whole("x");
+            let mut inner = Map::new();
+            inner.insert(letter.repeat(len), place.clone(), Node::text(place.clone(), "b"));
+            let inner = Node::map(place.clone(), inner);
+            let list = Node::list(place.clone(), vec![inner.clone(), inner]);
+            let mut outer = Map::new();
+            outer.insert(letter.repeat(len), place.clone(), list);
+            let node = Node::map(place, outer);
+            let (read, findings) =
+                document::read("x", node.to_yaml().as_bytes(), &Limits::default());
+            assert!(findings.is_empty() && read.says(&node), "{len} {letter:?}: {findings}");
+        }
+    }
+}
+
+#[test]
 fn only_a_key_without_quotes_merges() {
     let text = b"a: &a {x: 1}\nb: {<<: *a}\nc: {\"<<\": *a}\nd: {'<<': y}\n";
     let (root, findings) = document::read("x", text, &Limits::default());
