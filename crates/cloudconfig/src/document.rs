@@ -348,6 +348,11 @@ struct Size {
     depth: usize,
 }
 
+/// How many nodes there are, keys left out.
+pub(crate) fn nodes(node: &Node) -> usize {
+    size(node).nodes
+}
+
 fn size(node: &Node) -> Size {
     let mut sum = Size { nodes: 1, bytes: 0, depth: 0 };
     let mut add = |child: &Node, key: usize| {

@@ -56,6 +56,34 @@ fn a_finding_about_a_merged_document_names_the_file_that_is_wrong() {
 }
 
 #[test]
+fn limits_hold_for_a_whole_line() {
+    let mut limits = Limits::default();
+    limits.depth = 4;
+    limits.nodes = 20;
+    let read = |line: &str| CommandLine::default().read(line, &limits);
+    // Found by fuzzing: keys and value each kept the depth, and together went beyond it.
+    for (line, is_list) in
+        [("cc.a.b=[[x]]", true), ("cc.a.b=[[[x]]]", false), ("cc.a.b.c.d=[]", false)]
+    {
+        let (root, findings) = read(line);
+        assert!(findings.is_empty(), "{line}: {findings}");
+        let (again, findings) = document::read("x", root.to_yaml().as_bytes(), &limits);
+        assert!(findings.is_empty() && again.says(&root), "{line}: {findings}");
+        assert_eq!(root.to_yaml().contains("- "), is_list, "{line}: {}", root.to_yaml());
+    }
+    let (_, findings) = read("cc.a.b.c.d.e=1");
+    assert!(findings.to_string().contains("keys nested deeper than 4"), "{findings}");
+    // Each list is small enough, all of them are not.
+    let list = "[a,b,c,d,e,f]";
+    let (root, findings) =
+        read(&format!("cc.a={list} cc.b={list} cc.c={list} cc.d cc.e cc.f cc.g"));
+    assert!(root.at(["b"]).unwrap().to_yaml().starts_with("- a"), "{}", root.to_yaml());
+    assert!(!root.at(["c"]).unwrap().to_yaml().contains("- a"), "{}", root.to_yaml());
+    assert!(root.at(["g"]).is_none());
+    assert!(findings.to_string().contains("too many values, aliases included"), "{findings}");
+}
+
+#[test]
 fn values_of_the_command_line() {
     let value = |word: &str| {
         let (root, findings) = CommandLine::with_key("k").read(word, &Limits::default());
@@ -82,7 +110,7 @@ fn values_of_the_command_line() {
         "the kernel's command line: k.: expected keys with dots between them"
     );
     let deep = format!("k{}=1", ".a".repeat(100));
-    assert!(value(&deep).1.contains("expected keys"));
+    assert!(value(&deep).1.contains("keys nested deeper than 32"));
 }
 
 #[test]

@@ -71,20 +71,22 @@ impl CommandLine {
             let what = format!("{} bytes, of which at most {} are read", line.len(), self.most);
             findings.push(Finding::new(Kind::Unreadable, place.clone(), "", what));
         } else {
+            let mut left = limits.clone();
             for word in words(line) {
-                self.word(word, &mut root, &place, limits, &mut findings);
+                self.word(word, &mut root, &place, &mut left, &mut findings);
             }
         }
         let node = if root.is_empty() { Node::null(place) } else { Node::map(place, root) };
         (node, crate::place::settle(findings, limits.findings))
     }
 
+    /// Takes a word; of the values that a line may have, those are `left` that no word has taken.
     fn word(
         &self,
         word: &str,
         root: &mut Map,
         place: &Place,
-        limits: &Limits,
+        left: &mut Limits,
         findings: &mut Vec<Finding>,
     ) {
         let (name, value) = match word.split_once('=') {
@@ -103,10 +105,18 @@ impl CommandLine {
         let mut wrong = |what: String| {
             findings.push(Finding::new(Kind::Wrong, place.clone(), name.to_owned(), what));
         };
-        if keys.iter().any(|key| key.is_empty()) || keys.len() > limits.depth {
+        if keys.iter().any(|key| key.is_empty()) {
             wrong("expected keys with dots between them".into());
             return;
         }
+        let Some(depth) = left.depth.checked_sub(keys.len()) else {
+            wrong(format!("keys nested deeper than {}", left.depth));
+            return;
+        };
+        let Some(nodes) = left.nodes.checked_sub(keys.len()).filter(|nodes| *nodes > 0) else {
+            wrong("too many values, aliases included".into());
+            return;
+        };
         let Some((last, above)) = keys.split_last() else { return };
         let mut map = root;
         for key in above {
@@ -122,7 +132,11 @@ impl CommandLine {
                 }
             }
         }
-        let node = value.map_or_else(|| plain(place, "true"), |value| parsed(value, place, limits));
+        // The value is below the keys, and one of many.
+        let limits = Limits { depth, nodes, ..left.clone() };
+        let node =
+            value.map_or_else(|| plain(place, "true"), |value| parsed(value, place, &limits));
+        left.nodes = nodes.saturating_sub(document::nodes(&node));
         // As with any parameter of the kernel, the last one counts.
         map.insert(*last, place.clone(), node);
     }
