@@ -1,7 +1,9 @@
 //! Inputs to begin with: small images of our own writers.
 
 mod boot;
+mod cloud;
 mod disks;
+mod images;
 mod text;
 
 use std::collections::BTreeMap;
@@ -21,5 +23,7 @@ pub fn all() -> Result<BTreeMap<&'static str, Inputs>> {
     let mut all = disks::all()?;
     all.extend(boot::all()?);
     all.extend(text::all()?);
+    all.extend(cloud::all()?);
+    all.extend(images::all()?);
     Ok(all)
 }

@@ -207,9 +207,13 @@ fn command(places: &Places, kind: Kind, target: &str) -> Command {
 /// The longest input: what the seeds of the format need, and some room.
 fn longest(target: &str) -> u32 {
     match target {
-        "erofs" | "ext4" | "inspect" => 12_288,
+        "erofs" | "ext4" | "inspect" | "oci_archive" => 12_288,
+        "oci_layers" => 16_384,
         "dhcp" => 1500,
-        "bls" | "dotconfig" | "kconfig" => 2048,
+        "oci_names" => 256,
+        "oci_challenge" => 512,
+        "bls" | "cloud_command_line" | "dotconfig" | "kconfig" => 2048,
+        "cloud_documents" | "cloud_medium" | "cloud_user_data" => 4096,
         _ => 8192,
     }
 }

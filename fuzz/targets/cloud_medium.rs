@@ -1,0 +1,4 @@
+//! NoCloud's and OpenStack's media.
+#![no_main]
+
+kiln_fuzz::target!(kiln_fuzz::others::cloudconfig::medium);

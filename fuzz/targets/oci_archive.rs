@@ -1,0 +1,4 @@
+//! Archives of images.
+#![no_main]
+
+kiln_fuzz::target!(kiln_fuzz::others::oci::archive);

@@ -1,0 +1,4 @@
+//! Layers that are compressed.
+#![no_main]
+
+kiln_fuzz::target!(kiln_fuzz::others::oci::compressed);
