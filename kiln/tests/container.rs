@@ -1,7 +1,10 @@
 //! Definitions as container images: layers on top of those of a base, and several images in one archive.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kiln::build::{self, Options};
 use kiln::definition::Definition;
@@ -109,6 +112,59 @@ fn an_image_has_the_layers_of_its_base_and_one_with_what_is_another() {
     let archive = docker::Archive::open(work.join("out/web.docker.tar"), Limits::default());
     let image = archive.unwrap().image(Some("web:latest")).unwrap();
     assert_eq!(text(&image, "usr/bin/web"), "web");
+}
+
+/// A checkout: the definition and a directory of the host, written in an order, with times and modes as
+/// the machine has them.
+fn checkout(directory: &Path, names: [&str; 4], modified: SystemTime, mode: u32) {
+    write(directory);
+    let site = directory.join("web/site");
+    let tree = "[[file]]\npath = \"/srv\"\ntree = \"site\"\n";
+    let more = "labels = { \"example.b\" = \"1\", \"example.a\" = \"2\", \"example.after\" = \"network\" }";
+    let web = WEB.replace("labels = { \"example.after\" = \"network\" }", more);
+    std::fs::write(directory.join("web/image.toml"), web + tree).unwrap();
+    for name in names {
+        let path = site.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, name.repeat(9000)).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        std::fs::File::open(&path).unwrap().set_modified(modified).unwrap();
+    }
+    symlink("page/1", site.join("index")).unwrap();
+}
+
+#[test]
+fn the_same_definition_elsewhere_gives_the_same_bytes() {
+    let work = tempfile::tempdir().unwrap();
+    let one = work.path().join("one");
+    let other = work.path().join("of/somebody/else");
+    let names = ["page/1", "page/2", "about", "z"];
+    let mut reversed = names;
+    reversed.reverse();
+    checkout(&one, names, UNIX_EPOCH + Duration::from_secs(1_000_000_000), 0o644);
+    checkout(&other, reversed, SystemTime::now(), 0o664);
+    let formats = ["oci", "docker"];
+    let made = [&one, &other].map(|place| {
+        let out = place.join("out");
+        let manifest = built(&place.join("web/image.toml"), &place.join("cache"), &out, &formats);
+        let archive = built(&place.join("image.toml"), &place.join("cache"), &out, &["tar"]);
+        let read = |name: &str| std::fs::read(out.join(name)).unwrap();
+        let artifacts = ["web.oci.tar", "web.docker.tar", "all.tar"].map(read);
+        (artifacts, manifest.files, archive.files, archive.inputs)
+    });
+    let [(one_artifacts, ..), (other_artifacts, ..)] = &made;
+    for (at, (one, other)) in one_artifacts.iter().zip(other_artifacts).enumerate() {
+        assert!(one == other, "artifact {at}");
+    }
+    assert_eq!(made[0].1, made[1].1);
+    assert_eq!((&made[0].2, &made[0].3), (&made[1].2, &made[1].3));
+    // It can fail: another time of the definition is in the bytes.
+    let web = one.join("web/image.toml");
+    let text = std::fs::read_to_string(&web).unwrap();
+    std::fs::write(&web, text.replace("name = \"web\"\n[c", "name = \"web\"\nepoch = 1\n[c"))
+        .unwrap();
+    built(&web, &one.join("cache"), &one.join("out"), &formats);
+    assert!(std::fs::read(one.join("out/web.oci.tar")).unwrap() != one_artifacts[0]);
 }
 
 #[test]
