@@ -116,6 +116,22 @@ fn modes_are_octal_and_say_so() {
 }
 
 #[test]
+fn fields_of_a_mount_may_be_empty() {
+    let (config, findings) =
+        read("mounts:\n- [/dev/vdb, '', swap, '']\n- [/dev/vdc, /mnt/s, ext4, '']\n");
+    assert!(findings.is_empty(), "{findings}");
+    let [swap, disk] = config.mounts.as_slice() else { panic!("{:?}", config.mounts) };
+    assert_eq!((swap.target.as_str(), swap.fstype.as_str()), ("none", "swap"));
+    assert_eq!((disk.target.as_str(), disk.options.as_str()), ("/mnt/s", "defaults,nofail"));
+    let (_, findings) = read("mounts:\n- ['', /a]\n- [/dev/vdb, '', ext4]\n");
+    assert_eq!(
+        findings.to_string(),
+        "cc.yml:2: mounts[0]: what to mount is missing\n\
+         cc.yml:3: mounts[1]: where to mount it is missing"
+    );
+}
+
+#[test]
 fn power_states() {
     let (config, findings) = read("power_state: {mode: reboot, delay: +5, condition: true}");
     assert!(findings.is_empty(), "{findings}");

@@ -9,7 +9,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use kiln_cloudconfig::datasource::{
-    Answer, Candidate, Directory, Files, Selection, Step, config_drive, file, http, nocloud,
+    Answer, Candidate, Directory, Files, Selection, Step, config_drive, digital_ocean, ec2, file,
+    http, nocloud,
 };
 use kiln_cloudconfig::layer::{Rules, merge};
 use kiln_cloudconfig::{Limits, decode, document, user_data};
@@ -107,11 +108,19 @@ fn a_directory_gives_plain_files_only() {
 
 /// A server on this machine that answers by path. It lives as long as the tests.
 fn serve(answer: fn(&str, &mut TcpStream)) -> String {
+    serve_requests(move |request, stream| {
+        answer(request.split(' ').nth(1).unwrap_or_default(), stream);
+    })
+}
+
+/// The same by all that a request says.
+fn serve_requests(answer: impl Fn(&str, &mut TcpStream) + Clone + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address");
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.expect("a client");
+            let answer = answer.clone();
             std::thread::spawn(move || {
                 let mut request = Vec::new();
                 let mut byte = [0];
@@ -119,7 +128,7 @@ fn serve(answer: fn(&str, &mut TcpStream)) -> String {
                     request.push(byte[0]);
                 }
                 let text = String::from_utf8_lossy(&request).into_owned();
-                answer(text.split(' ').nth(1).unwrap_or_default(), &mut stream);
+                answer(&text, &mut stream);
             });
         }
     });
@@ -207,6 +216,81 @@ fn a_web_server_in_every_mood() {
         assert_eq!(get(path, &bounds), Err(format!("{path}: no whole answer within 300ms")));
         assert!(began.elapsed() < Duration::from_secs(10));
     }
+}
+
+/// EC2's metadata as its servers give it: `wants_token` is that of version 2.
+fn instance_metadata(wants_token: bool) -> String {
+    serve_requests(move |request, stream| {
+        let mut words = request.split(' ');
+        let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let has = |line: &str| request.lines().any(|own| own.eq_ignore_ascii_case(line));
+        let content = match (method, path) {
+            ("PUT", "/latest/api/token") if wants_token => {
+                assert!(has("X-aws-ec2-metadata-token-ttl-seconds: 21600"), "{request}");
+                assert!(has("Content-Length: 0"), "{request}");
+                Some("AQAEtoken==".to_owned())
+            }
+            ("PUT", _) => None,
+            _ if wants_token && !has("X-aws-ec2-metadata-token: AQAEtoken==") => None,
+            (_, "/latest/meta-data/instance-id") => Some("i-0123".into()),
+            (_, "/latest/meta-data/local-hostname") => Some("ip-10-0-0-1.ec2.internal".into()),
+            (_, "/latest/meta-data/public-keys/") => Some("0=mine\n1=bad\nx=odd".into()),
+            (_, "/latest/meta-data/public-keys/0/openssh-key") => Some(format!("{KEY}\n")),
+            (_, "/latest/meta-data/public-keys/1/openssh-key") => Some("no key".into()),
+            (_, "/latest/user-data") => Some("#cloud-config\nhostname: node-5\n".into()),
+            (_, "/metadata/v1/id") => Some("4711".into()),
+            (_, "/metadata/v1/hostname") => Some("bad_name".into()),
+            (_, "/metadata/v1/public-keys") => Some(format!("{KEY}\n{KEY}\n")),
+            _ => None,
+        };
+        let answer = match content {
+            Some(text) => {
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len())
+            }
+            None if method == "PUT" => "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".into(),
+            None => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".into(),
+        };
+        let _ = stream.write_all(answer.as_bytes());
+    })
+}
+
+#[test]
+fn metadata_of_ec2_with_and_without_a_token() {
+    let limits = Limits::default();
+    for wants_token in [true, false] {
+        let base = instance_metadata(wants_token);
+        let server = http::imds(&base, http::Bounds::default()).unwrap();
+        let found = ec2(&server, "ec2", &limits).unwrap().unwrap();
+        assert_eq!(found.meta_data.instance_id.as_deref(), Some("i-0123"));
+        assert_eq!(found.meta_data.hostname.as_deref(), Some("ip-10-0-0-1.ec2.internal"));
+        assert_eq!(found.meta_data.public_keys, [KEY]);
+        assert_eq!(found.user_data.as_deref(), Some(&b"#cloud-config\nhostname: node-5\n"[..]));
+        assert_eq!(
+            found.findings.to_string(),
+            "ec2/latest/meta-data/public-keys/1/openssh-key: \"no key\" is no public key"
+        );
+    }
+    // Who asks without a token is told nothing there, and that is no answer by halves.
+    let plain = http::Server::new(&instance_metadata(true), http::Bounds::default()).unwrap();
+    assert_eq!(ec2(&plain, "ec2", &limits), Ok(None));
+    assert!(plain.clone().with_field("a\r\nb", "c").is_err());
+    assert!(plain.with_field("a", "b\r\nc: d").is_err());
+}
+
+#[test]
+fn metadata_of_digital_ocean() {
+    let limits = Limits::default();
+    let server = http::Server::new(&instance_metadata(false), http::Bounds::default()).unwrap();
+    let found = digital_ocean(&server, "digitalocean", &limits).unwrap().unwrap();
+    assert_eq!(found.meta_data.instance_id.as_deref(), Some("4711"));
+    assert_eq!(found.meta_data.public_keys, [KEY]);
+    assert_eq!(
+        found.findings.to_string(),
+        "digitalocean/metadata/v1/hostname: \"bad_name\" is no host name"
+    );
+    let nothing = http::Server::new(&serve(answers), http::Bounds::default()).unwrap();
+    assert_eq!(digital_ocean(&nothing, "digitalocean", &limits), Ok(None));
+    assert_eq!(ec2(&nothing, "ec2", &limits), Ok(None));
 }
 
 /// Three sources at once, as a boot has them: the medium is not there, one server never answers.

@@ -1,6 +1,6 @@
 //! `mounts`.
 
-use crate::Cursor;
+use crate::{Cursor, Value};
 
 /// A line of fstab(5).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,12 +29,19 @@ pub(super) fn mount(at: &Cursor<'_>) -> Option<Mount> {
             "a list of {found}, expected 2 to 6: what, where, type, options, dump, pass"
         ));
     }
-    let field = |at: usize| items.get(at).filter(|item| !item.node().is_null());
+    // An empty field is one that nobody has said: RancherOS's users write `["/dev/vdb", "", "swap", ""]`.
+    let is_said = |item: &&Cursor<'_>| match &item.node().value {
+        Value::Scalar(scalar) => !item.node().is_null() && !scalar.text.is_empty(),
+        _ => true,
+    };
+    let field = |at: usize| items.get(at).filter(is_said);
     let text = |at: usize| field(at).and_then(word);
     let number = |at: usize| field(at).and_then(|it| it.parse::<u8>("0 to 255"));
     let what = text(0);
+    let fstype = text(2);
     let target = match field(1) {
         Some(at) => target(at),
+        None if fstype.as_deref() == Some("swap") => Some("none".into()),
         None => at.wrong("where to mount it is missing"),
     };
     if what.is_none() && field(0).is_none() {
@@ -43,7 +50,7 @@ pub(super) fn mount(at: &Cursor<'_>) -> Option<Mount> {
     Some(Mount {
         what: what?,
         target: target?,
-        fstype: text(2).unwrap_or_else(|| "auto".into()),
+        fstype: fstype.unwrap_or_else(|| "auto".into()),
         options: text(3).unwrap_or_else(|| "defaults,nofail".into()),
         dump: number(4).unwrap_or(0),
         pass: number(5).unwrap_or(2),

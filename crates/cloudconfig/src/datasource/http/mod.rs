@@ -36,6 +36,8 @@ impl Default for Bounds {
 pub struct Server {
     base: Url,
     bounds: Bounds,
+    /// Fields of each request besides the usual ones, as lines.
+    fields: String,
 }
 
 impl Server {
@@ -48,15 +50,72 @@ impl Server {
         if !base.path.ends_with('/') {
             base.path.push('/');
         }
-        Ok(Self { base, bounds })
+        Ok(Self { base, bounds, fields: String::new() })
+    }
+
+    /// The same, with a field in each request from now on: a token, for whom such a server wants one.
+    ///
+    /// # Errors
+    /// Where it would be more than one field (RFC 9110 section 5.5).
+    pub fn with_field(mut self, name: &str, value: &str) -> Result<Self, ReadError> {
+        self.fields +=
+            &field(name, value).map_err(|why| ReadError::new(self.base.to_string(), why))?;
+        Ok(self)
+    }
+
+    /// What the server answers to a PUT without content, with a field beside those of each request. None
+    /// where it says that there is no such thing: 400, 403, 404, 405, 410, 501.
+    ///
+    /// # Errors
+    /// Where there is no answer, another one, or one beyond the bounds.
+    pub fn put(
+        &self,
+        path: &str,
+        (name, value): (&str, &str),
+        most: usize,
+    ) -> Result<Option<Vec<u8>>, ReadError> {
+        let url = self.below(path);
+        let own = field(name, value).map_err(|why| ReadError::new(url.to_string(), why))?;
+        let fields = format!("{}{own}Content-Length: 0\r\n", self.fields);
+        fetch("PUT", url, &fields, most, &self.bounds)
+    }
+
+    fn below(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.path.push_str(path);
+        url
+    }
+}
+
+/// The server of EC2's instance metadata: with a token (IMDSv2) where it gives one, else without.
+///
+/// # Errors
+/// As [`Server::new`] and [`Server::put`].
+pub fn imds(url: &str, bounds: Bounds) -> Result<Server, ReadError> {
+    let server = Server::new(url, bounds)?;
+    let time = ("X-aws-ec2-metadata-token-ttl-seconds", "21600");
+    match server.put("latest/api/token", time, 4096)? {
+        Some(token) => {
+            let token = String::from_utf8_lossy(&token).trim().to_owned();
+            server.with_field("X-aws-ec2-metadata-token", &token)
+        }
+        None => Ok(server),
+    }
+}
+
+/// A line of a header.
+fn field(name: &str, value: &str) -> Result<String, String> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let is_value = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    match !name.is_empty() && name.bytes().all(is_token) && value.bytes().all(is_value) {
+        true => Ok(format!("{name}: {value}\r\n")),
+        false => Err(format!("{} is no field of a request", crate::place::quoted(name))),
     }
 }
 
 impl Files for Server {
     fn read(&self, path: &str, most: usize) -> Result<Option<Vec<u8>>, ReadError> {
-        let mut url = self.base.clone();
-        url.path.push_str(path);
-        fetch(url, most, &self.bounds)
+        fetch("GET", self.below(path), &self.fields, most, &self.bounds)
     }
 }
 
@@ -65,13 +124,21 @@ impl Files for Server {
 /// # Errors
 /// Where there is no answer, another one, or one beyond the bounds.
 pub fn get(url: &str, most: usize, bounds: &Bounds) -> Result<Option<Vec<u8>>, ReadError> {
-    fetch(Url::parse(url).map_err(|why| ReadError::new(url, why))?, most, bounds)
+    fetch("GET", Url::parse(url).map_err(|why| ReadError::new(url, why))?, "", most, bounds)
 }
 
-fn fetch(mut url: Url, most: usize, bounds: &Bounds) -> Result<Option<Vec<u8>>, ReadError> {
-    let began = Instant::now();
+fn fetch(
+    method: &str,
+    mut url: Url,
+    fields: &str,
+    most: usize,
+    bounds: &Bounds,
+) -> Result<Option<Vec<u8>>, ReadError> {
+    let (began, host) = (Instant::now(), url.host.clone());
     for _ in 0..=bounds.redirections {
-        let mut wire = Wire { url: &url, began, bounds, most };
+        // what is for one server is not for another one
+        let fields = if url.host == host { fields } else { "" };
+        let mut wire = Wire { method, url: &url, fields, began, bounds, most };
         match wire.request()? {
             Reply::Content(bytes) => return Ok(Some(bytes)),
             Reply::Nothing => return Ok(None),
@@ -97,7 +164,10 @@ enum Reply {
 
 /// One request.
 struct Wire<'u> {
+    method: &'u str,
     url: &'u Url,
+    /// Fields besides the usual ones.
+    fields: &'u str,
     began: Instant,
     bounds: &'u Bounds,
     most: usize,
@@ -122,8 +192,8 @@ impl Wire<'_> {
         let mut stream = TcpStream::connect_timeout(&address, self.left()?)
             .map_err(|error| self.wrong(format_args!("connecting: {error}")))?;
         let text = format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAccept: */*\r\nUser-Agent: kiln-cloudconfig\r\n\r\n",
-            self.url.path, self.url.host
+            "{} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAccept: */*\r\nUser-Agent: kiln-cloudconfig\r\n{}\r\n",
+            self.method, self.url.path, self.url.host, self.fields
         );
         let timeout = stream.set_write_timeout(Some(self.left()?));
         timeout
@@ -145,6 +215,7 @@ impl Wire<'_> {
         match header.status {
             200 => {}
             404 | 410 => return Ok(Reply::Nothing),
+            400 | 403 | 405 | 501 if self.method != "GET" => return Ok(Reply::Nothing),
             301 | 302 | 303 | 307 | 308 => {
                 let location =
                     header.location.ok_or_else(|| self.wrong("redirected to nowhere"))?;
