@@ -62,6 +62,7 @@ pub mod mounts;
 pub mod power;
 pub mod random_seed;
 mod storage;
+pub mod swap;
 pub mod switch_root;
 mod sys;
 pub mod sysctl;

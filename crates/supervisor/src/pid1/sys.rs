@@ -165,6 +165,15 @@ pub(super) fn detach_loop(device: impl AsFd) -> io::Result<()> {
     unsafe { ioctl(device, request) }.map_err(io::Error::from)
 }
 
+/// Begins to swap to a file or device (swapon(2)).
+pub(super) fn start_swapping(path: &CStr, flags: libc::c_int) -> io::Result<()> {
+    // SAFETY: the path ends in NUL and outlives the call.
+    match unsafe { libc::swapon(path.as_ptr(), flags) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Stops swapping to a file or device (swapoff(2)).
 pub(super) fn stop_swapping(path: &CStr) -> io::Result<()> {
     // SAFETY: the path ends in NUL and outlives the call.
