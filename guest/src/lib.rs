@@ -62,16 +62,21 @@ mod first_boot;
 pub mod format;
 mod grow;
 pub mod install;
+
+pub mod mounts;
 mod network;
 pub mod release;
 mod root;
 mod services;
 pub mod slots;
+mod superblock;
 mod time;
 pub mod trial;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 pub use kiln_supervisor::unix::Reserve;
 
@@ -103,6 +108,8 @@ pub struct System {
     /// Which of `network` and `time` the system's own services of that name are; others may be in their
     /// place. Default: both.
     pub own: Own,
+    /// What the service `network` does once when the network is ready, before it says so. Default: nothing.
+    pub network_ready: Option<Ready>,
     /// Whether the power button ends the system. Default: yes; another service may see to it.
     pub power_button: bool,
     /// Where services' logs go. Default: `/var/log`.
@@ -142,6 +149,24 @@ impl Own {
     #[must_use]
     pub fn none() -> Self {
         Self { network: false, time: false }
+    }
+}
+
+/// Something to do at a moment.
+#[derive(Clone)]
+pub struct Ready(Arc<dyn Fn() + Send + Sync>);
+
+impl Ready {
+    /// What is done then. Nothing else is done while it runs.
+    #[must_use]
+    pub fn new(what: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(what))
+    }
+}
+
+impl fmt::Debug for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ready")
     }
 }
 
@@ -198,6 +223,7 @@ impl System {
             shell: None,
             services: Vec::new(),
             own: Own::default(),
+            network_ready: None,
             power_button: true,
             log_dir: Some("/var/log".into()),
             cgroup: Some("/sys/fs/cgroup/services".into()),
@@ -220,7 +246,7 @@ impl System {
             Some("modules") => drivers::load(self),
             Some("data") => data::mount(self),
             Some("first-boot") => first_boot::run(self),
-            Some("network") => network::run(),
+            Some("network") => network::run(self),
             Some("time") => time::run(),
             #[cfg(feature = "containers")]
             Some("container") => {

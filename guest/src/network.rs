@@ -23,7 +23,7 @@ use kiln_supervisor::pid1::host;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::console::tell;
-use crate::{NOTES, SETTINGS, files, time};
+use crate::{NOTES, Ready, SETTINGS, System, files, time};
 
 /// How often the console is told what is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -48,7 +48,7 @@ enum News {
 }
 
 /// The service. Ready (a newline on descriptor 3) when [`Plan::is_ready`] says so.
-pub(crate) fn run() -> ExitCode {
+pub(crate) fn run(system: &System) -> ExitCode {
     let path = Path::new(SETTINGS).join("network.toml");
     let config = match files::read(&path) {
         Ok(None) => Config::default(),
@@ -98,6 +98,7 @@ pub(crate) fn run() -> ExitCode {
         told: BTreeSet::new(),
         done: false,
         ready: false,
+        then: system.network_ready.clone(),
     };
     service.look(&mut netlink);
     loop {
@@ -153,6 +154,8 @@ struct Service {
     /// Whether everything was done for the links that there are.
     done: bool,
     ready: bool,
+    /// What is done when it is.
+    then: Option<Ready>,
 }
 
 impl Service {
@@ -255,6 +258,9 @@ impl Service {
         }
         if ready && !self.ready {
             self.ready = true;
+            if let Some(Ready(then)) = &self.then {
+                then();
+            }
             // The supervisor reads the other end; if it is gone, nobody waits for the news.
             let _ = std::fs::write("/proc/self/fd/3", "\n");
         }
