@@ -146,8 +146,7 @@ pub fn answer_of(port: u16, path: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// An HTTP server on a free port of 127.0.0.1 (which a guest reaches as 10.0.2.2) that gives the
-/// same answer to everything. It ends with the value.
+/// An HTTP server on a free port of 127.0.0.1 (which a guest reaches as 10.0.2.2). It ends with the value.
 #[derive(Debug)]
 pub struct Server {
     /// Its port.
@@ -157,12 +156,20 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts to serve.
+    /// Starts to serve the same answer to everything.
     ///
     /// # Errors
     /// When no port can be had.
     pub fn start(body: impl Into<Vec<u8>>) -> Result<Self> {
         let body = body.into();
+        Self::answering(move |_| Some(body.clone()))
+    }
+
+    /// Starts to serve what is made of each request's head; where nothing is, it says that there is nothing.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub fn answering(answer: impl Fn(&str) -> Option<Vec<u8>> + Send + 'static) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").context("listen on 127.0.0.1")?;
         let port = listener.local_addr()?.port();
         let (stop, requests) =
@@ -183,8 +190,11 @@ impl Server {
                 if let Ok(mut seen) = seen.lock() {
                     seen.push(first);
                 }
+                let found = answer(&text);
+                let status = if found.is_some() { "200 OK" } else { "404 Not Found" };
+                let body = found.unwrap_or_default();
                 let answer = format!(
-                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nContent-Type: text/plain\r\n\
+                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\nContent-Type: text/plain\r\n\
                      Connection: close\r\n\r\n",
                     body.len(),
                 );
