@@ -190,7 +190,7 @@ fn machine(configuration: &Configuration, problems: &mut Problems) {
         problems.take(format_args!("sysctl {name}"), done);
     }
     if let Some(network) = &rancher.network
-        && let Some(text) = problems.take("network", kiln_network::to_toml(network))
+        && let Some(text) = problems.take("network", kiln_network::to_toml(&network.config))
     {
         problems.take("network.toml", fs::write("/etc/kiln/network.toml", text));
     }

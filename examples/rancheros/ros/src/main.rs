@@ -20,7 +20,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use kiln_guest::trial::{self, Trial};
-use kiln_guest::{Data, Own, Reserve, System};
+use kiln_guest::{Data, Own, Ready, Reserve, System};
 use kiln_supervisor::unix::init;
 
 #[global_allocator]
@@ -42,11 +42,12 @@ fn main() -> ExitCode {
         (_, Some("reconfigure")) => boot::run(false),
         ("ros", Some("init")) => first_process(words),
         (_, Some("trial")) if name == "init" => trial(),
+        ("ros", Some("network")) => links(),
         (_, Some("console-init")) => console::run(),
         (_, Some("runcmd")) => console::runcmd(),
         (_, Some("dockerd")) => dockerd(),
         (_, Some("user-services")) => user::run(),
-        ("ros", word) if !matches!(word, Some("network" | "time" | "modprobe")) => cli::main(),
+        ("ros", word) if !matches!(word, Some("time" | "modprobe")) => cli::main(),
         _ => system().run(),
     }
 }
@@ -92,6 +93,15 @@ fn first_process(command: impl Iterator<Item = String>) -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// The network, with what the configuration has done before and after.
+fn links() -> ExitCode {
+    let network = configuration::load().rancher.network.unwrap_or_default();
+    network::execute(&network.pre_cmds);
+    let mut system = system();
+    system.network_ready = Some(Ready::new(move || network::execute(&network.post_cmds)));
+    system.run()
 }
 
 /// Becomes the user's engine.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use kiln_cloudconfig::{Cursor, Fields};
 
 use crate::compose::{self, Service};
-use crate::network;
+use crate::network::{self, Network};
 
 /// What the section says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,8 +43,8 @@ pub(crate) struct Rancher {
     pub(crate) upgrade: Upgrade,
     /// How long services may take to stop, in seconds.
     pub(crate) shutdown_timeout: Option<u64>,
-    /// Links.
-    pub(crate) network: Option<kiln_network::Config>,
+    /// Links, and what is beside them.
+    pub(crate) network: Option<Network>,
 }
 
 /// The user's engine.
@@ -134,7 +134,7 @@ pub(crate) fn words(at: &Cursor<'_>) -> Option<BTreeMap<String, String>> {
 /// Reads the section.
 pub(crate) fn rancher(at: &Cursor<'_>) -> Option<Rancher> {
     let mut fields = at.fields()?;
-    let rancher = Rancher {
+    let mut rancher = Rancher {
         console: fields.get("console", text),
         debug: fields.get("debug", Cursor::bool).unwrap_or_default(),
         disable: fields.texts("disable"),
@@ -164,6 +164,10 @@ pub(crate) fn rancher(at: &Cursor<'_>) -> Option<Rancher> {
         shutdown_timeout: fields.get("shutdown_timeout", Cursor::integer),
         network: fields.get("network", network::network),
     };
+    // Proxies are variables of everything that runs; what the environment says itself counts more.
+    for (name, value) in rancher.network.iter().flat_map(|network| &network.proxies) {
+        rancher.environment.entry(name.clone()).or_insert_with(|| value.clone());
+    }
     fields.not_supported(&[
         "bootstrap",
         "bootstrap_docker",
