@@ -8,20 +8,30 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
 
 use kiln_guest::containers::{self, Images, Unpacked};
 use kiln_supervisor::control::{Client, Effect, Request, socket_path};
-use kiln_supervisor::pid1::block;
-use kiln_supervisor::{Container, Log, ServiceSpec};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use kiln_supervisor::{Container, Log, Restart, ServiceSpec};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change};
 
 use crate::configuration::{self, Configuration};
 use crate::units::{self, Unit, Units};
-use crate::{files, places};
+use crate::user;
+use crate::{container_files, files, mounts, places, sources};
 
-/// How long a drive may take to show its medium.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// What the network is started with.
+const NETWORK_TOML: &str = "/etc/kiln/network.toml";
+
+/// Why the configuration is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The machine starts, and nothing runs.
+    Boot,
+    /// The network is started, and there are sources to ask over it.
+    Network,
+    /// The configuration is another.
+    Again,
+}
 
 /// What has gone wrong, told as it is found; the boot goes on.
 #[derive(Debug, Default)]
@@ -44,22 +54,31 @@ impl Problems {
     }
 }
 
-/// The service. `first`: at a boot, before anything runs.
-pub(crate) fn run(first: bool) -> ExitCode {
+/// The service. Where the network is to be asked, nothing but it and who asks are started first.
+pub(crate) fn run(stage: Stage) -> ExitCode {
     let mut problems = Problems::default();
-    if first {
-        prepare(&mut problems);
-        let before = configuration::load();
-        sources(&before.rancher.datasources, &mut problems);
+    let mut only = None;
+    match stage {
+        Stage::Boot => {
+            prepare(&mut problems);
+            let open = sources::local(&configuration::datasources(), &mut problems);
+            only = open.then_some(units::NETWORK);
+        }
+        Stage::Network => sources::network(&mut problems),
+        Stage::Again => {}
     }
     let configuration = configuration::load();
-    for finding in configuration.findings.iter() {
-        problems.note(finding);
+    // what is wrong is told once, when all of it is there
+    if only.is_none() {
+        configuration.findings.iter().for_each(|finding| problems.note(finding));
     }
-    if first {
-        machine(&configuration, &mut problems);
+    if stage != Stage::Again {
+        machine(&configuration, stage, &mut problems);
     }
-    match apply(&configuration, &mut problems) {
+    if stage != Stage::Again && only.is_none() {
+        mounts::perform(&configuration.cloud.mounts, &mut problems);
+    }
+    match apply(&configuration, stage, only, &mut problems) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             problems.note(why);
@@ -77,6 +96,9 @@ fn prepare(problems: &mut Problems) {
         problems.note("the state disk cannot be used: RECOVERY, nothing is kept");
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
         problems.take(places::STATE, mount("tmpfs", places::STATE, "tmpfs", flags, c""));
+    }
+    if let Some(directory) = configuration::early().state.directory {
+        problems.take(&directory, below(Path::new(places::STATE), &directory));
     }
     for (name, mode) in places::KEPT {
         let path = Path::new(places::STATE).join(name);
@@ -96,68 +118,25 @@ fn prepare(problems: &mut Problems) {
     }
 }
 
+/// Has a directory of the disk stand for the whole disk. Once a boot: the directories that are made for
+/// containers are made after it.
+fn below(state: &Path, directory: &str) -> io::Result<()> {
+    if Path::new(places::BUNDLES).exists() {
+        return Ok(());
+    }
+    let part = state.join(directory);
+    fs::create_dir_all(&part)?;
+    Ok(mount_bind_recursive(&part, state)?)
+}
+
 /// Whether something is mounted at a path of the root.
 fn is_mounted(path: &Path) -> bool {
     let number = |path: &Path| rustix::fs::stat(path).map(|found| found.st_dev);
     matches!((number(path), number(Path::new("/"))), (Ok(own), Ok(root)) if own != root)
 }
 
-/// Asks the sources that are allowed, in order; the first that has something counts, and what it has is
-/// kept for boots without it.
-fn sources(allowed: &[String], problems: &mut Problems) {
-    let labels = |source: &str| match source {
-        "configdrive" => &["config-2"][..],
-        "nocloud" => &["cidata", "CIDATA"][..],
-        _ => &[],
-    };
-    let find = |source: &str| labels(source).iter().find_map(|label| block::find_labelled(label));
-    for source in allowed {
-        if labels(source).is_empty() {
-            problems.note(format_args!("datasource {source:?} is not known here"));
-        }
-    }
-    // A drive that is slow to spin up is waited for, where there is one that could be.
-    let drives = ["/sys/class/ata_port", "/sys/class/scsi_host"].map(Path::new);
-    let may_come = || {
-        let mut drives = drives.iter().filter_map(|class| fs::read_dir(class).ok());
-        drives.any(|mut entries| entries.next().is_some())
-    };
-    let began = Instant::now();
-    while allowed.iter().all(|source| find(source).is_none())
-        && may_come()
-        && began.elapsed() < PATIENCE
-    {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    for source in allowed {
-        let Some(medium) = find(source) else { continue };
-        let place = Path::new(places::NOW).join("medium");
-        let look = |directory: &Path| configuration::look(source, directory);
-        let seen = block::look_into(&medium, &place, look);
-        let Some(Some(provided)) = problems.take(source, seen) else { continue };
-        let (parts, findings) = configuration::parts(source, &provided);
-        findings.iter().for_each(|finding| problems.note(finding));
-        let kept = [
-            (places::USER_DATA, &parts.config, 0o600),
-            (places::SCRIPT, &parts.script, 0o700),
-            (places::META_DATA, &parts.meta_data, 0o600),
-        ];
-        for (path, bytes, mode) in kept {
-            let done = match bytes {
-                Some(bytes) => files::replace(path, bytes, mode),
-                None => match fs::remove_file(path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                    _ => Ok(()),
-                },
-            };
-            problems.take(path, done);
-        }
-        return;
-    }
-}
-
 /// What is the machine's as a whole: its name, its kernel's modules and settings, its links.
-fn machine(configuration: &Configuration, problems: &mut Problems) {
+fn machine(configuration: &Configuration, stage: Stage, problems: &mut Problems) {
     let (cloud, rancher) = (&configuration.cloud, &configuration.rancher);
     if let Some(name) = &cloud.hostname {
         problems.take("host name", rustix::system::sethostname(name.as_bytes()));
@@ -192,17 +171,38 @@ fn machine(configuration: &Configuration, problems: &mut Problems) {
     if let Some(network) = &rancher.network
         && let Some(text) = problems.take("network", kiln_network::to_toml(&network.config))
     {
-        problems.take("network.toml", fs::write("/etc/kiln/network.toml", text));
+        let before = fs::read_to_string(NETWORK_TOML).unwrap_or_default();
+        problems.take(NETWORK_TOML, fs::write(NETWORK_TOML, &text));
+        // it was started as it was known before
+        if stage == Stage::Network && text != before {
+            problems.take("network", restart(units::NETWORK));
+        }
     }
     let yaml = configuration.merged.root.to_yaml();
     let path = Path::new(places::NOW).join("config.yml");
     problems.take(path.display(), files::replace(&path, yaml.as_bytes(), 0o600));
 }
 
+fn restart(service: &str) -> Result<(), String> {
+    let mut client = Client::connect(socket_path()).map_err(|error| error.to_string())?;
+    let request = Request::Restart { service: service.into(), wait_ms: None };
+    client.act(&request).map(|_| ()).map_err(|error| error.to_string())
+}
+
 /// Makes containers of the services and tells process 1 of them.
-fn apply(configuration: &Configuration, problems: &mut Problems) -> Result<(), String> {
-    let Units { system, user, problems: found } = units::units(&configuration.rancher);
-    found.iter().for_each(|problem| problems.note(problem));
+fn apply(
+    configuration: &Configuration,
+    stage: Stage,
+    only: Option<&str>,
+    problems: &mut Problems,
+) -> Result<(), String> {
+    let mut units = units::units(&configuration.rancher);
+    match only {
+        Some(name) => units.retain(name),
+        None => units.problems.iter().for_each(|problem| problems.note(problem)),
+    }
+    let Units { mut system, user, .. } = units;
+    mounts::share(&mut system, &configuration.cloud.mounts);
     let archive = Path::new(places::IMAGES);
     let images = Images::open(archive, Path::new(places::UNPACKED));
     let images = problems.take(places::UNPACKED, images);
@@ -212,6 +212,10 @@ fn apply(configuration: &Configuration, problems: &mut Problems) -> Result<(), S
         let kept = images.as_ref().and_then(|images| problems.take(name, images.unpacked(image)));
         kept.map_or_else(|| spare.unpacked(image), Ok)
     };
+    if only.is_none() {
+        let files = &configuration.cloud.write_files;
+        container_files::unknown(&system, files).for_each(|problem| problems.note(problem));
+    }
     let mut unpacked = Vec::new();
     let mut bundles = BTreeSet::new();
     let mut specs = Vec::new();
@@ -221,13 +225,19 @@ fn apply(configuration: &Configuration, problems: &mut Problems) -> Result<(), S
         let Some(image) = problems.take(&name, image) else { continue };
         let made = bundle(&unit, &image);
         let Some(place) = problems.take(&name, made) else { continue };
+        let files = &configuration.cloud.write_files;
+        container_files::write(&unit, &place, files, Path::new(places::NOW), problems);
         specs.push(with_bundle(unit, &place));
         bundles.insert(place);
         unpacked.push(image);
     }
     let has_engine = specs.iter().any(|spec| spec.name == units::ENGINE);
-    if !user.is_empty() && has_engine {
+    if (!user.is_empty() || user::has_archives()) && has_engine {
         specs.push(user_services());
+    }
+    // who asks the network is not stopped by what it has been told
+    if only.is_some() || stage == Stage::Network {
+        specs.push(network_sources());
     }
     #[derive(serde::Serialize)]
     struct File {
@@ -242,6 +252,10 @@ fn apply(configuration: &Configuration, problems: &mut Problems) -> Result<(), S
         .map_err(|error| error.to_string())?;
     if matches!(done.effect, Effect::Failed | Effect::TimedOut) {
         return Err(done.text);
+    }
+    // what was unpacked for the others is theirs yet
+    if only.is_some() {
+        return Ok(());
     }
     containers::retain_bundles(Path::new(places::BUNDLES), &bundles);
     if let Some(images) = &images {
@@ -267,6 +281,14 @@ fn bundle(unit: &Unit, image: &Unpacked) -> Result<PathBuf, String> {
 fn with_bundle(unit: Unit, place: &Path) -> ServiceSpec {
     let mut spec = unit.spec;
     spec.container = Some(Container::new(place).into());
+    spec
+}
+
+/// Asks sources over the network, and goes on from there.
+fn network_sources() -> ServiceSpec {
+    let mut spec = ServiceSpec::one_shot(units::NETWORK_SOURCES, ["/init", "cloud-init"]);
+    spec.restart = Restart::OnFailure;
+    spec.log = Log::Inherit;
     spec
 }
 

@@ -56,6 +56,23 @@ pub(crate) fn load() -> Configuration {
     load_from(&files(), &line)
 }
 
+/// What counts before there is a disk.
+pub(crate) fn early() -> Rancher {
+    let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    load_from(&[places::BUILT_IN.into(), places::OEM.into()], &line).rancher
+}
+
+/// Where user-data may come from, in order of precedence: as layers say it that are not user-data
+/// themselves. Nobody whom the machine asks says whom it asks.
+pub(crate) fn datasources() -> Vec<String> {
+    let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let files: Vec<PathBuf> = files()
+        .into_iter()
+        .filter(|path| ![places::USER_DATA, places::META_DATA].map(Path::new).contains(&&**path))
+        .collect();
+    load_from(&files, &line).rancher.datasources
+}
+
 /// Reads these files and a command line.
 pub(crate) fn load_from(files: &[PathBuf], command_line: &str) -> Configuration {
     let limits = Limits::default();

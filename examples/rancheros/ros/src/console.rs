@@ -14,8 +14,10 @@ use kiln_supervisor::{Event, Log, Restart, ServiceSpec};
 
 use crate::configuration::{self, Configuration};
 use crate::schema::Rancher;
-use crate::{files, places};
+use crate::{container_files, files, places};
 
+/// What files are for that are for this container.
+pub(crate) const NAME: &str = "console";
 /// The user that everybody has.
 pub(crate) const USER: &str = "rancher";
 const UID: u32 = 1100;
@@ -45,15 +47,12 @@ fn prepare(configuration: &Configuration) {
     plan.problems.iter().for_each(say);
     for action in &plan.actions {
         let done = match action {
+            // those of others are there before they start
+            Action::WriteFile(file) if container_files::container(file).is_some() => continue,
             Action::WriteFile(file) => {
                 let mut file = file.clone();
-                match file.container.take().filter(|name| name != "console") {
-                    None => root.perform(&Action::WriteFile(file)),
-                    Some(name) => {
-                        say(format_args!("{}: not written: it is for {name}", file.path));
-                        continue;
-                    }
-                }
+                file.container = None;
+                root.perform(&Action::WriteFile(file))
             }
             action => root.perform(action),
         };

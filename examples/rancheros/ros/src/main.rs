@@ -6,12 +6,15 @@ mod cli;
 mod compose;
 mod configuration;
 mod console;
+mod container_files;
 mod engine;
 mod files;
 mod laydown;
+mod mounts;
 mod network;
 mod places;
 mod schema;
+mod sources;
 mod units;
 mod user;
 
@@ -19,6 +22,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use boot::Stage;
 use kiln_guest::trial::{self, Trial};
 use kiln_guest::{Data, Own, Ready, Reserve, System};
 use kiln_supervisor::unix::init;
@@ -38,8 +42,9 @@ fn main() -> ExitCode {
             eprintln!("login: {error}");
             ExitCode::FAILURE
         }
-        (_, Some("config")) if std::process::id() != 1 && name == "init" => boot::run(true),
-        (_, Some("reconfigure")) => boot::run(false),
+        (_, Some("config")) if std::process::id() != 1 && name == "init" => boot::run(Stage::Boot),
+        ("init", Some("cloud-init")) => boot::run(Stage::Network),
+        (_, Some("reconfigure")) => boot::run(Stage::Again),
         ("ros", Some("init")) => first_process(words),
         (_, Some("trial")) if name == "init" => trial(),
         ("ros", Some("network")) => links(),

@@ -31,6 +31,8 @@ pub(crate) const USER_DATA: &str = "/var/lib/rancher/conf/cloud-config.d/boot.ym
 pub(crate) const SCRIPT: &str = "/var/lib/rancher/conf/cloud-config-script";
 /// What a source says of the machine, as it was seen last.
 pub(crate) const META_DATA: &str = "/var/lib/rancher/conf/metadata.yml";
+/// Sources of the network that are to be asked yet, a line each.
+pub(crate) const OPEN: &str = "/run/ros/datasources";
 /// Unpacked images, and what containers have written that is kept.
 pub(crate) const UNPACKED: &str = "/state/system/images";
 /// What containers have written that is kept.

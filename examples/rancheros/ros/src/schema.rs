@@ -106,6 +106,8 @@ pub(crate) struct State {
     pub(crate) autoformat: Vec<String>,
     /// Whether the system must not start without it.
     pub(crate) required: bool,
+    /// The directory of it that is used, in place of all.
+    pub(crate) directory: Option<String>,
 }
 
 /// Where new versions are from.
@@ -271,15 +273,11 @@ fn state(at: &Cursor<'_>) -> Option<State> {
         dev: fields.get("dev", text),
         autoformat: fields.texts("autoformat"),
         required: fields.get("required", Cursor::bool).unwrap_or_default(),
+        directory: fields.get("directory", directory),
     };
-    // The one that is made, and its root, are these.
+    // The one that is made is this.
     if let Some(at) = fields.field("fstype") {
         let _ = at.one_of(&[("ext4", ()), ("auto", ())]);
-    }
-    if let Some(at) = fields.field("directory")
-        && at.text().is_some_and(|text| !text.is_empty())
-    {
-        at.wrong::<()>("not supported: it is kept at the disk's root");
     }
     fields.not_supported(&[
         "boot_dev",
@@ -295,6 +293,16 @@ fn state(at: &Cursor<'_>) -> Option<State> {
     ]);
     fields.finish();
     Some(state)
+}
+
+fn directory(at: &Cursor<'_>) -> Option<String> {
+    let text = at.text()?.trim_matches('/');
+    let is_plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+    match text {
+        "" => None,
+        text if text.split('/').all(is_plain) => Some(text.to_owned()),
+        _ => at.expected("a path below the disk's root without \"..\""),
+    }
 }
 
 fn upgrade(at: &Cursor<'_>) -> Option<Upgrade> {

@@ -23,6 +23,13 @@ const READY: &str = "io.kiln.ready";
 
 /// Where user services run that are not the system's.
 pub(crate) const ENGINE: &str = "docker";
+/// What makes the network.
+pub(crate) const NETWORK: &str = "network";
+/// Who asks sources of user-data over it.
+pub(crate) const NETWORK_SOURCES: &str = "cloud-init";
+/// Names that process 1 has for services of its own.
+const RESERVED: &[&str] =
+    &["modules", "data", "first-boot", "config", "reconfigure", NETWORK_SOURCES, "user-services"];
 /// How deep volumes of volumes are followed.
 const DEEPEST: usize = 8;
 
@@ -50,6 +57,24 @@ pub(crate) struct Units {
     pub(crate) user: Vec<Service>,
     /// What cannot be done.
     pub(crate) problems: Vec<String>,
+}
+
+impl Units {
+    /// Keeps a container of the system and those that it is started after.
+    pub(crate) fn retain(&mut self, name: &str) {
+        let mut kept = BTreeSet::from([name.to_owned()]);
+        loop {
+            let before = kept.len();
+            let of = self.system.iter().filter(|unit| kept.contains(&unit.spec.name));
+            let wanted: Vec<String> = of.flat_map(|unit| unit.spec.wants.clone()).collect();
+            kept.extend(wanted);
+            if kept.len() == before {
+                break;
+            }
+        }
+        self.system.retain(|unit| kept.contains(&unit.spec.name));
+        self.user.clear();
+    }
 }
 
 /// Whether a service is one of the system.
@@ -108,6 +133,9 @@ pub(crate) fn units(rancher: &Rancher) -> Units {
     for service in there.values() {
         if !is_system(service) {
             units.user.push((*service).clone());
+        } else if runs(service) && RESERVED.contains(&service.name.as_str()) {
+            let name = &service.name;
+            units.problems.push(format!("service {name}: the system has one of this name"));
         } else if runs(service) {
             match unit(rancher, service, &there, &running) {
                 Ok(unit) => units.system.push(unit),
@@ -410,6 +438,19 @@ mod tests {
     fn a_console_that_is_not_there_is_told() {
         let (rancher, _) = configured("rancher: {console: ubuntu}\n");
         assert_eq!(units(&rancher).problems, ["there is no console \"ubuntu\""]);
+    }
+
+    #[test]
+    fn the_network_can_be_had_alone() {
+        let text = "rancher:\n  services:\n    mine: {image: 'a:1'}\n    config:\n      image: a:1\n      \
+                    labels: {io.rancher.os.scope: system}\n";
+        let (rancher, said) = configured(text);
+        assert_eq!(said, "");
+        let mut units = units(&rancher);
+        assert_eq!(units.problems, ["service config: the system has one of this name"]);
+        units.retain(NETWORK);
+        let names: Vec<&str> = units.system.iter().map(|unit| unit.spec.name.as_str()).collect();
+        assert_eq!((names, units.user.len()), (vec!["network", "syslog"], 0));
     }
 
     #[test]

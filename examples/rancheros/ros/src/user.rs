@@ -1,6 +1,6 @@
 //! Services of the user: the engine runs them, and keeps them over boots.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use crate::compose::Service;
@@ -38,19 +38,34 @@ pub(crate) fn run() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Archives that the engine has not read yet, each with the file that says that it has.
+fn archives(directory: &Path) -> Vec<(PathBuf, PathBuf)> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let is_archive = |path: &PathBuf| {
+        let name = path.to_string_lossy();
+        [".tar", ".tar.gz", ".tgz", ".tar.xz"].iter().any(|end| name.ends_with(end))
+    };
+    let paths = entries.map(|entry| entry.path()).filter(is_archive);
+    let with_note = |path: PathBuf| {
+        let mut done = path.clone().into_os_string();
+        done.push(".done");
+        (path, PathBuf::from(done))
+    };
+    let mut found: Vec<(PathBuf, PathBuf)> =
+        paths.map(with_note).filter(|(_, done)| !done.exists()).collect();
+    found.sort();
+    found
+}
+
+/// Whether there are archives for the engine to read.
+pub(crate) fn has_archives() -> bool {
+    !archives(Path::new(PRELOAD)).is_empty()
+}
+
 /// Has the engine read archives, each once.
 fn preload() {
-    let entries = std::fs::read_dir(PRELOAD).into_iter().flatten().flatten();
-    let mut archives: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    archives.sort();
-    for archive in archives {
+    for (archive, done) in archives(Path::new(PRELOAD)) {
         let name = archive.to_string_lossy().into_owned();
-        let is_archive =
-            [".tar", ".tar.gz", ".tgz", ".tar.xz"].iter().any(|end| name.ends_with(end));
-        let done = archive.with_extension("done");
-        if !is_archive || done.exists() {
-            continue;
-        }
         match docker().args(["load", "--quiet", "--input", &name]).status() {
             Ok(status) if status.success() => {
                 if let Err(error) = std::fs::write(&done, "") {
@@ -94,5 +109,24 @@ fn succeed(command: &mut Command) -> Result<(), String> {
     match output.status.success() {
         true => Ok(()),
         false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn archives_are_read_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = |name: &str| directory.path().join(name);
+        for name in ["b.tar", "a.tar.gz", "c.tar", "c.tar.done", "readme"] {
+            std::fs::write(place(name), "").unwrap();
+        }
+        let found = archives(directory.path());
+        let expected =
+            ["a.tar.gz", "b.tar"].map(|name| (place(name), place(&format!("{name}.done"))));
+        assert_eq!(found, expected);
+        assert!(archives(&place("nowhere")).is_empty());
     }
 }
