@@ -15,6 +15,7 @@ mod network;
 mod places;
 mod schema;
 mod sources;
+mod tls;
 mod units;
 mod user;
 
@@ -112,7 +113,12 @@ fn links() -> ExitCode {
 /// Becomes the user's engine.
 fn dockerd() -> ExitCode {
     let docker = configuration::load().rancher.docker;
-    let words = engine::command(&docker);
+    let mut words = engine::command(&docker);
+    match tls::engine(&docker) {
+        Ok(more) => words.extend(more),
+        // it is there for this machine all the same
+        Err(why) => kiln_supervisor::unix::console_line(format_args!("docker: TLS: {why}")),
+    }
     let Some((program, arguments)) = words.split_first() else { return ExitCode::FAILURE };
     let mut command = Command::new(program);
     for pair in &docker.environment {

@@ -82,6 +82,13 @@ pub(crate) struct Docker {
     pub(crate) storage_driver: Option<String>,
     /// Whether it forwards ports by itself beside iptables.
     pub(crate) userland_proxy: Option<bool>,
+    /// Whether it is spoken with by TLS, with which arguments then, and its certificates as PEM.
+    pub(crate) tls: bool,
+    pub(crate) tls_args: Vec<String>,
+    pub(crate) ca_cert: Option<String>,
+    pub(crate) ca_key: Option<String>,
+    pub(crate) server_cert: Option<String>,
+    pub(crate) server_key: Option<String>,
 }
 
 /// The ssh server.
@@ -230,10 +237,14 @@ fn docker(at: &Cursor<'_>) -> Option<Docker> {
         log_opts: log_opts(&mut fields),
         storage_driver: fields.get("storage_driver", text),
         userland_proxy: fields.get("userland_proxy", Cursor::bool),
+        tls: fields.get("tls", Cursor::bool).unwrap_or_default(),
+        tls_args: fields.texts("tls_args"),
+        ca_cert: fields.get("ca_cert", pem),
+        ca_key: fields.get("ca_key", pem),
+        server_cert: fields.get("server_cert", pem),
+        server_key: fields.get("server_key", pem),
     };
     fields.not_supported(&[
-        "ca_cert",
-        "ca_key",
         "config_file",
         "containerd",
         "exec",
@@ -241,14 +252,20 @@ fn docker(at: &Cursor<'_>) -> Option<Docker> {
         "group",
         "pid_file",
         "selinux_enabled",
-        "server_cert",
-        "server_key",
         "storage_context",
-        "tls",
-        "tls_args",
     ]);
     fields.finish();
     Some(docker)
+}
+
+/// RFC 7468; an empty text is none.
+fn pem(at: &Cursor<'_>) -> Option<String> {
+    let text = at.text()?;
+    match text.trim() {
+        "" => None,
+        text if text.starts_with("-----BEGIN ") => Some(format!("{text}\n")),
+        _ => at.wrong("expected PEM: -----BEGIN …"),
+    }
 }
 
 fn log_opts(fields: &mut Fields<'_>) -> BTreeMap<String, String> {

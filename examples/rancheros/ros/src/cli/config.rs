@@ -170,6 +170,16 @@ pub(crate) fn change(key: &str, value: &str) -> Result {
     keep(&set(own()?, key, parsed("the value", value.as_bytes())?)?)
 }
 
+/// Sets several texts, all of them or none.
+pub(crate) fn change_texts(values: &[(&str, &str)]) -> Result {
+    let place = Place::whole("the value");
+    let mut root = own()?;
+    for (key, text) in values {
+        root = set(root, key, Node::text(place.clone(), *text))?;
+    }
+    keep(&root)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@ mod install;
 mod os;
 pub(crate) mod power;
 mod service;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -59,6 +60,9 @@ enum Command {
     /// Which engine there is
     #[command(subcommand)]
     Engine(engine::Command),
+    /// Certificates of the engine and of those who speak with it
+    #[command(subcommand)]
+    Tls(tls::Command),
 }
 
 /// Does what the command line says.
@@ -71,6 +75,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Install(arguments) => install::run(&arguments),
         Command::Console(command) => console::run(command),
         Command::Engine(command) => engine::run(command),
+        Command::Tls(command) => tls::run(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
