@@ -338,8 +338,8 @@ mod tests {
 
     use super::*;
 
-    const KERNEL: [u8; 300_000] = [3; 300_000];
-    const INITRD: [u8; 400_000] = [4; 400_000];
+    static KERNEL: [u8; 300_000] = [3; 300_000];
+    static INITRD: [u8; 400_000] = [4; 400_000];
 
     fn plan(directory: &Path) -> Plan {
         fs::write(directory.join(release::KERNEL), KERNEL).unwrap();

@@ -62,7 +62,6 @@ mod first_boot;
 pub mod format;
 mod grow;
 pub mod install;
-
 pub mod mounts;
 mod network;
 pub mod release;

@@ -209,8 +209,19 @@ fn apply(
     // A disk that is full does not keep people from getting at the machine.
     let spare = Images::open(archive, &Path::new(places::NOW).join("images"))?;
     let unpack = |name: &str, image: &str, problems: &mut Problems| {
-        let kept = images.as_ref().and_then(|images| problems.take(name, images.unpacked(image)));
-        kept.map_or_else(|| spare.unpacked(image), Ok)
+        let kept = images.as_ref().map(|images| images.unpacked(image));
+        match kept {
+            None => spare.unpacked(image),
+            Some(Ok(found)) => Ok(found),
+            // what is wrong with the image itself is told once
+            Some(Err(why)) => match spare.unpacked(image) {
+                Ok(found) => {
+                    problems.note(format_args!("{name}: {why}: nothing of it is kept"));
+                    Ok(found)
+                }
+                Err(_) => Err(why),
+            },
+        }
     };
     if only.is_none() {
         let files = &configuration.cloud.write_files;
