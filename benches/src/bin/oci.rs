@@ -134,8 +134,10 @@ fn measure(arguments: &Arguments) -> Result<Report> {
     let build = [("kiln-oci", Run::Pack), ("umoci", Run::UmociInsert)];
     let given = arguments.tree.as_deref();
     for from in [None, given].into_iter().take(if given.is_some() { 2 } else { 1 }) {
-        let what =
-            from.map_or("build, gzip".into(), |from| format!("build, gzip, {}", from.display()));
+        let what = from.map_or_else(
+            || "build, gzip".into(),
+            |from| format!("build, gzip, {}", from.display()),
+        );
         if let Some(from) = from {
             fs::remove_dir_all(place.at("tree"))?;
             machine::run("cp", |it| it.arg("-a").arg(from).arg(place.at("tree")))?;
