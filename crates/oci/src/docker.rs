@@ -135,16 +135,14 @@ fn named_digest(name: &str) -> Option<Digest> {
 
 /// A layer of which only the digest of its archive is known.
 fn described(name: &str, diff_id: Digest, source: Source) -> Result<Layer> {
-    let probe =
-        Descriptor::new(Layer::media_type(Compression::None), source.len(), diff_id.clone());
-    let mut layer = Layer::new(probe, diff_id, source);
-    let compression = layer.compression()?;
+    let mut compression = Compression::of_source(&source).map_err(Error::stream(name))?;
+    let mut digest = diff_id.clone();
     if compression != Compression::None {
-        let digest = match named_digest(name) {
+        digest = match named_digest(name) {
             Some(digest) => digest,
             None => {
                 let mut hash = Hash::sha256();
-                let mut reader = layer.source.open().map_err(Error::stream(name))?;
+                let mut reader = source.open().map_err(Error::stream(name))?;
                 let mut buffer = vec![0; 64 << 10];
                 loop {
                     match reader.read(&mut buffer).map_err(Error::stream(name))? {
@@ -154,10 +152,13 @@ fn described(name: &str, diff_id: Digest, source: Source) -> Result<Layer> {
                 }
             }
         };
-        layer.descriptor =
-            Descriptor::new(Layer::media_type(compression), layer.source.len(), digest);
+        // It may be the archive itself, whose first name only begins like that.
+        if digest == diff_id {
+            compression = Compression::None;
+        }
     }
-    Ok(layer)
+    let descriptor = Descriptor::new(Layer::media_type(compression), source.len(), digest);
+    Ok(Layer::new(descriptor, diff_id, source))
 }
 
 /// How an archive is arranged.

@@ -55,16 +55,17 @@ impl Layer {
         Self { descriptor, diff_id, source }
     }
 
-    /// How the bytes are compressed. That is seen in the bytes: media types have been known to lie.
+    /// How the bytes are compressed. That is seen in the bytes: media types have been known to lie. Bytes
+    /// with the archive's own digest are the archive, though its first name may begin as gzip does.
     ///
     /// # Errors
     /// When the bytes cannot be read.
     pub fn compression(&self) -> Result<Compression> {
-        let mut magic = Vec::new();
-        let what = self.descriptor.digest();
-        let reader = self.source.open().map_err(Error::stream(what))?;
-        reader.take(4).read_to_end(&mut magic).map_err(Error::stream(what))?;
-        Ok(Compression::of_magic(&magic))
+        let digest = self.descriptor.digest();
+        if *digest == self.diff_id {
+            return Ok(Compression::None);
+        }
+        Compression::of_source(&self.source).map_err(Error::stream(digest))
     }
 
     /// Opens the archive, decompressed. Both digests are checked while it is read; the error comes at

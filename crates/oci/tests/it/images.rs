@@ -114,6 +114,33 @@ fn what_is_written_is_read_again() {
 }
 
 #[test]
+fn an_archive_whose_first_name_begins_as_gzip_does_is_an_archive() {
+    // Found by fuzzing. (A frame of zstd has a slash in its magic number, a skippable one has none.)
+    for magic in [&b"\x1f\x8b\x08a"[..], b"\x50\x2a\x4d\x18"] {
+        let mut tree = Tree::new();
+        tree.insert(magic, Node::file("content")).unwrap();
+        let layer = Layer::pack(&tree, Compression::None).unwrap();
+        assert!(layer.source.read().unwrap().starts_with(magic));
+        assert_eq!(layer.compression().unwrap(), Compression::None);
+        let image = Image::build(vec![layer], &Settings::default()).unwrap();
+        assert_eq!(image.tree(&kiln_oci::layer::Options::default(), None).unwrap(), tree);
+        let work = tempfile::tempdir().unwrap();
+        for form in [docker::Form::Legacy, docker::Form::Layout] {
+            let path = work.path().join("images.tar");
+            let named = vec!["a:1".to_owned()];
+            std::fs::write(&path, docker::write(Vec::new(), &[(named, &image)], form).unwrap())
+                .unwrap();
+            let opened = docker::Archive::open(&path, Limits::default()).unwrap();
+            let found = opened.image(Some("a:1")).unwrap();
+            let layers: Vec<_> = found.layers.iter().map(|layer| &layer.descriptor).collect();
+            assert_eq!(layers, [&image.layers[0].descriptor], "{form:?}");
+            let found = found.tree(&kiln_oci::layer::Options::default(), None).unwrap();
+            assert_eq!(crate::trees::in_memory(&found), tree);
+        }
+    }
+}
+
+#[test]
 fn docker_archives_of_both_forms_hold_several_images() {
     let work = tempfile::tempdir().unwrap();
     let (one, other) = (image(Compression::Gzip), image(Compression::Zstd));
