@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::compose::Service;
 use crate::{configuration, units};
 
 /// Where archives lie whose images the engine is to have, before anything is pulled.
 const PRELOAD: &str = "/var/lib/rancher/preload/docker";
+/// How long the engine may take.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// What says which configuration a container was made of.
 const LABEL: &str = "io.kiln.service";
 
@@ -23,8 +26,25 @@ fn docker() -> Command {
     command
 }
 
+/// Waits until the engine answers: that it listens is no sign that it stays.
+fn wait() {
+    let began = Instant::now();
+    loop {
+        let mut ask = docker();
+        ask.arg("version").stdout(Stdio::null()).stderr(Stdio::null());
+        if ask.status().is_ok_and(|status| status.success()) {
+            return;
+        }
+        if began.elapsed() > PATIENCE {
+            return say(format_args!("the engine has not answered in {} s", PATIENCE.as_secs()));
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
 /// The service.
 pub(crate) fn run() -> ExitCode {
+    wait();
     preload();
     let rancher = configuration::load().rancher;
     let services = units::units(&rancher).user;
