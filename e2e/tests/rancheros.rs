@@ -1,13 +1,12 @@
 //! The RancherOS-like system: containers for services, a real Docker engine, cloud-config, a disk that is
-//! kept; and started from its CD by both firmwares.
+//! kept.
 
 use std::fs::File;
 
 use anyhow::{Result, ensure};
-use kiln::Cache;
-use kiln::qemu::{Bus, Disk, Firmware, Format as DiskFormat, Machine, Uefi};
+use kiln::qemu::{Bus, Disk, Format as DiskFormat};
 use kiln_e2e::Registry;
-use kiln_e2e::rancheros::{Guest, direct, images, small_image};
+use kiln_e2e::rancheros::{Guest, direct, small_image};
 use kiln_oci::{Limits, docker, registry};
 use rancheros::{drive, key};
 
@@ -128,27 +127,4 @@ rancher:
     guest.until("docker logs hello 2>&1 | grep -c hello", "2")?;
     assert_eq!(guest.run("sudo ros config get rancher.docker.debug")?, "true\n");
     guest.power_off()
-}
-
-#[test]
-fn the_cd_starts_by_both_firmwares() -> Result<()> {
-    let directory = tempfile::tempdir()?;
-    let place = |name: &str| directory.path().join(name);
-    let public = key::ensure(&place("key"))?;
-    let user_data = format!("#cloud-config\nssh_authorized_keys:\n- {public}\n");
-    drive::write(&place("config.iso"), user_data.as_bytes())?;
-    for firmware in [Firmware::Bios, Firmware::Uefi(Uefi::find(&Cache::of_workspace())?)] {
-        let mut machine = Machine::default();
-        for path in [images()?.join("rancheros.iso"), place("config.iso")] {
-            let mut disk = Disk::new(path, DiskFormat::Raw);
-            disk.bus = Bus::Cd;
-            machine.disks.push(disk);
-        }
-        machine.firmware = firmware;
-        let guest = Guest::start(machine, &place("key"))?;
-        // nothing is kept, and everything runs
-        guest.until("docker info --format '{{.ServerVersion}}'", ".")?;
-        guest.power_off()?;
-    }
-    Ok(())
 }

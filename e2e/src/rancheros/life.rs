@@ -86,7 +86,10 @@ pub fn started_from_cd(place: &Path, log: &str, firmware: Firmware) -> Result<Gu
         disk.bus = Bus::Cd;
         machine.disks.push(disk);
     }
-    Guest::start(machine, &place.join("key"))
+    let guest = Guest::start(machine, &place.join("key"))?;
+    // nothing is kept, and everything runs
+    guest.until("docker info --format '{{.ServerVersion}}'", ".")?;
+    Ok(guest)
 }
 
 /// Starts the disk.
