@@ -36,6 +36,9 @@ struct Arguments {
     /// Build an image of this directory too
     #[arg(long)]
     tree: Option<PathBuf>,
+    /// Measure only what has this in its name: `unpack`, `build`
+    #[arg(long, default_value = "")]
+    only: String,
 }
 
 fn main() -> ExitCode {
@@ -75,6 +78,9 @@ fn measure(arguments: &Arguments) -> Result<Report> {
     let podman = machine::are_installed(&["podman"]) && place.root;
     let mut report = Report::new();
     let mut contest = |what: &str, ways: &[Way]| -> Result<()> {
+        if !what.contains(&arguments.only) {
+            return Ok(());
+        }
         let one = |way: &'static str, run: &Run| {
             let (place, run) = (&place, *run);
             Contender::new(way, move || {
