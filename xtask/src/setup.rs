@@ -50,6 +50,8 @@ const NEEDS: &[Need] = &[
     need("unzip", "unzip", "unpacks zip archives", Purpose::Test),
     need("xmllint", "libxml2-utils", "checks OVF descriptors", Purpose::Test),
     need("mkfs.ext4", "e2fsprogs", "makes data disks for guests and checks ext4 volumes", Purpose::Test),
+    need("mkfs.xfs", "xfsprogs", "makes file systems that guests tell apart", Purpose::Test),
+    need("mkfs.btrfs", "btrfs-progs", "makes file systems that guests tell apart", Purpose::Test),
     need("syslinux", "syslinux", "installs the loader that ours is compared with", Purpose::Test),
     need("/usr/lib/syslinux/mbr/gptmbr.bin", "syslinux-common", "has the loader's parts", Purpose::Test),
     need("xorriso", "xorriso", "reads ISO images and their boot records", Purpose::Test),
