@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::Parser;
 use kiln::Cache;
 use kiln::qemu::{Firmware, Uefi};
-use kiln_e2e::rancheros::live;
+use kiln_e2e::rancheros::{Life, live};
 
 /// States of the RancherOS-like system's disk whose power went, looked at.
 #[derive(Debug, Parser)]
@@ -20,6 +20,9 @@ struct Arguments {
     /// Where the disks and their logs of writes are left
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+    /// Looks again at lives that were kept, of those firmwares that there are
+    #[arg(long, requires = "keep")]
+    again: bool,
     /// What the choice follows from
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -42,8 +45,15 @@ fn run(arguments: &Arguments) -> Result<()> {
     let uefi = Firmware::Uefi(Uefi::find(&Cache::of_workspace())?);
     for (firmware, name) in [(Firmware::Bios, "BIOS"), (uefi, "UEFI")] {
         let place = directory.join(name);
-        std::fs::create_dir_all(&place)?;
-        let life = live(&place, &firmware, true)?;
+        let life = if arguments.again {
+            if !place.join("upgrades").exists() {
+                continue;
+            }
+            Life::read(&place)?
+        } else {
+            std::fs::create_dir_all(&place)?;
+            live(&place, &firmware, true)?
+        };
         for (what, recorded) in [("installation", &life.installation), ("upgrades", &life.upgrades)]
         {
             let (stretches, bytes) = (recorded.log.stretches(), recorded.log.written());

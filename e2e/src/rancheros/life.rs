@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -149,22 +149,11 @@ pub fn live(place: &Path, firmware: &Firmware, long: bool) -> Result<Life> {
     let guest = started_from_cd(place, "installation", firmware.clone())?;
     install(&guest, place, server.port)?;
     guest.power_off()?;
-    let (start, len) = boot_partition(&place.join("disk"))?;
-    let log = read(&place.join("installation"))?;
-    let beginning = start.saturating_add(len);
-    let base = vec![0; usize::try_from(beginning)?];
-    let installation = Recorded { base, log: log.within(0, beginning) };
-
-    let mut base = vec![0; usize::try_from(len)?];
-    let mut disk = File::open(place.join("disk"))?;
-    disk.seek(SeekFrom::Start(start))?;
-    disk.read_exact(&mut base)?;
     let mut guest = started_from_disk(place, "upgrades", firmware.clone())?;
     replace(&guest, &image, long)?;
     guest.vm.power_button()?;
     guest.vm.wait_exit(LONG)?;
-    let log = read(&place.join("upgrades"))?.within(start, len);
-    Ok(Life { installation, upgrades: Recorded { base, log } })
+    Life::read(place)
 }
 
 fn read(log: &Path) -> Result<Log> {
@@ -249,6 +238,22 @@ pub fn has_room(guest: &Guest) -> Result<()> {
 pub type Tally = BTreeMap<String, u64>;
 
 impl Life {
+    /// Reads what [`live`] has left in a directory.
+    ///
+    /// # Errors
+    /// When a log is not there, or broken.
+    pub fn read(place: &Path) -> Result<Self> {
+        let (start, len) = boot_partition(&place.join("disk"))?;
+        let log = read(&place.join("installation"))?;
+        let beginning = start.saturating_add(len);
+        let base = vec![0; usize::try_from(beginning)?];
+        let installation = Recorded { base, log: log.within(0, beginning) };
+        let log = read(&place.join("upgrades"))?.within(start, len);
+        let installed = installation.end();
+        let base = installed.get(usize::try_from(start)?..).context("a short disk")?.to_vec();
+        Ok(Self { installation, upgrades: Recorded { base, log } })
+    }
+
     /// Loses the power so many times while the system is installed: either nothing starts, or the whole
     /// system.
     ///
@@ -285,6 +290,14 @@ impl Life {
 }
 
 impl Recorded {
+    /// What is there in the end, with the power kept.
+    fn end(&self) -> Vec<u8> {
+        let mut replay = Replay::new(&self.log, self.base.clone());
+        // an installation ends with a flush
+        while replay.advance() {}
+        std::mem::take(replay.disk())
+    }
+
     /// Looks at so many states, spread over the stretches between flushes; one of four by fsck too.
     fn crashes(
         &self,
