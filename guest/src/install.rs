@@ -139,12 +139,7 @@ impl Plan {
         // Firmware and SYSLINUX read both; a large FAT16 has clusters that some firmware does not.
         volume.kind = (self.slots > ByteLen::mib(64)).then_some(Kind::Fat32);
         options.fat = volume;
-        let line = self.release.command_line(&self.arguments);
-        let line = match line.split_whitespace().any(|word| word.starts_with("panic=")) {
-            true => line,
-            // or a kernel that panics on trial would stay so
-            false => format!("{line} panic=5"),
-        };
+        let line = slots::restarting(&self.release.command_line(&self.arguments));
         let version = self.release.release().version.as_str();
         let system = System::new(version, self.release.kernel(), self.release.initrd(), line);
         let mut slots = slots::Plan::new(options, system);
@@ -236,15 +231,9 @@ impl Disk {
         if let Some(found) = block::look_at(&self.path) {
             return Some(format!("a file system ({})", found.fstype));
         }
-        let mut first = [0; 512];
-        if self.read_at(0, &mut first).is_ok()
-            && let Some(table) = Mbr::parse(&first)
-            && table.entries.iter().any(Option::is_some)
-        {
-            return Some(format!(
-                "an MBR with {}",
-                counted(table.entries.iter().flatten().count())
-            ));
+        let entries = self.mbr().map_or(0, |table| table.entries.iter().flatten().count());
+        if entries > 0 {
+            return Some(format!("an MBR with {}", counted(entries)));
         }
         let len = LOOK.min(self.len);
         for at in [0, self.len.saturating_sub(len)] {
@@ -290,13 +279,10 @@ impl Disk {
         let starts: Vec<(u64, u64)> = match table {
             Ok(table) => table.entries.iter().map(|(_, it)| (it.first, it.last)).collect(),
             Err(_) => {
-                let mut first = [0; 512];
-                self.read_at(0, &mut first).ok()?;
-                let entries = Mbr::parse(&first)?.entries;
+                let end = |first: u32, sectors: u32| u64::from(first) + u64::from(sectors);
+                let entries = self.mbr()?.entries;
                 let placed = entries.iter().flatten();
-                placed
-                    .map(|it| (it.first.into(), u64::from(it.first) + u64::from(it.sectors)))
-                    .collect()
+                placed.map(|it| (it.first.into(), end(it.first, it.sectors))).collect()
             }
         };
         let mut image = container::open(self.again().ok()?, &limits).ok()?;
@@ -305,6 +291,12 @@ impl Disk {
             let mut volume = Window::new(&mut image, start, end.checked_sub(start)?);
             slots::read(&mut volume, &limits).ok()
         })
+    }
+
+    fn mbr(&self) -> Option<Mbr> {
+        let mut first = [0; 512];
+        self.read_at(0, &mut first).ok()?;
+        Mbr::parse(&first)
     }
 
     /// The same file, for somebody who reads.

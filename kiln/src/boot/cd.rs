@@ -41,8 +41,8 @@ impl System<'_> {
         if bios || secure.signer().is_none() {
             tree.insert("vmlinuz", Node::file(self.kernel.clone()))?;
             tree.insert("initramfs", Node::file(self.initramfs()))?;
-            if self.installs {
-                tree.insert("release", Node::file(self.release()?.to_string()))?;
+            if let Some(release) = &self.carried {
+                tree.insert("release", Node::file(release.to_string()))?;
             }
         }
         let mut code = Vec::new();

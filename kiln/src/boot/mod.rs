@@ -43,9 +43,9 @@ pub struct System<'a> {
     pub command_line: String,
     /// Its version, by which one that replaces it is compared. Default: none, which is older than all.
     pub version: Option<String>,
-    /// Whether it can be installed from its CD into slots: beside kernel and initramfs the CD has a
-    /// [release](System::release) then. Default: no.
-    pub installs: bool,
+    /// What its CD says it is, beside kernel and initramfs, so that it can be installed from there into
+    /// slots: [`System::release`]. Default: nothing.
+    pub carried: Option<slots::Release>,
 }
 
 impl<'a> System<'a> {
@@ -58,8 +58,8 @@ impl<'a> System<'a> {
         command_line: impl Into<String>,
     ) -> Self {
         let (os_release, command_line) = (format!("ID={name}\n"), command_line.into());
-        let (version, installs) = (None, false);
-        Self { name, title: name, os_release, kernel, initramfs, command_line, version, installs }
+        let (version, carried) = (None, None);
+        Self { name, title: name, os_release, kernel, initramfs, command_line, version, carried }
     }
 
     /// All of it as one program that UEFI starts, signed if there is somebody to.
@@ -132,7 +132,7 @@ impl<'a> System<'a> {
         firmware: &[Firmware],
         options: slots::Options,
     ) -> Result<Volume> {
-        let (version, line) = (self.version(), self.slot_line());
+        let (version, line) = (self.version(), slots::restarting(&self.command_line));
         let system = slots::System::new(version, self.kernel.clone(), self.initramfs(), line);
         let mut plan = slots::Plan::new(options, system);
         if firmware.contains(&Firmware::Bios) {
@@ -157,21 +157,12 @@ impl<'a> System<'a> {
         let kernel = part(&self.kernel).map_err(unread)?;
         let mut release =
             slots::Release::new(self.version(), kernel, slots::Part::of(&self.initramfs));
-        release.command_line = self.slot_line();
+        release.command_line = slots::restarting(&self.command_line);
         Ok(release)
     }
 
     fn version(&self) -> &str {
         self.version.as_deref().unwrap_or("0")
-    }
-
-    /// The command line in a slot: should the kernel panic, it restarts.
-    fn slot_line(&self) -> String {
-        let line = &self.command_line;
-        match line.split_whitespace().any(|word| word.starts_with("panic=")) {
-            true => line.clone(),
-            false => format!("{line} panic=5"),
-        }
     }
 
     fn initramfs(&self) -> Source {

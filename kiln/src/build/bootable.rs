@@ -84,7 +84,6 @@ impl<'a> Bootable<'a> {
             system.title = definition.title();
             system.os_release = os_release(definition);
             system.version = definition.version.clone();
-            system.installs = definition.disk.slots.is_some();
             system
         };
         if let Some(initramfs) = initramfs.as_ref().filter(|_| definition.disk.slots.is_some()) {
@@ -101,7 +100,9 @@ impl<'a> Bootable<'a> {
             }
             if formats.contains(&Format::Iso) {
                 let time = u32::try_from(definition.epoch).unwrap_or(u32::MAX);
-                made.cd = Some(system(initramfs).cd(programs, &firmware, secure, seed, time)?);
+                let mut system = system(initramfs);
+                system.carried.clone_from(&made.release);
+                made.cd = Some(system.cd(programs, &firmware, secure, seed, time)?);
             }
         }
         if is_disk {

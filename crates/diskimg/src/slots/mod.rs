@@ -198,6 +198,23 @@ pub fn argument(slot: Slot, id: u32) -> String {
 
 const ARGUMENT: &str = "kiln.slot=";
 
+/// A command line whose kernel starts the machine anew when it panics, or a system that is tried would
+/// stay so: with `panic=5` where it says nothing of that.
+///
+/// ```
+/// use kiln_diskimg::slots;
+///
+/// assert_eq!(slots::restarting("quiet"), "quiet panic=5");
+/// assert_eq!(slots::restarting("quiet panic=10"), "quiet panic=10");
+/// ```
+#[must_use]
+pub fn restarting(command_line: &str) -> String {
+    match command_line.split_whitespace().any(|word| word.starts_with("panic=")) {
+        true => command_line.to_owned(),
+        false => format!("{command_line} panic=5"),
+    }
+}
+
 /// The slot that a kernel with this command line was started from, and the identifier of its
 /// [places](Places::id). The last word counts.
 #[must_use]
