@@ -89,14 +89,7 @@ impl Service {
         bounds.patience = bounds.patience.min(patience);
         let server = || http::Server::new(self.address(), bounds.clone());
         match self {
-            Self::Url(url) => {
-                let found = http::get(url, limits.user_data_bytes, &bounds)?;
-                Ok(found.map(|bytes| {
-                    let mut provided = Provided::default();
-                    provided.user_data = Some(bytes);
-                    provided
-                }))
-            }
+            Self::Url(url) => Ok(http::get(url, limits.user_data_bytes, &bounds)?.map(user_data)),
             Self::ConfigDrive(_) => datasource::config_drive(&server()?, name, &limits),
             Self::NoCloud(_) => datasource::nocloud(&server()?, name, &limits),
             Self::Ec2(url) => datasource::ec2(&http::imds(url, bounds)?, name, &limits),
@@ -190,11 +183,14 @@ fn medium(name: &str, labels: &[&str]) -> Result<Option<Provided>, String> {
 
 fn file(path: &Path) -> Result<Option<Provided>, String> {
     let bytes = files::read(path).map_err(|error| error.to_string())?;
-    Ok(bytes.map(|bytes| {
-        let mut provided = Provided::default();
-        provided.user_data = Some(bytes);
-        provided
-    }))
+    Ok(bytes.map(user_data))
+}
+
+/// What a source has that has user-data alone.
+fn user_data(bytes: Vec<u8>) -> Provided {
+    let mut provided = Provided::default();
+    provided.user_data = Some(bytes);
+    provided
 }
 
 /// Asks those that [`local`] has left open, all at once.

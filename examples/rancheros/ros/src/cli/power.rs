@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use kiln_supervisor::Outcome;
-use kiln_supervisor::control::{Client, Effect, socket_path};
+use kiln_supervisor::control::{ActionResult, Client, ClientError, Effect, socket_path};
 
 use super::{Failure, Result, succeeded};
 
@@ -16,9 +16,7 @@ pub(crate) fn run(name: &str) -> ExitCode {
         _ if asked_to_restart => Outcome::Reboot,
         _ => Outcome::PowerOff,
     };
-    let done =
-        Client::connect(socket_path()).and_then(|mut client| client.shutdown(outcome, false));
-    match done {
+    match end(outcome) {
         Ok(answer) if answer.effect != Effect::Failed => ExitCode::SUCCESS,
         Ok(answer) => {
             eprintln!("{name}: {}", answer.text);
@@ -31,9 +29,11 @@ pub(crate) fn run(name: &str) -> ExitCode {
     }
 }
 
+fn end(outcome: Outcome) -> std::result::Result<ActionResult, ClientError> {
+    Client::connect(socket_path())?.shutdown(outcome, false)
+}
+
 /// Starts the machine anew.
 pub(crate) fn reboot() -> Result {
-    let done = Client::connect(socket_path())
-        .and_then(|mut client| client.shutdown(Outcome::Reboot, false));
-    succeeded(done.map_err(Failure::about("process 1"))?)
+    succeeded(end(Outcome::Reboot).map_err(Failure::about("process 1"))?)
 }
