@@ -104,6 +104,18 @@ pub fn machine(uefi: bool) -> Result<Machine> {
     Ok(machine)
 }
 
+/// Adds a disk to a machine whose writes QEMU records in a log.
+pub(crate) fn record(machine: &mut Machine, disk: &Path, log: &Path, options: &str) {
+    let node = format!(
+        "driver=blklogwrites,node-name=lived,file.driver=file,file.filename={},log.driver=file,\
+         log.filename={}",
+        disk.display(),
+        log.display()
+    );
+    let device = format!("virtio-blk-pci,drive=lived{options}");
+    machine.arguments = ["-blockdev", &node, "-device", &device].map(str::to_owned).into();
+}
+
 /// What a disk went through.
 #[derive(Debug)]
 pub struct Life {
@@ -126,15 +138,7 @@ pub fn live(disks: &Disks, uefi: bool, directory: &Path) -> Result<Life> {
     std::fs::write(&disk, &base)?;
     std::fs::write(&log, b"")?;
     let mut machine = machine(uefi)?;
-    let node = format!(
-        "driver=blklogwrites,node-name=lived,file.driver=file,file.filename={},log.driver=file,\
-         log.filename={}",
-        disk.display(),
-        log.display()
-    );
-    machine.arguments = ["-blockdev", &node, "-device", "virtio-blk-pci,drive=lived,bootindex=0"]
-        .map(str::to_owned)
-        .into();
+    record(&mut machine, &disk, &log, ",bootindex=0");
     let bundle = directory.join("lived-bundle.raw");
     std::fs::copy(&disks.bundle, &bundle)?;
     let mut second = Disk::new(&bundle, qemu::Format::Raw);

@@ -18,7 +18,7 @@ use kiln_oci::{docker, registry};
 use rancheros::{drive, key};
 
 use super::{Guest, images};
-use crate::slots::look;
+use crate::slots::{look, partition, record};
 use crate::{LONG, Registry};
 
 /// The version that is installed, and the one that replaces it.
@@ -60,14 +60,7 @@ fn machine(place: &Path, log: &str, firmware: Firmware) -> Result<Machine> {
     fs::write(&log, b"")?;
     let mut machine = Machine::default();
     machine.firmware = firmware;
-    let node = format!(
-        "driver=blklogwrites,node-name=lived,file.driver=file,file.filename={},log.driver=file,\
-         log.filename={}",
-        place.join("disk").display(),
-        log.display()
-    );
-    machine.arguments =
-        ["-blockdev", &node, "-device", "virtio-blk-pci,drive=lived"].map(str::to_owned).into();
+    record(&mut machine, &place.join("disk"), &log, "");
     Ok(machine)
 }
 
@@ -265,9 +258,7 @@ impl Life {
             if disk.get(510..512) != Some(&[0x55, 0xaa]) {
                 return Ok("nothing starts".into());
             }
-            let table = gpt::read(disk, &Limits::default())?;
-            let (_, entry) = table.entries.first().context("a disk without partitions")?;
-            let at = (entry.first * 512, (entry.last - entry.first + 1) * 512);
+            let at = partition(disk)?;
             let state = look(disk, at, fsck)?;
             ensure!(state.bios.0 == OLD && state.uefi.0 == OLD, "{state:?}");
             Ok(format!("{OLD} starts"))
