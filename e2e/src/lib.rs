@@ -2,11 +2,13 @@
 //! servers.
 
 mod chrony;
+mod identity;
 mod registry;
 mod rooted;
 mod variant;
 
 pub use chrony::Chrony;
+pub use identity::Identity;
 pub use registry::Registry;
 pub use rooted::rooted;
 pub use variant::{LONG, Variant, report, said, tool};
@@ -165,11 +167,28 @@ impl Server {
         Self::answering(move |_| Some(body.clone()))
     }
 
+    /// The same over TLS.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub fn secure(identity: Identity, body: impl Into<Vec<u8>>) -> Result<Self> {
+        let body = body.into();
+        Self::serving(move |stream, requests| {
+            if let Ok(mut stream) = identity.serve(stream) {
+                serve(&mut stream, requests, &|_| Some(body.clone()));
+            }
+        })
+    }
+
     /// Starts to serve what is made of each request's head; where nothing is, it says that there is nothing.
     ///
     /// # Errors
     /// When no port can be had.
     pub fn answering(answer: impl Fn(&str) -> Option<Vec<u8>> + Send + 'static) -> Result<Self> {
+        Self::serving(move |mut stream, requests| serve(&mut stream, requests, &answer))
+    }
+
+    fn serving(serve: impl Fn(TcpStream, &Mutex<Vec<String>>) + Send + 'static) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").context("listen on 127.0.0.1")?;
         let port = listener.local_addr()?.port();
         let (stop, requests) =
@@ -180,28 +199,9 @@ impl Server {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                let Ok(mut stream) = stream else { continue };
+                let Ok(stream) = stream else { continue };
                 let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
-                let mut request = [0; 2048];
-                let count = stream.read(&mut request).unwrap_or(0);
-                let text = String::from_utf8_lossy(request.get(..count).unwrap_or_default());
-                let first = text.lines().next().unwrap_or_default().to_owned();
-                let head = first.starts_with("HEAD");
-                if let Ok(mut seen) = seen.lock() {
-                    seen.push(first);
-                }
-                let found = answer(&text);
-                let status = if found.is_some() { "200 OK" } else { "404 Not Found" };
-                let body = found.unwrap_or_default();
-                let answer = format!(
-                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\nContent-Type: text/plain\r\n\
-                     Connection: close\r\n\r\n",
-                    body.len(),
-                );
-                let _ = stream.write_all(answer.as_bytes());
-                if !head {
-                    let _ = stream.write_all(&body);
-                }
+                serve(stream, &seen);
             }
         });
         Ok(Self { port, stop, requests })
@@ -220,4 +220,33 @@ impl Drop for Server {
         // Wakes the thread, which then sees that it is over.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
+}
+
+/// Answers one request, and notes its first line.
+fn serve(
+    stream: &mut (impl Read + Write),
+    requests: &Mutex<Vec<String>>,
+    answer: &impl Fn(&str) -> Option<Vec<u8>>,
+) {
+    let mut request = [0; 2048];
+    let count = stream.read(&mut request).unwrap_or(0);
+    let text = String::from_utf8_lossy(request.get(..count).unwrap_or_default());
+    let first = text.lines().next().unwrap_or_default().to_owned();
+    let head = first.starts_with("HEAD");
+    if let Ok(mut seen) = requests.lock() {
+        seen.push(first);
+    }
+    let found = answer(&text);
+    let status = if found.is_some() { "200 OK" } else { "404 Not Found" };
+    let body = found.unwrap_or_default();
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nContent-Type: text/plain\r\n\
+         Connection: close\r\n\r\n",
+        body.len(),
+    );
+    let _ = stream.write_all(answer.as_bytes());
+    if !head {
+        let _ = stream.write_all(&body);
+    }
+    let _ = stream.flush();
 }

@@ -2,9 +2,10 @@
 //! kept.
 
 use std::fs::File;
+use std::time::Instant;
 
-use anyhow::{Result, ensure};
-use kiln::qemu::{Bus, Disk, Format as DiskFormat};
+use anyhow::{Context, Result, ensure};
+use kiln::qemu::{Bus, Disk, Format as DiskFormat, Machine};
 use kiln_e2e::Registry;
 use kiln_e2e::rancheros::{Guest, direct, small_image};
 use kiln_oci::{Limits, docker, registry};
@@ -47,6 +48,7 @@ rancher:
     COLOUR: blue
   sysctl:
     vm.swappiness: 11
+  modules: [vxlan log_ecn_error=0]
   docker:
     insecure_registry: ["10.0.2.2:{port}"]
   services:
@@ -56,8 +58,35 @@ rancher:
       environment: [COLOUR]
       restart: always
     broken:
-      image: {pulled}
+      image: rancher/os-base:v1
       labels: {{io.rancher.os.scope: system}}
+      volumes_from: [nobody]
+    another:
+      image: {pulled}
+      command: nc -ll -p 22 -e /bin/sh
+      privileged: true
+      net: host
+      uts: host
+      pid: host
+      restart: always
+      volumes_from: [all-volumes]
+      labels: {{io.rancher.os.scope: system, io.rancher.os.console: busybox}}
+    second:
+      image: rancher/os-docker:v1
+      command: ros dockerd --label=engine=second
+      privileged: true
+      net: host
+      uts: host
+      pid: host
+      ipc: host
+      restart: always
+      volumes_from: [all-volumes]
+      labels:
+        io.rancher.os.scope: system
+        io.rancher.os.after: network
+        io.docker.compose.rebuild: always
+        io.kiln.engine: second
+        io.kiln.ready: unix:/run/docker.sock
 "#,
         port = server.port
     );
@@ -68,11 +97,12 @@ rancher:
     let mut medium = Disk::new(place("config.iso"), DiskFormat::Raw);
     medium.bus = Bus::Cd;
     machine.disks.push(medium);
+    words(&mut machine, "-- rancher.environment.SECRET=told")?;
     let guest = Guest::start(machine, &place("key"))?;
     let console = guest.vm.console().tail(400);
     // A wrong key and a service that cannot be are told, and everything else counts.
     ensure!(console.contains("unknown key \"debgu\", did you mean \"debug\"?"), "{console}");
-    ensure!(console.contains("config: broken: "), "{console}");
+    ensure!(console.contains("config: service broken: volumes_from: "), "{console}");
     ensure!(console.contains("/dev/vda: formatted, RANCHER_STATE"), "{console}");
     assert_eq!(guest.run("hostname")?, "ranch-7\n");
     assert_eq!(
@@ -83,6 +113,11 @@ rancher:
     assert_eq!(guest.run("cat /proc/sys/vm/swappiness; echo $COLOUR")?, "11\n\n");
     assert_eq!(guest.run("bash -lc 'echo $COLOUR'")?, "blue\n");
     ensure!(guest.run("sudo id -u")? == "0\n", "sudo");
+    assert_eq!(guest.run("cat /sys/module/vxlan/parameters/log_ecn_error")?, "N\n");
+    // Words behind `--` count, and are not shown.
+    assert_eq!(guest.run("bash -lc 'echo $SECRET'")?, "told\n");
+    let shown = guest.run("cat /proc/cmdline; tr '\\0' ' ' < /proc/1/cmdline")?;
+    ensure!(shown.contains("quiet") && !shown.contains("SECRET"), "{shown}");
 
     guest.until("docker info --format '{{.Driver}} {{.CgroupVersion}}'", "overlay2 2")?;
     println!(
@@ -118,13 +153,76 @@ rancher:
     guest.run("sudo ros service enable acpid")?;
     guest.until("sudo ros service ps | grep acpid", " up ")?;
     println!("{}", guest.run("free -m; df -h /var/lib/docker")?);
+    consoles(&guest)?;
+    engines(&guest)?;
+    // Of the other console there is no image at the next boot.
+    guest.run("sudo ros console enable busybox")?;
+    assert_eq!(guest.run("sudo ros console list")?, "enabled  busybox\ncurrent  default\n");
+    guest.run("sudo sh -c 'rm /var/lib/rancher/preload/system-docker/*.tar'")?;
     guest.power_off()?;
 
     // The same disk without the CD: what it said is kept, and so are containers.
-    let guest = Guest::start(direct(&place("disk"))?, &place("key"))?;
+    let mut machine = direct(&place("disk"))?;
+    words(&mut machine, "rancher.modules=[8021q] rancher.state.wait")?;
+    let guest = Guest::begin(machine, &place("key"))?;
+    // The default console is there until the engine has fetched the image of the other one.
+    guest.shell_until("ros console list", "current  busybox\ndisabled default\n")?;
+    let console = guest.vm.console().tail(400);
+    ensure!(console.contains(": it is the default meanwhile"), "{console}");
+    println!(
+        "a console that was fetched {:.1} s after QEMU's start",
+        guest.vm.started().elapsed().as_secs_f64()
+    );
+    let _ = guest.shell("ros console switch default");
+    guest.let_in()?;
+    println!("the default one {:.1} s after it", guest.vm.started().elapsed().as_secs_f64());
+    ensure!(guest.run("ls /sys/module")?.contains("8021q"), "no module of the command line");
+    guest.until("docker info --format '{{.Labels}}'", "[engine=second]")?;
     assert_eq!(guest.run("hostname; cat /opt/written")?, "ranch-7\nfrom a file\n");
     guest.until("nc -w 2 127.0.0.1 8080 < /dev/null", "kept")?;
-    guest.until("docker logs hello 2>&1 | grep -c hello", "2")?;
+    guest.until("docker logs hello 2>&1 | grep -c hello", "3")?;
     assert_eq!(guest.run("sudo ros config get rancher.docker.debug")?, "true\n");
     guest.power_off()
+}
+
+fn words(machine: &mut Machine, words: &str) -> Result<()> {
+    let kernel = machine.kernel.as_mut().context("no kernel")?;
+    kernel.command_line += &format!(" {words}");
+    Ok(())
+}
+
+/// Goes over to a console that the engine has to fetch, with a shell where the other one has ssh, and back.
+/// The user's containers go on.
+fn consoles(guest: &Guest) -> Result<()> {
+    const STARTED: &str = "docker inspect --format '{{.State.StartedAt}}' web";
+    let started = guest.run(STARTED)?;
+    assert_eq!(guest.run("sudo ros console list")?, "disabled busybox\ncurrent  default\n");
+    guest.fails("sudo ros console switch invalid", "invalid is not a valid console")?;
+    let began = Instant::now();
+    // the connection ends with the console
+    let said = guest.run("sudo ros console switch -f busybox");
+    guest
+        .shell_until("ros console list", "current  busybox\ndisabled default\n")
+        .with_context(|| format!("switch: {said:?}\n{}", guest.vm.console().tail(40)))?;
+    println!("another console is there after {:.1} s", began.elapsed().as_secs_f64());
+    guest.shell_until("nc -w 2 127.0.0.1 8080 < /dev/null", "kept")?;
+    let began = Instant::now();
+    let _ = guest.shell("ros console switch default");
+    guest.let_in()?;
+    println!("and the first one again after {:.1} s", began.elapsed().as_secs_f64());
+    assert_eq!(guest.run("sudo ros console list")?, "disabled busybox\ncurrent  default\n");
+    assert_eq!(guest.run(STARTED)?, started);
+    Ok(())
+}
+
+/// Goes over to another engine, which finds the containers.
+fn engines(guest: &Guest) -> Result<()> {
+    assert_eq!(guest.run("sudo ros engine list")?, "current  docker\ndisabled second\n");
+    guest.fails("sudo ros engine enable invalid", "invalid is not a valid engine")?;
+    let began = Instant::now();
+    guest.run("sudo ros engine switch second")?;
+    guest.until("docker info --format '{{.Labels}}'", "[engine=second]")?;
+    println!("another engine answers after {:.1} s", began.elapsed().as_secs_f64());
+    assert_eq!(guest.run("sudo ros engine list")?, "disabled docker\ncurrent  second\n");
+    guest.until("nc -w 2 127.0.0.1 8080 < /dev/null", "kept")
 }

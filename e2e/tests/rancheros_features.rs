@@ -9,19 +9,31 @@ use anyhow::{Context, Result, ensure};
 use kiln::qemu::{Card, Disk, Format as DiskFormat, Plugged};
 use kiln_diskimg::{container, ext4};
 use kiln_e2e::rancheros::{Guest, direct, small_image};
-use kiln_e2e::{Server, tool};
+use kiln_e2e::{Identity, Server, tool};
 use kiln_tree::{Node, Tree};
 use rancheros::key;
 
-/// A disk with a file system that has a label.
-fn pasture(path: &Path) -> Result<()> {
+/// A disk with a file system that has a label, and a file.
+fn labelled(path: &Path, label: &str, name: &str, text: &str) -> Result<()> {
     let mut tree = Tree::new();
-    tree.insert("grass", Node::file("green\n"))?;
+    tree.insert(name, Node::file(text))?;
     let mut options = ext4::Options::default();
-    options.label = Some("pasture".into());
+    options.label = Some(label.into());
     let volume = ext4::Volume::plan(&tree, &options)?;
     container::write_file(container::Format::Raw, &volume, path)?;
     Ok(())
+}
+
+const RELEASES: &str = "current: os:v2.1.0\navailable: [os:v2.1.0, os:v2.0.0]\n";
+
+/// An OEM's layer: a name, a list of versions at a port, and who vouches for servers.
+fn oem(port: u16, authority: &str) -> String {
+    let authority: Vec<String> = authority.lines().map(|line| format!("      {line}\n")).collect();
+    format!(
+        "#cloud-config\nhostname: by-oem\nrancher:\n  upgrade:\n    url: https://10.0.2.2:{port}/releases.yml\n  \
+         cloud_init:\n    authorities:\n    - |\n{}",
+        authority.concat()
+    )
 }
 
 fn user_data(public: &str, proxy: u16) -> String {
@@ -67,15 +79,21 @@ fn what_the_network_says_is_done_and_kept() -> Result<()> {
     let public = key::ensure(&place("key"))?;
     let archive = small_image(&place("small"))?;
     File::create(place("disk"))?.set_len(10 << 30)?;
-    pasture(&place("pasture"))?;
+    labelled(&place("pasture"), "pasture", "grass", "green\n")?;
     File::create(place("swap"))?.set_len(64 << 20)?;
     let made = Command::new(mkswap).arg("-q").arg(place("swap")).status()?;
     ensure!(made.success(), "mkswap: {made}");
 
     let proxy = Server::start("through a proxy\n")?;
-    let source = Server::start(user_data(&public, proxy.port))?;
+    // who vouches for either, the OEM says
+    let identity = Identity::new("10.0.2.2")?;
+    let authority = identity.authority.clone();
+    let releases = Server::secure(identity.clone(), RELEASES)?;
+    let source = Server::secure(identity, user_data(&public, proxy.port))?;
+    let oem = oem(releases.port, &authority);
+    labelled(&place("oem"), "RANCHER_OEM", "oem-config.yml", &oem)?;
     let mut machine = direct(&place("disk"))?;
-    for name in ["pasture", "swap"] {
+    for name in ["pasture", "swap", "oem"] {
         machine.disks.push(Disk::new(place(name), DiskFormat::Raw));
     }
     machine.cards = vec![Card::new(Plugged::Nowhere), Card::new(Plugged::Nowhere)];
@@ -87,16 +105,27 @@ fn what_the_network_says_is_done_and_kept() -> Result<()> {
         );
         Ok(())
     };
-    words(&mut machine, &format!("configdrive,url:http://10.0.2.2:{}/user-data", source.port))?;
+    words(&mut machine, &format!("configdrive,url:https://10.0.2.2:{}/user-data", source.port))?;
     let guest = Guest::start(machine, &place("key"))?;
 
     // The source is asked when the network is there, and everything starts with what it says.
     let console = guest.vm.console().tail(400);
-    ensure!(console.contains("config: asking url:http://10.0.2.2:"), "{console}");
+    ensure!(console.contains("config: asking url:https://10.0.2.2:"), "{console}");
     assert_eq!(source.requests(), ["GET /user-data HTTP/1.1"]);
     assert_eq!(guest.run("hostname")?, "ranch-9\n");
     let state = guest.run("sudo grep ' /state ' /proc/1/mountinfo")?;
     ensure!(state.contains(" /ranch/one /state "), "{state}");
+
+    // Whom everybody trusts is where who asks the network looks for it: before there is a console.
+    let trusted =
+        "sudo sh -c 'cat /run/ros/bundles/network-*/rootfs/etc/ssl/certs/ca-certificates.crt'";
+    ensure!(guest.run(trusted)?.contains("BEGIN CERTIFICATE"), "nobody is trusted");
+
+    // What the OEM's partition says counts, and less than what the user says.
+    let listed = guest.run("sudo ros os list")?;
+    assert_eq!(listed, "-  v2.0.0           running\n-  os:v2.1.0  current\n-  os:v2.0.0\n");
+    let mounts = guest.run("cat /usr/share/ros/oem/oem-config.yml; sudo cat /proc/1/mounts")?;
+    ensure!(mounts.starts_with(&oem) && mounts.contains("/usr/share/ros/oem ext4 ro,"), "{mounts}");
 
     // Mounts and swap, and what is not there.
     ensure!(console.contains("config: mounts: /dev/vdz is not there"), "{console}");

@@ -51,6 +51,21 @@ impl Images {
         Ok(Self { archive, directory: directory.into() })
     }
 
+    /// The same images, to be unpacked in another directory.
+    ///
+    /// # Errors
+    /// A sentence: the directory cannot be made.
+    pub fn unpacked_below(&self, directory: &Path) -> Result<Self, String> {
+        fs::create_dir_all(directory).map_err(sentence("make", directory))?;
+        Ok(Self { archive: self.archive.clone(), directory: directory.into() })
+    }
+
+    /// Whether an image of this name and tag is among them.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.archive.tags().iter().any(|tags| tags.iter().any(|tag| tag == name))
+    }
+
     /// An image by its name and tag, unpacked unless it was before.
     ///
     /// # Errors
@@ -114,11 +129,9 @@ pub fn bundle(
     let place = directory.join(format!("{name}-{digest}"));
     let (root, work) = (place.join("rootfs"), written.join("work"));
     let upper = written.join("upper");
-    for path in [&root, &work, &upper] {
-        fs::create_dir_all(path).map_err(sentence("make", path))?;
-    }
+    fs::create_dir_all(&root).map_err(sentence("make", &root))?;
     if !is_mounted(&root) {
-        overlay(&unpacked.root, &upper, &work, &root)?;
+        overlay(&unpacked.root, &upper, &work, &root, MountFlags::empty())?;
     }
     let file = place.join("config.json");
     files::replace(&file, &config, 0o600, false).map_err(sentence("write", &file))?;
@@ -159,7 +172,21 @@ fn users(root: &Path) -> io::Result<Users> {
     Users::of_tree(&tree).map_err(io::Error::other)
 }
 
-fn overlay(lower: &Path, upper: &Path, work: &Path, target: &Path) -> Result<(), String> {
+/// Puts a root together: a directory that nobody writes to, and above it one that has what is written. `upper` and `work` must be on one file system, which overlayfs takes (no overlay
+/// itself). Directories that are not there are made.
+///
+/// # Errors
+/// A sentence.
+pub fn overlay(
+    lower: &Path,
+    upper: &Path,
+    work: &Path,
+    target: &Path,
+    flags: MountFlags,
+) -> Result<(), String> {
+    for path in [upper, work, target] {
+        fs::create_dir_all(path).map_err(sentence("make", path))?;
+    }
     let mut data = Vec::new();
     for (key, path) in [("lowerdir=", lower), (",upperdir=", upper), (",workdir=", work)] {
         data.extend_from_slice(key.as_bytes());
@@ -172,7 +199,7 @@ fn overlay(lower: &Path, upper: &Path, work: &Path, target: &Path) -> Result<(),
         }
     }
     let data = CString::new(data).map_err(|error| error.to_string())?;
-    mount("overlay", target, "overlay", MountFlags::empty(), data.as_c_str())
+    mount("overlay", target, "overlay", flags, data.as_c_str())
         .map_err(io::Error::from)
         .map_err(sentence("mount an overlay on", target))
 }

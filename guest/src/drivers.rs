@@ -39,8 +39,8 @@ fn ready() {
     let _ = std::fs::write("/proc/self/fd/3", "\n");
 }
 
-/// What the kernel wants: words that are no options are names and aliases. With `-q`, as the kernel
-/// calls it, a module that is built in is not told from one that nobody has.
+/// What the kernel wants: words that are no options are names and aliases, and with `=` parameters of the
+/// first one. With `-q`, as the kernel calls it, a module that is built in is not told from one that nobody has.
 pub(crate) fn modprobe(words: impl Iterator<Item = String>) -> ExitCode {
     let (options, wanted): (Vec<String>, Vec<String>) =
         words.partition(|word| word.starts_with('-'));
@@ -49,7 +49,17 @@ pub(crate) fn modprobe(words: impl Iterator<Item = String>) -> ExitCode {
     } else {
         Loader::of_running_kernel()
     };
-    match loader.map(|mut loader| loader.load(&wanted)) {
+    let is_parameter = |(at, word): &(usize, String)| *at > 0 && word.contains('=');
+    let (parameters, wanted): (Vec<_>, Vec<_>) =
+        wanted.into_iter().enumerate().partition(is_parameter);
+    let wanted: Vec<String> = wanted.into_iter().map(|(_, word)| word).collect();
+    let load = |mut loader: Loader| {
+        if let Some(module) = wanted.first() {
+            parameters.iter().for_each(|(_, parameter)| loader.set_parameter(module, parameter));
+        }
+        loader.load(&wanted)
+    };
+    match loader.map(load) {
         Ok(report) if report.failed.is_empty() && report.unknown.is_empty() => ExitCode::SUCCESS,
         // The kernel asks for much that nobody has; that is no news.
         _ => ExitCode::FAILURE,

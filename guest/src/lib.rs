@@ -63,6 +63,7 @@ pub mod format;
 mod grow;
 pub mod install;
 pub mod mounts;
+pub mod names;
 mod network;
 pub mod release;
 mod root;
@@ -76,6 +77,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use kiln_supervisor::unix::Reserve;
 
@@ -182,13 +184,17 @@ pub struct Data {
     /// Whether its file system always takes all of its device, and not only where the partition table
     /// asks for it. Default: no.
     pub grow: bool,
+    /// How long it is waited for, before a blank disk becomes it, or a tmpfs is taken. Default: not at all;
+    /// drivers of what is there are loaded by then.
+    pub patience: Duration,
 }
 
 impl Data {
     /// A disk of this label, mounted there.
     #[must_use]
     pub fn new(label: impl Into<String>, directory: impl Into<PathBuf>) -> Self {
-        Self { label: label.into(), directory: directory.into(), blank: Vec::new(), grow: false }
+        let (label, directory) = (label.into(), directory.into());
+        Self { label, directory, blank: Vec::new(), grow: false, patience: Duration::ZERO }
     }
 }
 

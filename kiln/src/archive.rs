@@ -1,14 +1,17 @@
 //! A tree as a tar archive, as a layer of a container image is one: what a container, a `chroot` or a
 //! Nomad job unpacks.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Write};
 use std::path::Path;
 
+use flate2::read::MultiGzDecoder;
 use kiln_initramfs::{Compression, Encoder};
-use kiln_oci::layer::{self, Packed};
-use kiln_tree::Tree;
+use kiln_oci::layer::{self, Layer, Packed};
+use kiln_oci::{Descriptor, Digest};
+use kiln_tree::{Source, Tree};
 
-use crate::{Error, Result, cache};
+use crate::{Cache, Error, Result, cache, digest};
 
 /// Writes a tree as an archive, compressed, beside its place first. The bytes depend on the tree and the
 /// compression alone. What it gives speaks of the archive before it was compressed.
@@ -31,6 +34,47 @@ pub fn write_file(tree: &Tree, compression: Compression, path: &Path) -> Result<
 /// What no archive holds (sockets), by path; a file that cannot be read.
 pub fn write<W: Write>(tree: &Tree, writer: W) -> Result<W> {
     Ok(layer::write(tree, layer::Compression::None, writer)?.0)
+}
+
+/// A layer that is an archive as it is, and the tree in it, whose contents lie in the cache.
+///
+/// # Errors
+/// [`Error::Io`]; those of `kiln_oci` for what is no archive, or a hostile one.
+pub fn read_file(path: &Path, cache: &Cache) -> Result<(Layer, Tree)> {
+    let digest = digest::of_file(path)?;
+    let plain = cache.get_or_make(format!("unpacked/{digest}.tar"), |made| {
+        let unpack = || {
+            let mut from = BufReader::new(File::open(path)?);
+            let is_gzip = from.fill_buf()?.starts_with(&[0x1f, 0x8b]);
+            let mut to = File::create(made)?;
+            match is_gzip {
+                true => io::copy(&mut MultiGzDecoder::new(from), &mut to),
+                false => io::copy(&mut from, &mut to),
+            }
+        };
+        unpack().map(drop).map_err(Error::io("unpack", path))
+    })?;
+    let diff_id = digest::of_file(&plain)?;
+    let id = |digest: &str| {
+        let broken = |_| Error::input(path.display().to_string(), "its digest is none");
+        format!("sha256:{digest}").parse::<Digest>().map_err(broken)
+    };
+    let source = |path: &Path| {
+        let len = std::fs::metadata(path).map_err(Error::io("stat", path))?.len();
+        Ok::<_, Error>((Source::File { path: path.to_owned(), len }, len))
+    };
+    let layer = |path: &Path, digest: &str, compression| {
+        let (source, len) = source(path)?;
+        let descriptor = Descriptor::new(Layer::media_type(compression), len, id(digest)?);
+        Ok::<_, Error>(Layer::new(descriptor, id(&diff_id)?, source))
+    };
+    let unpacked = layer(&plain, &diff_id, layer::Compression::None)?;
+    let options = layer::Options::default();
+    let tree = Layer::apply(Tree::new(), std::slice::from_ref(&unpacked), &options, None)?;
+    if digest == diff_id {
+        return Ok((unpacked, tree));
+    }
+    Ok((layer(path, &digest, layer::Compression::Gzip)?, tree))
 }
 
 #[cfg(test)]

@@ -60,6 +60,9 @@ pub enum Error {
     /// Several things are wrong with the plan, all of them listed.
     #[error("the image cannot be built:{}", list(.0))]
     Plan(Vec<String>),
+    /// Steps that failed, among others that may have ended well.
+    #[error("{}", .0.failures())]
+    Steps(Box<crate::pipeline::Run>),
     /// A port that the guest was to be reached by is taken.
     #[error("127.0.0.1:{port} is in use: end what listens there")]
     PortInUse {

@@ -4,8 +4,9 @@
 //! knows how they are put together: where a kernel and packages come from ([`debian`]), how
 //! programs get built ([`go`], [`guest`]) and kernels ([`linux`]), how a file tree becomes an initramfs and a bootable
 //! disk ([`image`]), what is said about the result ([`manifest`], and made of that [`sbom`],
-//! [`diff`] and [`picture`]), what is in an image that is at hand ([`inspect`]), and how it is run
-//! ([`qemu`]).
+//! [`diff`] and [`picture`]), what is in an image that is at hand ([`inspect`]), how it is run
+//! ([`qemu`]), how many images and programs are made of each other ([`pipeline`]), and what a release has
+//! beside its files ([`sign`]).
 
 pub mod archive;
 pub mod boot;
@@ -27,10 +28,12 @@ pub mod linux;
 pub mod machine;
 pub mod manifest;
 pub mod picture;
+pub mod pipeline;
 mod progress;
 pub mod qemu;
 mod quantity;
 pub mod sbom;
+pub mod sign;
 
 pub use cache::Cache;
 pub use error::{Error, Result};

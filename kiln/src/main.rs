@@ -121,7 +121,7 @@ struct Source {
     file: PathBuf,
     /// What to make, in place of what the definition says: initramfs, uki, raw, raw-zst,
     /// qcow2, qcow2-zstd, vmdk, vmdk-stream, vdi, vhd, vhd-fixed, vhdx, ova, vbox-zip, gce, iso, tar, tar.gz,
-    /// tar.zst
+    /// tar.zst, oci, docker, aci
     #[arg(long, value_delimiter = ',')]
     format: Vec<Format>,
     /// What starts a disk or CD: bios, uefi or both
@@ -134,6 +134,12 @@ struct Source {
     /// A file in place of an input of the definition
     #[arg(long, value_name = "NAME=PATH", value_parser = input)]
     input: Vec<(String, PathBuf)>,
+    /// An archive (tar, tar.gz) that a container image begins with, in place of its base
+    #[arg(long, value_name = "FILE")]
+    base: Option<PathBuf>,
+    /// A Debian package (.deb) in place of that of the definition's kernel
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
     /// Take exactly what kiln.lock says, and do not change it
     #[arg(long)]
     locked: bool,
@@ -242,6 +248,7 @@ impl Source {
         options.inputs = self.input.iter().cloned().collect();
         options.firmware = self.firmware.clone().map(|choice| choice.0).unwrap_or_default();
         options.secure_boot.clone_from(&self.secure_boot);
+        (options.base, options.kernel) = (self.base.clone(), self.kernel.clone());
         options.locked = self.locked;
         options.offline = self.offline;
         if self.explain {

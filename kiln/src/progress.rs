@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Steps on the terminal's standard error: a spinner while one runs, a line with its time when it
 /// is done. Without a terminal: one line when a step begins, so that a log shows where it is.
 #[derive(Debug, Clone)]
 pub struct Progress {
     mode: Mode,
+    /// Steps that run beside each other are drawn below each other.
+    bars: MultiProgress,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,13 +25,18 @@ impl Progress {
     #[must_use]
     pub fn on_stderr() -> Self {
         let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-        Self { mode: if terminal { Mode::Terminal } else { Mode::Log } }
+        let (mode, target) = match terminal {
+            true => (Mode::Terminal, ProgressDrawTarget::stderr()),
+            false => (Mode::Log, ProgressDrawTarget::hidden()),
+        };
+        Self { mode, bars: MultiProgress::with_draw_target(target) }
     }
 
     /// No progress at all.
     #[must_use]
     pub fn quiet() -> Self {
-        Self { mode: Mode::Quiet }
+        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
+        Self { mode: Mode::Quiet, bars }
     }
 
     /// Begins a step. It ends when the returned value is done or dropped.
@@ -37,7 +44,7 @@ impl Progress {
         let what = what.into();
         let bar = match self.mode {
             Mode::Terminal => {
-                let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+                let bar = self.bars.add(ProgressBar::no_length());
                 if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
                     bar.set_style(style);
                 }
@@ -51,7 +58,7 @@ impl Progress {
             }
             Mode::Quiet => None,
         };
-        Step { what, bar, since: Instant::now() }
+        Step { what, bar, bars: self.bars.clone(), since: Instant::now() }
     }
 }
 
@@ -61,6 +68,7 @@ impl Progress {
 pub struct Step {
     what: String,
     bar: Option<ProgressBar>,
+    bars: MultiProgress,
     since: Instant,
 }
 
@@ -78,7 +86,7 @@ impl Step {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
             if took >= Duration::from_millis(300) {
-                eprintln!("✓ {} ({:.1} s)", self.what, took.as_secs_f64());
+                self.bars.suspend(|| eprintln!("✓ {} ({:.1} s)", self.what, took.as_secs_f64()));
             }
         }
         took

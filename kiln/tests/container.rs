@@ -1,16 +1,22 @@
 //! Definitions as container images: layers on top of those of a base, and several images in one archive.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
+use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kiln::build::{self, Options};
 use kiln::definition::Definition;
 use kiln::manifest::Manifest;
 use kiln::{Cache, Progress};
+use kiln_oci::appc::{Aci, Isolator, Rendering};
 use kiln_oci::{Image, Layout, Limits, docker, platform};
+
+#[path = "../../crates/oci/tests/it/appc/actool/program.rs"]
+mod actool;
 
 const BASE: &str = r#"
 name = "base"
@@ -67,11 +73,16 @@ fn write(directory: &Path) {
 /// Builds a definition of the directory.
 fn built(file: &Path, cache: &Path, out: &Path, formats: &[&str]) -> Manifest {
     let definition = Definition::read(file).unwrap();
+    let options = options(cache, formats);
+    build::build(&definition, &options, out, &Progress::quiet()).unwrap().manifest
+}
+
+fn options(cache: &Path, formats: &[&str]) -> Options {
     let mut options = Options::default();
     options.formats = formats.iter().map(|name| name.parse().unwrap()).collect();
     options.cache = Cache::at(cache);
     options.offline = true;
-    build::build(&definition, &options, out, &Progress::quiet()).unwrap().manifest
+    options
 }
 
 fn text(image: &Image, path: &str) -> String {
@@ -218,4 +229,91 @@ fn what_is_no_container_and_what_has_no_end_is_refused() {
     let error = fails("name = \"web\"\n[container]\nbase = \"../os/image.toml\"\n");
     assert!(error.contains("has a kernel or an init, which no container has"), "{error}");
     assert!(error.contains("web/image.toml:3:8"), "{error}");
+}
+
+/// The whole tree and what a container is started with, for the other runtimes; the same each time.
+#[test]
+fn an_image_of_appc_has_the_tree_of_its_base_or_of_an_archive() {
+    const CLOCK: &str = r#"
+name = "clock"
+version = "v2"
+[container]
+reference = "example.com/clock:2"
+BEGINS
+entrypoint = ["/bin/clock"]
+command = ["-d"]
+env = { TZ = "UTC" }
+user = "clock"
+volumes = "/data"
+ports = "123/udp"
+[container.isolators]
+"os/linux/capabilities-retain-set" = { set = ["CAP_SYS_TIME"] }
+[[user]]
+name = "clock"
+uid = 123
+[[file]]
+path = "/bin/clock"
+text = "clock"
+mode = "0755"
+"#;
+    let work = tempfile::tempdir().unwrap();
+    let cache = work.path().join("cache");
+    write(work.path());
+    let base = work.path().join("base.toml");
+    std::fs::write(&base, BASE).unwrap();
+    built(&base, &cache, &work.path().join("base"), &["tar.gz"]);
+    std::fs::rename(work.path().join("base/base.tar.gz"), work.path().join("base.tar.gz")).unwrap();
+    let archive = Some(work.path().join("base.tar.gz"));
+    let file = work.path().join("clock.toml");
+    let mut ids = Vec::new();
+    for (number, given) in [None, archive.clone(), archive].into_iter().enumerate() {
+        let begins = if given.is_none() { "base = \"base.toml\"" } else { "" };
+        std::fs::write(&file, CLOCK.replace("BEGINS", begins)).unwrap();
+        let out = work.path().join(number.to_string());
+        let mut options = options(&cache, &["aci", "oci"]);
+        options.base = given;
+        let definition = Definition::read(&file).unwrap();
+        let built = build::build(&definition, &options, &out, &Progress::quiet());
+        let manifest = built.unwrap().manifest;
+        let layout = Layout::open(out.join("clock.oci.tar"), Limits::default()).unwrap();
+        let oci = layout.image(None, &platform("linux/amd64").unwrap()).unwrap();
+        assert_eq!(oci.layers.len(), 2);
+        assert_eq!(text(&oci, "usr/bin/hello"), "hello");
+        let aci = out.join("clock.aci");
+        let image = Aci::open(&aci, &Limits::default()).unwrap();
+        let said = &image.manifest;
+        assert_eq!(said.name.as_str(), "example.com/clock");
+        let label = |name: &str| said.labels[name].as_str();
+        assert_eq!((label("version"), label("os"), label("arch")), ("2", "linux", "amd64"));
+        let app = said.app.as_ref().unwrap();
+        assert_eq!(app.exec, ["/bin/clock", "-d"]);
+        assert_eq!((app.user.as_str(), app.group.as_str()), ("clock", "123"));
+        assert_eq!(app.environment["TZ"], "UTC");
+        assert_eq!(app.mount_points[0].path, "/data");
+        assert_eq!(app.ports[0].port, 123);
+        let set = BTreeSet::from(["CAP_SYS_TIME".to_owned()]);
+        assert_eq!(app.isolators, [Isolator::CapabilitiesRetainSet(set)]);
+        ids.push((image.id.clone(), manifest.artifacts[1].sha256.clone()));
+        let tree = Rendering::new(image, &Limits::default(), &mut |_| Ok(None)).unwrap();
+        let tree = tree.tree(&Default::default(), None).unwrap();
+        assert!(tree.contains("usr/bin/hello") && tree.contains("usr/bin/clock"), "{tree:?}");
+        if let Some(actool) = actool::actool() {
+            let output = Command::new(actool).arg("validate").arg(&aci).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    assert_eq!(ids[1], ids[2]);
+    let wrong = CLOCK.replace("BEGINS", "").replace("CAP_SYS_TIME", "sys time");
+    for (text, expected) in [
+        (wrong.replace("set =", "sets ="), "clock.toml:13:1: isolators"),
+        (CLOCK.replace("BEGINS", "base = \"none.toml\""), "none.toml"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let options = options(&cache, &["aci"]);
+        let built = Definition::read(&file).and_then(|definition| {
+            build::build(&definition, &options, &work.path().join("no"), &Progress::quiet())
+        });
+        let error = built.unwrap_err().to_string();
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
 }

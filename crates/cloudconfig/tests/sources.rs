@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use kiln_cloudconfig::datasource::{
@@ -154,7 +154,7 @@ fn answers(path: &str, stream: &mut TcpStream) {
         "/cut-chunk" => say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nshort"),
         "/there" => say("HTTP/1.1 302 Found\r\nLocation: /chunked\r\n\r\n"),
         "/round" => say("HTTP/1.1 301 Moved\r\nLocation: /round\r\n\r\n"),
-        "/away" => say("HTTP/1.1 307 Elsewhere\r\nLocation: https://example.org/\r\n\r\n"),
+        "/away" => say("HTTP/1.1 307 Elsewhere\r\nLocation: ftp://example.org/\r\n\r\n"),
         "/endless" => {
             say("HTTP/1.1 200 OK\r\n\r\n");
             while stream.write_all(&[b'x'; 4096]).is_ok() {}
@@ -180,7 +180,7 @@ fn a_web_server_in_every_mood() {
     let base = serve(answers);
     let mut bounds = http::Bounds::default();
     let get = |path: &str, bounds: &http::Bounds| {
-        http::get(&format!("{base}{path}"), 1000, bounds)
+        http::get(&format!("{base}{path}"), 1000, bounds, None)
             .map_err(|error| error.to_string().replace(&base, ""))
     };
     let server = http::Server::new(&format!("{base}/seed"), bounds.clone()).unwrap();
@@ -205,7 +205,7 @@ fn a_web_server_in_every_mood() {
         ("/error", "/error: the server says 500"),
         (
             "/away",
-            "/away: redirected to \"https://example.org/\": expected http://ADDRESS/PATH; nothing else is spoken",
+            "/away: redirected to \"ftp://example.org/\": expected http://HOST/PATH or https://HOST/PATH",
         ),
     ] {
         assert_eq!(get(path, &bounds), Err(why.to_owned()));
@@ -216,6 +216,52 @@ fn a_web_server_in_every_mood() {
         assert_eq!(get(path, &bounds), Err(format!("{path}: no whole answer within 300ms")));
         assert!(began.elapsed() < Duration::from_secs(10));
     }
+}
+
+/// Knows one name, at an address where nobody listens and at another one, and no TLS.
+#[derive(Debug)]
+struct Names;
+
+impl http::Reach for Names {
+    fn addresses(&self, name: &str, _: Duration) -> Result<Vec<IpAddr>, String> {
+        match name {
+            "seed.test" => Ok([2, 1].map(|last| Ipv4Addr::new(127, 0, 0, last).into()).into()),
+            _ => Err(format!("nobody knows {name}")),
+        }
+    }
+
+    fn secured(
+        &self,
+        host: &str,
+        _: Box<dyn http::Stream>,
+    ) -> Result<Box<dyn http::Stream>, String> {
+        Err(format!("no TLS with {host}"))
+    }
+}
+
+#[test]
+fn names_and_tls_are_others_to_know() {
+    let base = serve(answers);
+    let url = |scheme: &str, host: &str| {
+        format!("{}/there", base.replace("http://127.0.0.1", &format!("{scheme}://{host}")))
+    };
+    let get = |url: &str, reach: Option<&dyn http::Reach>| {
+        http::get(url, 1000, &http::Bounds::default(), reach).map_err(|error| error.why)
+    };
+    assert_eq!(get(&url("http", "SEED.test"), Some(&Names)), Ok(Some(b"hello".to_vec())));
+    for (url, reach, why) in [
+        (url("http", "other.test"), true, "nobody knows other.test"),
+        (url("https", "seed.test"), true, "no TLS with seed.test"),
+        (url("https", "127.0.0.1"), true, "no TLS with 127.0.0.1"),
+        (url("http", "seed.test"), false, "names are not looked up"),
+        (url("https", "127.0.0.1"), false, "TLS is not spoken"),
+    ] {
+        let reach: Option<&dyn http::Reach> = if reach { Some(&Names) } else { None };
+        assert_eq!(get(&url, reach), Err(why.to_owned()));
+    }
+    let server = http::Server::new(&url("http", "seed.test"), http::Bounds::default()).unwrap();
+    let server = server.reached_by(Arc::new(Names));
+    assert_eq!(server.read("", 1000), Ok(None));
 }
 
 /// EC2's metadata as its servers give it: `wants_token` is that of version 2.
@@ -259,7 +305,8 @@ fn metadata_of_ec2_with_and_without_a_token() {
     let limits = Limits::default();
     for wants_token in [true, false] {
         let base = instance_metadata(wants_token);
-        let server = http::imds(&base, http::Bounds::default()).unwrap();
+        let server =
+            http::imds(http::Server::new(&base, http::Bounds::default()).unwrap()).unwrap();
         let found = ec2(&server, "ec2", &limits).unwrap().unwrap();
         assert_eq!(found.meta_data.instance_id.as_deref(), Some("i-0123"));
         assert_eq!(found.meta_data.hostname.as_deref(), Some("ip-10-0-0-1.ec2.internal"));
@@ -309,8 +356,9 @@ fn sources_are_tried_at_once_and_one_that_hangs_holds_up_nothing_for_long() {
     for at in selection.to_ask() {
         let (sender, base) = (sender.clone(), base.clone());
         std::thread::spawn(move || {
-            let read =
-                |path: &str| http::get(&format!("{base}{path}"), 1000, &http::Bounds::default());
+            let read = |path: &str| {
+                http::get(&format!("{base}{path}"), 1000, &http::Bounds::default(), None)
+            };
             let found = match at {
                 0 => Ok(None),
                 1 => read("/silent"),

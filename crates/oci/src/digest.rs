@@ -18,6 +18,11 @@ impl Hash {
         Self::Sha256(Sha256::new())
     }
 
+    #[cfg(feature = "appc")]
+    pub(crate) fn sha512() -> Self {
+        Self::Sha512(Sha512::new())
+    }
+
     /// The algorithm of a digest (image specification, descriptor.md, "Registered algorithms").
     pub(crate) fn like(digest: &Digest) -> Result<Self> {
         match digest.algorithm() {
@@ -162,6 +167,11 @@ pub(crate) struct Summed<W> {
 impl<W> Summed<W> {
     pub(crate) fn new(inner: W) -> Self {
         Self { inner, hash: Hash::sha256(), count: 0 }
+    }
+
+    #[cfg(feature = "appc")]
+    pub(crate) fn sha512(inner: W) -> Self {
+        Self { inner, hash: Hash::sha512(), count: 0 }
     }
 
     pub(crate) fn finish(self) -> Result<(W, Digest, u64)> {

@@ -43,6 +43,14 @@ pub enum Error {
         /// What is wrong with it, with line and column where there is one.
         reason: String,
     },
+    /// A manifest of an App Container, or what is made of one, with all that is wrong.
+    #[error("{}", told(.origin, .problems))]
+    Manifest {
+        /// The file, or the name.
+        origin: String,
+        /// What is wrong, each with its path in the document.
+        problems: Vec<String>,
+    },
     /// No image, or no blob, of this name.
     #[error("{place}: there is no {what}{}", hint(.there))]
     Missing {
@@ -87,6 +95,12 @@ pub enum Error {
     /// The tree refused a path.
     #[error(transparent)]
     Tree(#[from] kiln_tree::Error),
+}
+
+fn told(origin: &str, problems: &[String]) -> String {
+    let lines: Vec<String> =
+        problems.iter().map(|problem| format!("{origin}: {problem}")).collect();
+    lines.join("\n")
 }
 
 fn hint(there: &[String]) -> String {

@@ -16,7 +16,7 @@ use rustix::fs::{
 };
 
 use crate::image::Image;
-use crate::layer::{Apply, Content, Layer, Options, Sink};
+use crate::layer::{Apply, Content, Layer, Options, Rules, Sink};
 use crate::{Error, Result};
 
 /// How an image is unpacked.
@@ -50,6 +50,18 @@ pub fn unpack(image: &Image, directory: &Path, options: &Unpack) -> Result<Tree>
 /// # Errors
 /// As [`unpack`].
 pub fn unpack_layers(layers: &[Layer], directory: &Path, options: &Unpack) -> Result<Tree> {
+    fill(directory, Rules::Layers, options, |apply, disk| {
+        layers.iter().try_for_each(|layer| apply.layer(layer, disk))
+    })
+}
+
+/// Fills a directory with what is applied.
+pub(crate) fn fill<'options>(
+    directory: &Path,
+    rules: Rules,
+    options: &'options Unpack,
+    each: impl FnOnce(&mut Apply<'options>, &mut dyn Sink) -> Result<()>,
+) -> Result<Tree> {
     let parent = match directory.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
@@ -72,10 +84,8 @@ pub fn unpack_layers(layers: &[Layer], directory: &Path, options: &Unpack) -> Re
         Born::find_out(&root).map_err(|error| Error::io("create", beside.path())(error.into()))?;
     let buffer = vec![0; 128 << 10];
     let mut disk = Disk { root, born, made: directory.into(), parent: None, options, buffer };
-    let mut apply = Apply::onto(Tree::new(), &options.layers);
-    for layer in layers {
-        apply.layer(layer, &mut disk)?;
-    }
+    let mut apply = Apply::onto(Tree::new(), rules, &options.layers);
+    each(&mut apply, &mut disk)?;
     let mut tree = apply.finish();
     // A directory's time changes with what is made in it, and its mode may keep even us out.
     for (path, node) in tree.iter().rev().filter(|(_, node)| node.is_directory()) {

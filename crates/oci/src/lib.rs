@@ -91,6 +91,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "appc")]
+pub mod appc;
 pub mod archive;
 #[cfg(feature = "bundle")]
 pub mod bundle;

@@ -13,6 +13,8 @@ pub struct Limits {
     pub manifests: usize,
     /// How deep indexes may lie in indexes. Default: 4.
     pub nesting: usize,
+    /// How deep images of App Containers may depend on one another. Default: 32.
+    pub dependencies: usize,
     /// The entries of all layers together, directories that nobody mentions but that are needed
     /// counted. Default: 2,000,000.
     pub entries: u64,
@@ -44,6 +46,7 @@ impl Default for Limits {
             config: 16 << 20,
             manifests: 1_000,
             nesting: 4,
+            dependencies: 32,
             entries: 2_000_000,
             bytes: 64 << 30,
             names: 512 << 20,

@@ -1,5 +1,5 @@
 //! What fuzzing found: the inputs of `fuzz/corpus`, through the functions that are fuzzed.
-#![cfg(all(feature = "bundle", feature = "gzip", feature = "registry", feature = "zstd"))]
+#![cfg(all(feature = "appc", feature = "registry", feature = "zstd"))]
 
 #[expect(unreachable_pub, reason = "shared with fuzz/")]
 #[path = "../../../fuzz/src/others/oci.rs"]
@@ -12,6 +12,7 @@ use replay::replay;
 
 #[test]
 fn no_reader_panics() {
+    replay("oci_aci", oci::aci);
     replay("oci_archive", oci::archive);
     replay("oci_challenge", oci::challenge);
     replay("oci_compressed", oci::compressed);

@@ -60,6 +60,7 @@ fn machine(place: &Path, log: &str, firmware: Firmware) -> Result<Machine> {
     fs::write(&log, b"")?;
     let mut machine = Machine::default();
     machine.firmware = firmware;
+    machine.hostname = Some("by-dhcp".into());
     record(&mut machine, &place.join("disk"), &log, "");
     Ok(machine)
 }
@@ -80,6 +81,8 @@ pub fn started_from_cd(place: &Path, log: &str, firmware: Firmware) -> Result<Gu
         machine.disks.push(disk);
     }
     let guest = Guest::start(machine, &place.join("key"))?;
+    // nobody says what it is called
+    guest.until("hostname; cat /etc/hosts", "by-dhcp\n127.0.0.1 localhost\n")?;
     // nothing is kept, and everything runs
     guest.until("docker info --format '{{.ServerVersion}}'", ".")?;
     Ok(guest)

@@ -3,6 +3,8 @@
 mod life;
 
 use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -25,10 +27,25 @@ const SSH: u16 = 22;
 /// # Errors
 /// When they cannot be built.
 pub fn images() -> Result<&'static Path> {
-    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| {
-        let out = cache::workspace_root().join("target/e2e/rancheros");
-        let formats = vec![Format::Initramfs, Format::Iso];
+    static BUILT: Built = OnceLock::new();
+    built(&BUILT, "rancheros", &[Format::Initramfs, Format::Iso])
+}
+
+/// The disks for clouds and for VirtualBox, built once.
+///
+/// # Errors
+/// As [`images`].
+pub fn disks() -> Result<&'static Path> {
+    static BUILT: Built = OnceLock::new();
+    built(&BUILT, "rancheros-disks", &[Format::Qcow2, Format::VboxZip])
+}
+
+type Built = OnceLock<Result<PathBuf, String>>;
+
+fn built(built: &'static Built, name: &str, formats: &[Format]) -> Result<&'static Path> {
+    let built = built.get_or_init(|| {
+        let out = cache::workspace_root().join("target/e2e").join(name);
+        let formats = formats.to_vec();
         let options = rancheros::Options { formats, ..rancheros::Options::default() };
         let done = rancheros::build(&options, &out, &Progress::on_stderr());
         done.map(|_| out).map_err(|error| format!("{error:#}"))
@@ -69,13 +86,21 @@ impl Guest {
     ///
     /// # Errors
     /// When nobody is let in, with the console's last lines.
-    pub fn start(mut machine: Machine, key: &Path) -> Result<Self> {
-        machine.memory = 1024;
-        machine.forwards.push(Forward { udp: false, host: 0, guest: SSH });
-        let guest = Self { vm: machine.start()?, key: key.into() };
+    pub fn start(machine: Machine, key: &Path) -> Result<Self> {
+        let guest = Self::begin(machine, key)?;
         guest.let_in()?;
         println!("let in {:.1} s after QEMU's start", guest.vm.started().elapsed().as_secs_f64());
         Ok(guest)
+    }
+
+    /// Starts a machine, and waits for nobody.
+    ///
+    /// # Errors
+    /// When QEMU cannot be started.
+    pub fn begin(mut machine: Machine, key: &Path) -> Result<Self> {
+        machine.memory = 1024;
+        machine.forwards.push(Forward { udp: false, host: 0, guest: SSH });
+        Ok(Self { vm: machine.start()?, key: key.into() })
     }
 
     /// Waits until the user is let in.
@@ -122,6 +147,22 @@ impl Guest {
         Ok(said)
     }
 
+    /// What a shell says to a line that takes connections in place of the ssh server, as a console without
+    /// one has it.
+    ///
+    /// # Errors
+    /// When nobody is there.
+    pub fn shell(&self, line: &str) -> Result<String> {
+        let port = self.vm.forwarded(SSH).context("no port leads to the guest")?;
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        // a machine that hangs does not hold the test up for ever
+        stream.set_read_timeout(Some(LONG))?;
+        writeln!(stream, "{line}; exit")?;
+        let mut said = Vec::new();
+        stream.take(1 << 20).read_to_end(&mut said)?;
+        Ok(String::from_utf8_lossy(&said).into_owned())
+    }
+
     /// The same with a file as its input.
     ///
     /// # Errors
@@ -138,17 +179,15 @@ impl Guest {
     /// # Errors
     /// After [`LONG`], with what it said last.
     pub fn until(&self, command: &str, expected: &str) -> Result<()> {
-        let deadline = Instant::now() + LONG;
-        loop {
-            let said = self.run(command);
-            if said.as_ref().is_ok_and(|said| said.contains(expected)) {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                bail!("{command}: {expected:?} was expected, and last it was {said:?}");
-            }
-            std::thread::sleep(Duration::from_millis(500));
-        }
+        repeat(command, expected, || self.run(command))
+    }
+
+    /// The same of a line for [`Guest::shell`].
+    ///
+    /// # Errors
+    /// As [`Guest::until`].
+    pub fn shell_until(&self, line: &str, expected: &str) -> Result<()> {
+        repeat(line, expected, || self.shell(line))
     }
 
     /// Presses the power button, and waits until the machine is off.
@@ -163,6 +202,21 @@ impl Guest {
         // each heard that it was to stop
         ensure!(!console.contains("killed, it did not stop in time"), "{console}");
         Ok(())
+    }
+}
+
+/// Asks until the answer has what is expected.
+fn repeat(what: &str, expected: &str, ask: impl Fn() -> Result<String>) -> Result<()> {
+    let deadline = Instant::now() + LONG;
+    loop {
+        let said = ask();
+        if said.as_ref().is_ok_and(|said| said.contains(expected)) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("{what}: {expected:?} was expected, and last it was {said:?}");
+        }
+        std::thread::sleep(Duration::from_millis(500));
     }
 }
 

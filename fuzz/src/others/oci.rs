@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 
+use kiln_oci::appc::{self, Aci, Container, ImageManifest, Rendering};
 use kiln_oci::bundle::{self, Users};
 use kiln_oci::layer::{Devices, Options};
 use kiln_oci::oci_spec::image::{Descriptor, MediaType};
@@ -139,6 +140,48 @@ pub fn compressed(input: &[u8]) {
     }
 }
 
+/// An image of an App Container: flags, then the archive, compressed or not.
+pub fn aci(input: &[u8]) {
+    let Some((flags, archive)) = input.split_first() else { return };
+    let mut archive = archive.to_vec();
+    let is_packed =
+        matches!(archive.as_slice(), [0x1f, 0x8b, ..] | [b'B', b'Z', b'h', ..] | [0xfd, ..]);
+    if !flag(*flags, 0) && !is_packed {
+        seal(&mut archive);
+    }
+    let Ok(image) = Aci::of_source("x", archive.into(), &limits()) else { return };
+    // What was read is written, and read as the same.
+    let bytes = image.manifest.to_bytes().expect("what was read");
+    let manifest = ImageManifest::parse("x", &bytes).expect("what was written");
+    assert_eq!(manifest, *image.manifest);
+    // It depends on nothing but itself, at most.
+    let find = &mut |_: &appc::Dependency| Ok(Some(image.clone()));
+    let Ok(rendering) = Rendering::new(image.clone(), &limits(), find) else { return };
+    let mut options = Options::default();
+    options.limits = limits();
+    options.devices = if flag(*flags, 1) { Devices::Skip } else { Devices::Keep };
+    let tree = match rendering.tree(&options, None) {
+        Ok(tree) => tree,
+        // A device that is not there has no further name; a list may need a directory more.
+        Err(error) => {
+            let has_list = !manifest.path_whitelist.is_empty();
+            return assert!(has_list || options.devices == Devices::Skip, "{error}");
+        }
+    };
+    assert!(tree.check().is_empty(), "{:?}", tree.check());
+    assert!(tree.content_len() <= options.limits.bytes);
+    let _ = Container::alone(&manifest, &tree, &bundle::Options::default())
+        .and_then(|container| container.spec());
+    if let Ok((other, _)) = appc::to_image(&manifest, &tree, Vec::new()) {
+        let _ = appc::from_image(&other, &tree, manifest.name.clone());
+    }
+    // A tree may have what no archive has: numbers of devices.
+    let Ok(packed) = appc::pack(&manifest, &tree, Compression::None) else { return };
+    let again = Rendering::new(packed, &limits(), &mut |_| Ok(None)).expect("it is alone");
+    options.devices = Devices::Keep;
+    assert_eq!(again.tree(&options, None).expect("an image of ours"), tree);
+}
+
 /// The file in which archives are, so that they can be opened by a path.
 fn with_file(bytes: &[u8], read: impl FnOnce(&str)) {
     thread_local! {
@@ -161,6 +204,8 @@ fn used(image: &Image) {
             .and_then(|users| bundle::spec(&image.config, &users, &bundle::Options::default()));
     }
     let _ = bundle::spec(&image.config, &Users::default(), &bundle::Options::default());
+    let name = "x".parse().expect("a name");
+    let _ = appc::from_image(image, &Tree::new(), name);
 }
 
 /// An archive of images, as Docker and the specification have it.

@@ -1,7 +1,9 @@
 //! Images, their layers, and what registries say.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
+use kiln_oci::appc::{self, ImageManifest};
 use kiln_oci::{Compression, Difference, Image, Layer, Settings, archive, docker};
 use kiln_tree::{Metadata, Node, Tree, TreePath};
 
@@ -119,6 +121,45 @@ fn pair(flags: u8, lower: &[u8], upper: &[u8]) -> Result<Vec<u8>> {
     Ok([&[flags, u8::try_from(lower.len() / 512)?], lower, upper].concat())
 }
 
+/// What a manifest may say, with a list of paths.
+const ACI: &str = r#"{"acKind":"ImageManifest","acVersion":"0.8.11","name":"example.com/a",
+"labels":[{"name":"arch","value":"amd64"},{"name":"os","value":"linux"}],
+"app":{"exec":["/a","-b"],"user":"/usr/bin/a","group":"5","supplementaryGIDs":[4],
+"eventHandlers":[{"name":"pre-start","exec":["/x"]}],"workingDirectory":"/usr",
+"environment":[{"name":"A","value":"b"}],"mountPoints":[{"name":"d","path":"/d","readOnly":true}],
+"ports":[{"name":"p","protocol":"tcp","port":80,"count":2}],
+"isolators":[{"name":"resource/memory","value":{"request":"1Mi","limit":"64M"}},
+{"name":"resource/cpu","value":{"limit":"0.3"}},
+{"name":"os/linux/capabilities-retain-set","value":{"set":["CAP_KILL"]}},
+{"name":"os/linux/seccomp-remove-set","value":{"errno":"EPERM","set":["reboot"]}},
+{"name":"host/privileged","value":true}]},
+"pathWhitelist":["/usr/bin/b","/lib"],"annotations":[{"name":"authors","value":"c"}]}"#;
+
+/// Images of App Containers, compressed in every way.
+fn acis() -> Result<Inputs> {
+    let small = ImageManifest::parse(
+        "seed",
+        br#"{"acKind":"ImageManifest","acVersion":"0.8.11","name":"a","dependencies":[{"imageName":"a"}]}"#,
+    )?;
+    let mut inputs = Vec::new();
+    let mut whole = ImageManifest::parse("seed", ACI.as_bytes())?;
+    for list in [whole.path_whitelist.clone(), Vec::new()] {
+        whole.path_whitelist = list;
+        let (archive, _) = appc::write(&whole, &tree()?, Compression::None, Vec::new())?;
+        inputs.push([&[0], archive.as_slice()].concat());
+    }
+    let (archive, _) = appc::write(&small, &Tree::new(), Compression::None, Vec::new())?;
+    let (gzip, _) = appc::write(&small, &Tree::new(), Compression::Gzip, Vec::new())?;
+    let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    bzip2.write_all(&archive)?;
+    let mut xz = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(0))?;
+    xz.write_all(&archive)?;
+    for archive in [archive, gzip, bzip2.finish()?, xz.finish()?] {
+        inputs.push([&[0], archive.as_slice()].concat());
+    }
+    Ok(inputs)
+}
+
 pub(super) fn all() -> Result<BTreeMap<&'static str, Inputs>> {
     let (below, above) = (tree()?, upper()?);
     let bytes = |layer: &Layer| layer.source.read().map(|bytes| bytes.to_vec());
@@ -154,6 +195,7 @@ pub(super) fn all() -> Result<BTreeMap<&'static str, Inputs>> {
     ];
     let texts = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect();
     Ok(BTreeMap::from([
+        ("oci_aci", acis()?),
         ("oci_archive", archives.collect()),
         ("oci_challenge", texts(&CHALLENGES)),
         ("oci_compressed", compressed),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kiln_diskimg::bundle::{self, Machine, Nic};
 use kiln_diskimg::container::{self, Adapter};
 use kiln_diskimg::slots::Release;
-use kiln_diskimg::{Layout, iso};
+use kiln_diskimg::{Content, Layout, iso};
 use kiln_tree::{Source, Tree};
 use tempfile::NamedTempFile;
 
@@ -60,8 +60,11 @@ impl<'a> Bootable<'a> {
         // Beside a disk with the root on it, everything else still carries all files.
         let from_disk = definition.root().is_some();
         let in_memory = formats.iter().any(|format| !format.is_archive() && !format.is_disk());
-        let initramfs =
-            if in_memory || (is_disk && !from_disk) { Some(pack(&plan.tree)?) } else { None };
+        let initramfs = match &options.initramfs {
+            Some(path) => Some(std::fs::read(path).map_err(Error::io("read", path))?.into()),
+            None if in_memory || (is_disk && !from_disk) => Some(pack(&plan.tree)?),
+            None => None,
+        };
         let mut written = container::Options::default();
         written.seed = seed;
         let mut made = Self {
@@ -127,8 +130,6 @@ impl<'a> Bootable<'a> {
     pub(super) fn write(&self, format: Format, path: &Path) -> Result<()> {
         let unread =
             || Error::input(path.display().to_string(), "the programs that start it were not read");
-        let disk = || self.disk.as_ref().ok_or_else(unread);
-        let options = &self.options;
         match format {
             Format::Initramfs => {
                 cache::write_file(path, self.initramfs.as_ref().ok_or_else(unread)?)
@@ -141,30 +142,44 @@ impl<'a> Bootable<'a> {
                 let image = self.unified.as_ref().ok_or_else(unread)?;
                 Ok(container::write_file(container::Format::Raw, image, path)?)
             }
-            Format::Ova => {
-                bundled(path, |file| Ok(bundle::write_ova(&self.machine, disk()?, file, options)?))
+            disk => {
+                let layout = self.disk.as_ref().ok_or_else(unread)?;
+                write_disk(layout, &self.machine, disk, &self.options, path)
             }
-            Format::VboxZip => bundled(path, |file| {
-                Ok(bundle::write_vbox_zip(&self.machine, disk()?, file, options)?)
-            }),
-            Format::Gce => bundled(path, |file| {
-                let file = bundle::write_gce(disk()?, BufWriter::new(file), options)?.into_inner();
-                file.map_err(|error| Error::io("write", path)(error.into_error()))
-            }),
-            Format::RawZst => {
-                let mut map = String::new();
-                bundled(path, |file| {
-                    let (file, text) = bundle::write_raw_zst(disk()?, file, options)?;
-                    map = text;
-                    Ok(file)
-                })?;
-                cache::write_file(&map_beside(path), map.as_bytes())
-            }
-            other => {
-                let no_disk = || Error::input(path.display().to_string(), "it is no disk");
-                let container = other.container().ok_or_else(no_disk)?;
-                Ok(container::write_file_with(container, disk()?, path, options)?)
-            }
+        }
+    }
+}
+
+/// Writes a disk, or what has one in it.
+pub(super) fn write_disk(
+    disk: &dyn Content,
+    machine: &Machine,
+    format: Format,
+    options: &container::Options,
+    path: &Path,
+) -> Result<()> {
+    match format {
+        Format::Ova => bundled(path, |file| Ok(bundle::write_ova(machine, disk, file, options)?)),
+        Format::VboxZip => {
+            bundled(path, |file| Ok(bundle::write_vbox_zip(machine, disk, file, options)?))
+        }
+        Format::Gce => bundled(path, |file| {
+            let file = bundle::write_gce(disk, BufWriter::new(file), options)?.into_inner();
+            file.map_err(|error| Error::io("write", path)(error.into_error()))
+        }),
+        Format::RawZst => {
+            let mut map = String::new();
+            bundled(path, |file| {
+                let (file, text) = bundle::write_raw_zst(disk, file, options)?;
+                map = text;
+                Ok(file)
+            })?;
+            cache::write_file(&map_beside(path), map.as_bytes())
+        }
+        other => {
+            let no_disk = || Error::input(path.display().to_string(), "it is no disk");
+            let container = other.container().ok_or_else(no_disk)?;
+            Ok(container::write_file_with(container, disk, path, options)?)
         }
     }
 }
@@ -180,7 +195,7 @@ fn bundled(path: &Path, write: impl FnOnce(NamedTempFile) -> Result<NamedTempFil
 }
 
 /// The machine that an appliance describes.
-fn machine(definition: &Definition, firmware: &[Firmware]) -> Machine {
+pub(super) fn machine(definition: &Definition, firmware: &[Firmware]) -> Machine {
     let mut machine = Machine::new(definition.name.as_str());
     definition.title().clone_into(&mut machine.product);
     // What every hypervisor has, and every kernel a driver for.

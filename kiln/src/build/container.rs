@@ -4,9 +4,11 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use kiln_initramfs::Compression;
+use kiln_oci::appc::{self, ImageManifest};
 use kiln_oci::docker::{self, Form};
 use kiln_oci::{Descriptor, Difference, Digest, Image, Layer, Settings};
 use kiln_tree::{Source, Tree, TreePath};
+use serde_json::json;
 
 use super::{Options, Plan, base, plan};
 use crate::definition::{Definition, Format, Placed};
@@ -38,9 +40,53 @@ pub(super) fn write(
     path: &Path,
     progress: &Progress,
 ) -> Result<()> {
+    if format == Format::Aci {
+        return write_aci(definition, options, plan, path, progress);
+    }
     let image = image_of(definition, options, plan, progress)?;
     let form = if format == Format::Docker { Form::Legacy } else { Form::Layout };
     write_images(&[(vec![reference(definition)], &image)], form, path)
+}
+
+/// Writes the image of a definition for appc: all of its tree, whatever it begins with.
+fn write_aci(
+    definition: &Definition,
+    options: &Options,
+    plan: &Plan,
+    path: &Path,
+    progress: &Progress,
+) -> Result<()> {
+    let tree =
+        built(definition, options, plan, progress, Wanted { layers: false, deepest: DEEPEST })?;
+    let manifest = aci_manifest(definition, &tree.tree)?;
+    let file = BufWriter::new(cache::beside(path)?);
+    let (file, _) = appc::write(&manifest, &tree.tree, kiln_oci::Compression::Gzip, file)?;
+    let file = file.into_inner();
+    let file = file.map_err(|error| Error::io("write", path)(error.into_error()))?;
+    cache::persist(file, path)
+}
+
+/// What an image of appc says of itself: the same as one of the OCI would, and its isolators.
+fn aci_manifest(definition: &Definition, tree: &Tree) -> Result<ImageManifest> {
+    let reference = reference(definition);
+    let (name, version) = reference.split_once(':').unwrap_or((&reference, "latest"));
+    let image = Image::build(Vec::new(), &settings(definition))?;
+    // What has no words there (how it came about, the signal that ends it) is no loss for who asked for it.
+    let (mut manifest, _) = appc::from_image(&image, tree, name.parse()?)?;
+    manifest.labels.insert("version".parse()?, version.to_owned());
+    let Some(isolators) = &definition.container.isolators else { return Ok(manifest) };
+    let place = isolators.at.map(|at| format!(":{at}")).unwrap_or_default();
+    let place = format!("{}{place}: isolators", definition.file.display());
+    let broken = |error: serde_json::Error| Error::input(place.clone(), error.to_string());
+    let mut value: serde_json::Value =
+        serde_json::from_slice(&manifest.to_bytes()?).map_err(broken)?;
+    let list = isolators.iter().map(|(name, value)| json!({ "name": name, "value": value }));
+    if let Some(app) = value.get_mut("app").and_then(serde_json::Value::as_object_mut) {
+        app.insert("isolators".into(), list.collect());
+    }
+    // Its own reader judges them.
+    let bytes = serde_json::to_vec(&value).map_err(broken)?;
+    Ok(ImageManifest::parse(&place, &bytes)?)
 }
 
 /// Builds images and writes them into one archive, which the cache keeps: a layout that `docker load`
@@ -122,7 +168,8 @@ fn image_of(
     plan: &Plan,
     progress: &Progress,
 ) -> Result<Image> {
-    let built = built(definition, options, plan, progress, DEEPEST)?;
+    let wanted = Wanted { layers: true, deepest: DEEPEST };
+    let built = built(definition, options, plan, progress, wanted)?;
     Ok(Image::build(built.layers, &settings(definition))?)
 }
 
@@ -147,23 +194,37 @@ fn settings(definition: &Definition) -> Settings {
     settings
 }
 
+/// How much of an image is wanted.
+#[derive(Clone, Copy)]
+struct Wanted {
+    /// Its layers, and not the tree alone.
+    layers: bool,
+    /// How many images it may be on top of.
+    deepest: usize,
+}
+
 /// The layers of a definition: those of its base, and what is another or new.
 fn built(
     definition: &Definition,
     options: &Options,
     own: &Plan,
     progress: &Progress,
-    deepest: usize,
+    wanted: Wanted,
 ) -> Result<Built> {
-    let below = match &definition.container.base {
-        None => Built { layers: Vec::new(), tree: Tree::new() },
-        Some(file) => {
-            let Some(deepest) = deepest.checked_sub(1) else {
+    let below = match (&options.base, &definition.container.base) {
+        (Some(path), _) => {
+            let (layer, tree) = archive::read_file(path, &options.cache)?;
+            Built { layers: vec![layer], tree }
+        }
+        (None, None) => Built { layers: Vec::new(), tree: Tree::new() },
+        (None, Some(file)) => {
+            let Some(deepest) = wanted.deepest.checked_sub(1) else {
                 let text = format!("more than {DEEPEST} images on top of each other");
                 return Err(Error::input(definition.file.display().to_string(), text));
             };
             let (base, nested) = read(definition, options, file)?;
-            built(&base, &nested, &plan(&base, &nested, progress)?, progress, deepest)?
+            let below = plan(&base, &nested, progress)?;
+            built(&base, &nested, &below, progress, Wanted { deepest, ..wanted })?
         }
     };
     let mut tree = below.tree.clone();
@@ -180,6 +241,9 @@ fn built(
         }
     }
     let mut layers = below.layers;
+    if !wanted.layers {
+        return Ok(Built { layers, tree });
+    }
     let difference = Difference::between(&below.tree, &tree)?;
     if !difference.is_empty() {
         layers.push(layer(&options.cache, own, difference.tree(), progress)?);

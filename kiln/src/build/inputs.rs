@@ -223,6 +223,10 @@ fn hold_to_lock(
     packages: &mut Packages,
     found: Vec<LockedInput>,
 ) -> Result<()> {
+    // What is booted was made before, of inputs that are not asked for again.
+    if options.initramfs.is_some() {
+        return Ok(());
+    }
     let mut problems = Vec::new();
     let old = &packages.lock.inputs;
     if options.locked {
@@ -290,6 +294,13 @@ impl Steps<'_> {
         roots: &mut Vec<Root>,
     ) -> Result<Kernel> {
         let Self { definition, options, packages, progress } = *self;
+        if let Some(path) = &options.kernel {
+            let root = packages::unpack_file(options, path, progress)?;
+            let name = root.packages.first().map_or("linux", |package| package.name.as_str());
+            let kernel = kernel::in_root(&root.directory, name)?;
+            roots.push(root);
+            return Ok(kernel);
+        }
         let mut unpacked = |names: BTreeSet<String>| {
             let root = packages::unpack(definition, options, &packages.lock, &names, progress)?;
             roots.push(root.clone());
@@ -297,10 +308,8 @@ impl Steps<'_> {
         };
         match &wanted.source.value {
             KernelSource::Package(name) => {
-                let real = packages.lock.packages.iter().map(|package| &package.name);
-                let real = real.filter(|name| packages::holds_kernel(name));
-                let name = real.min_by_key(|real| *real != name).unwrap_or(name);
-                let root = unpacked(BTreeSet::from([name.clone()]))?;
+                let name = packages::kernel_of(&packages.lock, name);
+                let root = unpacked(BTreeSet::from([name.to_owned()]))?;
                 kernel::in_root(&root.directory, name)
             }
             KernelSource::Source(name) => {

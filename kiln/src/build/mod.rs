@@ -21,7 +21,8 @@ use kiln_initramfs::Compression;
 pub use plan::{Plan, plan};
 pub use tree::{NETWORK, SERVICES, is_elf};
 
-use crate::definition::{Definition, Firmware, Format, SecureBoot};
+use crate::definition::{Definition, Firmware, Format, KernelSource, SecureBoot};
+use crate::disk::Stored;
 use crate::manifest::{Artifact, Manifest};
 use crate::quantity;
 use crate::{Cache, Error, Progress, Result, archive, cache, image};
@@ -34,6 +35,12 @@ pub struct Options {
     pub formats: Vec<Format>,
     /// Files in place of the definition's inputs, by name.
     pub inputs: BTreeMap<String, PathBuf>,
+    /// A Debian package (.deb) in place of that of the definition's kernel.
+    pub kernel: Option<PathBuf>,
+    /// An archive (tar, tar.gz) of the tree that a container image begins with, in place of its base.
+    pub base: Option<PathBuf>,
+    /// An initramfs in place of the one that would be made. See [`boot()`].
+    pub(crate) initramfs: Option<PathBuf>,
     /// Nothing but what the lock says goes in; the lock is not changed.
     pub locked: bool,
     /// Nothing is fetched.
@@ -57,6 +64,9 @@ impl Default for Options {
         Self {
             formats: Vec::new(),
             inputs: BTreeMap::new(),
+            kernel: None,
+            base: None,
+            initramfs: None,
             locked: false,
             offline: false,
             lock: None,
@@ -206,6 +216,71 @@ pub fn build(
     manifest.write(out)?;
     let advice = plan.advice.clone();
     Ok(Report { manifest, out: out.to_path_buf(), advice, took: started.elapsed() })
+}
+
+/// Builds what boots a kernel and an initramfs that were made before: disks, programs for UEFI. Of the
+/// definition counts what it says of these: name, command line, disk.
+///
+/// # Errors
+/// As [`build()`]; for a disk with the root on it, which is not in an initramfs.
+pub fn boot(
+    definition: &Definition,
+    (kernel, initramfs): (&Path, &Path),
+    options: &Options,
+    out: &Path,
+    progress: &Progress,
+) -> Result<Report> {
+    let has_root = definition.root().is_some();
+    let mut definition = definition.clone();
+    // Nothing is asked of what is there already.
+    let config = tempfile::NamedTempFile::new();
+    let config = config.map_err(Error::io("create a file in", &std::env::temp_dir()))?;
+    let refused = match &mut definition.kernel {
+        None => Some("it has no kernel"),
+        Some(_) if has_root => Some("its root is on the disk, and not in an initramfs"),
+        Some(wanted) => {
+            let (image, config) = (kernel.to_path_buf(), Some(config.path().to_path_buf()));
+            wanted.source.value = KernelSource::Files { image, modules: None, config };
+            wanted.requirements.clear();
+            wanted.modules.clear();
+            None
+        }
+    };
+    if let Some(text) = refused {
+        return Err(Error::input(definition.file.display().to_string(), text));
+    }
+    // What is in the initramfs is there.
+    definition.inputs.clear();
+    definition.files.clear();
+    definition.services.clear();
+    (definition.init, definition.network) = (None, None);
+    let mut options = options.clone();
+    options.initramfs = Some(initramfs.to_path_buf());
+    build(&definition, &options, out, progress)
+}
+
+/// Stores a disk that was made before in another format. `files` is the name of a partition and a
+/// directory that takes the place of what is in it.
+///
+/// # Errors
+/// [`Error::Input`] for what is no format of disks, or without such a partition; those of
+/// `kiln_diskimg`.
+pub fn convert(
+    definition: &Definition,
+    disk: &Path,
+    files: Option<(&str, &Path)>,
+    format: Format,
+    options: &Options,
+    path: &Path,
+) -> Result<()> {
+    let mut stored = Stored::open(disk)?;
+    if let Some((partition, directory)) = files {
+        stored.replace(definition, partition, directory)?;
+    }
+    let mut written = kiln_diskimg::container::Options::default();
+    written.seed = definition.seed();
+    let machine = bootable::machine(definition, &options.firmware(definition));
+    bootable::write_disk(&stored, &machine, format, &written, path)
 }
 
 /// Writes the tree as an archive, by way of the cache.

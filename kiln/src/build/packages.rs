@@ -157,6 +157,60 @@ pub(super) fn holds_kernel(name: &str) -> bool {
         .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
+/// The package of a lock that holds the kernel which this name stands for.
+pub(super) fn kernel_of<'a>(lock: &'a Lock, name: &'a str) -> &'a str {
+    let real = lock.packages.iter().map(|package| package.name.as_str());
+    let real = real.filter(|name| holds_kernel(name));
+    real.min_by_key(|real| *real != name).unwrap_or(name)
+}
+
+/// The package of a definition's kernel as a file, checked against the lock.
+///
+/// # Errors
+/// Those of the archives; [`Error::Input`] for a kernel that is from no package.
+pub fn kernel_file(
+    definition: &Definition,
+    options: &Options,
+    progress: &Progress,
+) -> Result<PathBuf> {
+    let wanted = definition.kernel.as_ref().map(|kernel| &kernel.source.value);
+    let Some(KernelSource::Package(name)) = wanted else {
+        let text = "its kernel is from no package";
+        return Err(Error::input(definition.file.display().to_string(), text));
+    };
+    let (lock, _) = locked(definition, options, progress, &options.lock_file(definition))?;
+    let step = progress.step("checking the packages");
+    fetch(&lock, options, &step)?;
+    step.done();
+    let name = kernel_of(&lock, name);
+    let package = lock.package(name).ok_or_else(|| Error::input(name, "the lock has it not"))?;
+    Ok(download::by_digest(options.cache.directory("debian")?)(package))
+}
+
+/// Unpacks a package that is in no lock, unless that was done before.
+pub(super) fn unpack_file(options: &Options, path: &Path, progress: &Progress) -> Result<Root> {
+    let deb = kiln_debroot::deb::Deb::open(path, kiln_debroot::deb::Limits::default())?;
+    let field = |name: &str| deb.field(name).unwrap_or_default().to_owned();
+    let mut package = LockedPackage::default();
+    (package.name, package.version) = (field("Package"), field("Version"));
+    (package.architecture, package.sha256) = (field("Architecture"), digest::of_file(path)?);
+    package.size = std::fs::metadata(path).map_err(Error::io("stat", path))?.len();
+    let source = deb.field("Source").unwrap_or(&package.name);
+    let (source, _) = source.split_once(' ').unwrap_or((source, ""));
+    (package.source, package.source_version) = (source.to_owned(), package.version.clone());
+    let key = digest::of_parts([ROOT_FORMAT, "file", &package.sha256].map(str::as_bytes));
+    let made = options.cache.get_or_make(format!("root/{key}"), |made| {
+        let step = progress.step(format!("unpacking {package}"));
+        std::fs::create_dir(made).map_err(Error::io("create directory", made))?;
+        let how = root::Options::default();
+        let packages = [(package.clone(), path.to_path_buf())];
+        Root::unpack(&packages, &made.join("files"), &how)?.save(&made.join("index"))?;
+        step.done();
+        Ok(())
+    })?;
+    Ok(Root::open(&made.join("index"), &made.join("files"))?)
+}
+
 /// Whether a lock has a kernel's package, or that of its source.
 fn has_kernel(lock: &Lock, name: &str) -> bool {
     let mut names = lock.packages.iter().map(|package| package.name.as_str());

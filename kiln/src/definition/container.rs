@@ -32,7 +32,12 @@ pub struct Container {
     pub volumes: Vec<Placed<String>>,
     /// The signal that ends it. Default: what the runtime sends.
     pub stop_signal: Option<Placed<String>>,
+    /// Isolators of appc by their names: what a container may use and do. Other formats have none.
+    pub isolators: Option<Placed<Isolators>>,
 }
+
+/// Isolators by name, as JSON.
+pub type Isolators = BTreeMap<String, serde_json::Value>;
 
 pub(super) fn container(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Container {
     let words = |list: Vec<Placed<String>>| list.into_iter().map(|word| word.value).collect();
@@ -50,6 +55,9 @@ pub(super) fn container(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> 
         ports: section.strings(notes, "ports"),
         volumes: section.strings(notes, "volumes"),
         stop_signal: section.string(notes, "stop-signal"),
+        isolators: section
+            .table(notes, "isolators")
+            .and_then(|isolators| isolators.rest(notes, &[])),
     };
     section.finish(notes);
     if let Some(reference) = &container.reference

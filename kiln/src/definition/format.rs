@@ -48,11 +48,13 @@ pub enum Format {
     Oci,
     /// The same as `docker load` takes it.
     Docker,
+    /// The tree as an image of appc (ACI).
+    Aci,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Initramfs,
         Self::Uki,
         Self::Raw,
@@ -74,6 +76,7 @@ impl Format {
         Self::TarZst,
         Self::Oci,
         Self::Docker,
+        Self::Aci,
     ];
 
     /// Its name.
@@ -91,6 +94,7 @@ impl Format {
             Self::TarZst => "tar.zst",
             Self::Oci => "oci",
             Self::Docker => "docker",
+            Self::Aci => "aci",
             disk => disk.container().map_or("disk", container::Format::name),
         }
     }
@@ -139,7 +143,7 @@ impl Format {
     /// Whether it is the tree with what a container of it is started with.
     #[must_use]
     pub fn is_container(self) -> bool {
-        matches!(self, Self::Oci | Self::Docker)
+        matches!(self, Self::Oci | Self::Docker | Self::Aci)
     }
 
     /// Whether the disk is in it that the definition describes.

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use kiln_diskimg::Seed;
 use kiln_supervisor::ServiceSpec;
 
-pub use container::Container;
+pub use container::{Container, Isolators};
 pub use disk::{
     Disk, Files, Filesystem, Firmware, FirmwareChoice, PartitionContent, PartitionEntry,
     PartitionSize, Root, SecureBoot,

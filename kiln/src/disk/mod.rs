@@ -1,5 +1,6 @@
 //! From a definition's partitions to a disk that firmware starts.
 
+mod stored;
 mod volume;
 
 use kiln_diskimg::fat::{Volume, VolumeSize};
@@ -13,6 +14,7 @@ use crate::definition::{
     Root,
 };
 use crate::{Error, Result};
+pub use stored::Stored;
 use volume::Wanted;
 pub(crate) use volume::fat_options;
 

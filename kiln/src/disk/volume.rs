@@ -1,6 +1,7 @@
 //! File systems of partitions.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
 use kiln_diskimg::erofs::{self, Algorithm, Compression};
@@ -97,19 +98,20 @@ pub(super) fn files(definition: &Definition, files: &Files, image: Option<&Tree>
         Files::Image => image
             .cloned()
             .ok_or_else(|| Error::input("the image's files", "there are none for this disk")),
-        Files::Tree(path) => {
-            let mut tree = Tree::new();
-            let from = definition.host_path(path);
-            let entries = std::fs::read_dir(&from).map_err(Error::io("read directory", &from))?;
-            for entry in entries {
-                let entry = entry.map_err(Error::io("read directory", &from))?;
-                let name = entry.file_name();
-                let policy = host::Policy::default();
-                host::import(&mut tree, &entry.path(), &name.to_string_lossy(), &policy)?;
-            }
-            Ok(tree)
-        }
+        Files::Tree(path) => directory(&definition.host_path(path)),
     }
+}
+
+/// What is in a directory of the host.
+pub(super) fn directory(from: &Path) -> Result<Tree> {
+    let mut tree = Tree::new();
+    for entry in std::fs::read_dir(from).map_err(Error::io("read directory", from))? {
+        let entry = entry.map_err(Error::io("read directory", from))?;
+        let name = entry.file_name();
+        let policy = host::Policy::default();
+        host::import(&mut tree, &entry.path(), &name.to_string_lossy(), &policy)?;
+    }
+    Ok(tree)
 }
 
 /// A content with the hashes of its blocks.

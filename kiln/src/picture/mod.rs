@@ -1,5 +1,5 @@
-//! Pictures of a build as SVG: [what takes the room](size_map), [how a disk is divided](disk), and
-//! [where a boot's time goes](boot).
+//! Pictures of a build as SVG: [what takes the room](size_map), [how a disk is divided](disk),
+//! [where a boot's time goes](boot), and [what is made of what](graph).
 //!
 //! They are functions of values: the same value, the same bytes. Each picture is one well-formed
 //! XML document without scripts, fonts or references, dark on light, with a title and description
@@ -9,12 +9,14 @@
 
 mod boot;
 mod disk;
+mod graph;
 mod size_map;
 
 use std::fmt::Write;
 
 pub use self::boot::{Phase, boot};
 pub use self::disk::{Disk, Partition, disk};
+pub use self::graph::{Node, graph};
 pub use self::size_map::size_map;
 
 /// What text is drawn in.
@@ -105,6 +107,17 @@ impl Svg {
             self.text,
             "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"{colour}\"/>",
             from.0, from.1, to.0, to.1
+        );
+    }
+
+    /// A curve that begins and ends level.
+    fn curve(&mut self, from: (f64, f64), to: (f64, f64), colour: &str) {
+        let middle = (from.0 + to.0) / 2.0;
+        let _ = writeln!(
+            self.text,
+            "<path d=\"M{:.1} {:.1} C{middle:.1} {:.1} {middle:.1} {:.1} {:.1} {:.1}\" \
+             fill=\"none\" stroke=\"{colour}\"/>",
+            from.0, from.1, from.1, to.1, to.0, to.1
         );
     }
 

@@ -207,7 +207,7 @@ fn command(places: &Places, kind: Kind, target: &str) -> Command {
 /// The longest input: what the seeds of the format need, and some room.
 fn longest(target: &str) -> u32 {
     match target {
-        "erofs" | "ext4" | "inspect" | "oci_archive" => 12_288,
+        "erofs" | "ext4" | "inspect" | "oci_aci" | "oci_archive" => 12_288,
         "oci_layers" => 16_384,
         "dhcp" => 1500,
         "oci_names" => 256,

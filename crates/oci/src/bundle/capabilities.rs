@@ -78,7 +78,20 @@ const ALL: [&str; 41] = [
     "CAP_WAKE_ALARM",
 ];
 
+/// Whether there is a capability of this name.
+#[cfg(feature = "appc")]
+pub(crate) fn is_capability(name: &str) -> bool {
+    ALL.contains(&name)
+}
+
 impl Capabilities {
+    /// What containers of Docker may do but for these, by name.
+    #[must_use]
+    pub fn usual_without(removed: impl Fn(&str) -> bool) -> Self {
+        let kept = USUAL.iter().filter(|name| !removed(name));
+        Self::Only(kept.map(ToString::to_string).collect())
+    }
+
     /// The names, sorted.
     pub(super) fn names(&self) -> Result<Vec<String>> {
         let (base, more): (&[&str], &[String]) = match self {

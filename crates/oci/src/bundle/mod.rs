@@ -2,6 +2,10 @@
 //! to a runtime, as `config.json`.
 
 mod capabilities;
+#[cfg(feature = "host")]
+mod make;
+mod resources;
+mod seccomp;
 mod users;
 
 use std::collections::BTreeMap;
@@ -11,6 +15,12 @@ use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
 pub use capabilities::Capabilities;
+#[cfg(feature = "appc")]
+pub(crate) use capabilities::is_capability;
+#[cfg(feature = "host")]
+pub use make::{Bundle, Packaged, make};
+pub use resources::Resources;
+pub use seccomp::{Calls, Seccomp};
 pub use users::{Identity, Users};
 
 use crate::{Error, Result, json as document};
@@ -59,6 +69,15 @@ pub struct Options {
     pub shared_mounts: bool,
     /// Annotations for the runtime.
     pub annotations: BTreeMap<String, String>,
+    /// What it may use.
+    pub resources: Resources,
+    /// How soon it is ended when memory is short: from -1000, which is never, to 1000.
+    pub oom_score_adj: Option<i16>,
+    /// Which system calls it may do. Default: all.
+    pub seccomp: Option<Seccomp>,
+    /// Name spaces to join, by kind (`pid`, `ipc`, `uts`, `cgroup`) and path: those of another
+    /// container of its pod. With `uts` it has that one's host name.
+    pub join: BTreeMap<String, String>,
 }
 
 impl Default for Options {
@@ -83,6 +102,10 @@ impl Default for Options {
             privileged: false,
             shared_mounts: false,
             annotations: BTreeMap::new(),
+            resources: Resources::default(),
+            oom_score_adj: None,
+            seccomp: None,
+            join: BTreeMap::new(),
         }
     }
 }
@@ -160,10 +183,22 @@ pub fn spec(
     users: &Users,
     options: &Options,
 ) -> Result<(Spec, Vec<u8>)> {
+    let user = image.config().as_ref().and_then(|config| config.user().as_deref());
+    let user = options.user.as_deref().or(user).unwrap_or_default();
+    spec_for(image, &users.identity(user)?, options)
+}
+
+/// The same for a user who is known by number.
+///
+/// # Errors
+/// As [`spec`].
+pub fn spec_for(
+    image: &ImageConfiguration,
+    identity: &Identity,
+    options: &Options,
+) -> Result<(Spec, Vec<u8>)> {
     let config = image.config().clone().unwrap_or_default();
     let args = args(&config, options)?;
-    let user = options.user.as_deref().or_else(|| config.user().as_deref()).unwrap_or_default();
-    let identity = users.identity(user)?;
     let cwd =
         options.cwd.as_deref().or_else(|| config.working_dir().as_deref()).unwrap_or_default();
     let cwd = if cwd.is_empty() { "/" } else { cwd };
@@ -194,15 +229,15 @@ pub fn spec(
         "process": {
             "terminal": options.terminal,
             "args": args,
-            "env": env(&config, options, &identity)?,
+            "env": env(&config, options, identity)?,
             "cwd": cwd,
             "noNewPrivileges": !options.new_privileges && !options.privileged,
             "user": { "uid": identity.uid, "gid": identity.gid, "additionalGids": identity.groups },
             "capabilities": { "bounding": capabilities, "effective": own, "permitted": own },
         },
         "linux": {
-            "namespaces": namespaces(options),
-            "resources": { "devices": [{ "allow": options.privileged, "access": "rwm" }] },
+            "namespaces": namespaces(options)?,
+            "resources": options.resources.value(options.privileged)?,
             "maskedPaths": if options.privileged { Vec::new() } else { MASKED.to_vec() },
             "readonlyPaths": if options.privileged { Vec::new() } else { READ_ONLY.to_vec() },
         },
@@ -212,7 +247,8 @@ pub fn spec(
             map.insert(key.into(), value);
         }
     };
-    if let Some(hostname) = &options.hostname {
+    if let Some(hostname) = options.hostname.as_ref().filter(|_| !options.join.contains_key("uts"))
+    {
         put(&mut spec, "", "hostname", json!(hostname));
     }
     if !options.annotations.is_empty() {
@@ -223,6 +259,12 @@ pub fn spec(
     }
     if let Some(cgroup) = &options.cgroup {
         put(&mut spec, "/linux", "cgroupsPath", json!(cgroup));
+    }
+    if let Some(score) = options.oom_score_adj {
+        put(&mut spec, "/process", "oomScoreAdj", json!(score));
+    }
+    if let Some(seccomp) = &options.seccomp {
+        put(&mut spec, "/linux", "seccomp", seccomp.value());
     }
     let typed = serde_json::from_value(spec.clone())
         .map_err(|error| Error::document("config.json", error))?;
@@ -279,7 +321,10 @@ fn env(
     Ok(found.into_iter().map(|(_, pair)| pair).collect())
 }
 
-fn namespaces(options: &Options) -> Vec<Value> {
+/// Kinds of name spaces that can be joined; the network's is an option of its own.
+const JOINED: [&str; 4] = ["cgroup", "ipc", "pid", "uts"];
+
+fn namespaces(options: &Options) -> Result<Vec<Value>> {
     let mut own = vec!["mount"];
     if !options.host_pid {
         own.push("pid");
@@ -293,13 +338,24 @@ fn namespaces(options: &Options) -> Vec<Value> {
     if !options.privileged {
         own.push("cgroup");
     }
+    own.retain(|kind| !options.join.contains_key(*kind));
     let mut namespaces: Vec<Value> = own.iter().map(|kind| json!({ "type": kind })).collect();
+    for (kind, path) in &options.join {
+        if !JOINED.contains(&kind.as_str()) {
+            let reason = format!("a container can join {}", JOINED.join(", "));
+            return Err(Error::invalid(kind.escape_default(), reason));
+        }
+        if !path.starts_with('/') {
+            return Err(Error::invalid(path.escape_default(), "paths of name spaces are absolute"));
+        }
+        namespaces.push(json!({ "type": kind, "path": path }));
+    }
     match &options.network {
         Network::Own => namespaces.push(json!({ "type": "network" })),
         Network::Path(path) => namespaces.push(json!({ "type": "network", "path": path })),
         Network::Host => {}
     }
-    namespaces
+    Ok(namespaces)
 }
 
 fn mounts(options: &Options) -> Vec<Mount> {
@@ -418,6 +474,38 @@ mod tests {
     }
 
     #[test]
+    fn a_container_of_a_pod_joins_the_others_and_has_its_part() {
+        let mut options = Options {
+            hostname: Some("pod-1".into()),
+            oom_score_adj: Some(-5),
+            seccomp: Some(Seccomp::new(Calls::AllBut(["reboot".to_owned()].into()), Some(1))),
+            ..Options::default()
+        };
+        (options.resources.memory, options.resources.pids) = (Some(1 << 20), Some(9));
+        for kind in ["pid", "uts", "ipc"] {
+            options.join.insert(kind.into(), format!("/proc/7/ns/{kind}"));
+        }
+        let spec = made(&options);
+        assert_eq!(
+            spec["linux"]["namespaces"],
+            json!([
+                {"type": "mount"},
+                {"type": "cgroup"},
+                {"type": "ipc", "path": "/proc/7/ns/ipc"},
+                {"type": "pid", "path": "/proc/7/ns/pid"},
+                {"type": "uts", "path": "/proc/7/ns/uts"},
+                {"type": "network"},
+            ])
+        );
+        // A runtime that sets the name would set it for all.
+        assert_eq!(spec["hostname"], Value::Null);
+        assert_eq!(spec["linux"]["resources"]["memory"]["limit"], 1 << 20);
+        assert_eq!(spec["linux"]["resources"]["pids"]["limit"], 9);
+        assert_eq!(spec["linux"]["seccomp"]["syscalls"][0]["errnoRet"], 1);
+        assert_eq!(spec["process"]["oomScoreAdj"], -5);
+    }
+
+    #[test]
     fn what_cannot_be_is_said_before_a_runtime_says_it() {
         let refused = |change: &dyn Fn(&mut Options)| {
             let mut options = Options::default();
@@ -436,5 +524,11 @@ mod tests {
             options.capabilities = Capabilities::Only(vec!["CAP_FLY".into()]);
         });
         assert_eq!(error, "CAP_FLY: there is no such capability");
+        let error = refused(&|options| {
+            options.join.insert("user".into(), "/proc/7/ns/user".into());
+        });
+        assert_eq!(error, "user: a container can join cgroup, ipc, pid, uts");
+        let error = refused(&|options| options.resources.cpu_shares = Some(1));
+        assert_eq!(error, "cpu shares 1: it goes from 2 to 262144");
     }
 }

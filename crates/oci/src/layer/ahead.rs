@@ -13,7 +13,7 @@ const WAITING: usize = 4;
 type Chunk = io::Result<Vec<u8>>;
 
 /// What two other threads have read. An error comes where it arose; after it there is nothing.
-pub(super) struct Ahead {
+pub(crate) struct Ahead {
     chunks: Receiver<Chunk>,
     /// Where chunks go that are used up.
     free: SyncSender<Vec<u8>>,
@@ -23,7 +23,7 @@ pub(super) struct Ahead {
 
 impl Ahead {
     /// Reads from `inner` and has `look` see all of it, and then the end.
-    pub(super) fn start<'scope, R, L>(
+    pub(crate) fn start<'scope, R, L>(
         scope: &'scope Scope<'scope, '_>,
         inner: R,
         look: L,

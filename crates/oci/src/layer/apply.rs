@@ -2,6 +2,7 @@
 //!
 //! Where an entry goes is decided by the tree that was made so far, never by a file system, so no
 //! link can lead out of it. What is done besides (files spooled, or made on a disk) is the sink's.
+//! Roots of App Containers are applied by the same code, by the rules that those have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
@@ -17,7 +18,7 @@ use crate::tar::{self, Broken, Entry, Type};
 use crate::{Error, Result};
 
 /// Blobs shorter than this are not worth two more threads.
-const ALONE: u64 = 256 << 10;
+pub(crate) const ALONE: u64 = 256 << 10;
 
 /// How layers are applied.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -43,14 +44,36 @@ pub enum Devices {
     Keep,
 }
 
-/// What happens besides while layers are applied. Paths have no symbolic links on their way.
+/// By whose rules the entries of an archive are applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rules {
+    /// Those of layers: some names take away what is below, links on the way are followed.
+    Layers,
+    /// Those of roots, which are put one upon the other (appc, ace.md, "Filesystem Setup"): all names
+    /// are names, and links on the way give way, unless they are of the same archive.
+    #[cfg(feature = "appc")]
+    Roots,
+}
+
+/// Sees each entry before it is applied, and may read its content, change it or leave it out.
+pub(crate) type Prepare<'prepare> =
+    &'prepare mut dyn FnMut(Entry, &mut dyn Read) -> Result<Option<Entry>, Refused>;
+
+/// What happens besides while layers are applied: nothing, but that contents go somewhere. Paths have no
+/// symbolic links on their way.
 pub(crate) trait Sink {
     /// A node is gone; what was below it went before.
-    fn removed(&mut self, path: &TreePath, node: &Node) -> Result<()>;
+    fn removed(&mut self, _path: &TreePath, _node: &Node) -> Result<()> {
+        Ok(())
+    }
     /// A directory, symbolic link, device or pipe is new.
-    fn made(&mut self, path: &TreePath, node: &Node) -> Result<()>;
+    fn made(&mut self, _path: &TreePath, _node: &Node) -> Result<()> {
+        Ok(())
+    }
     /// A further name of a file.
-    fn linked(&mut self, path: &TreePath, existing: &TreePath) -> Result<()>;
+    fn linked(&mut self, _path: &TreePath, _existing: &TreePath) -> Result<()> {
+        Ok(())
+    }
     /// A file is new. The error of the inner result is the reader's.
     fn file(
         &mut self,
@@ -81,16 +104,24 @@ impl Layer {
         options: &Options,
         spool: Option<&mut Spool>,
     ) -> Result<Tree> {
-        let mut kept = Kept { spool, memory: options.limits.memory };
-        let mut apply = Apply::onto(tree, options);
-        for layer in layers {
-            apply.layer(layer, &mut kept)?;
-        }
-        if let Some(spool) = kept.spool {
-            spool.flush()?;
-        }
-        Ok(apply.finish())
+        kept(Apply::onto(tree, Rules::Layers, options), spool, |apply, sink| {
+            layers.iter().try_for_each(|layer| apply.layer(layer, sink))
+        })
     }
+}
+
+/// Makes a tree of what is applied, with contents in the spool, in memory or where they are.
+pub(crate) fn kept<'options>(
+    mut apply: Apply<'options>,
+    spool: Option<&mut Spool>,
+    each: impl FnOnce(&mut Apply<'options>, &mut dyn Sink) -> Result<()>,
+) -> Result<Tree> {
+    let mut kept = Kept { spool, memory: apply.options.limits.memory };
+    each(&mut apply, &mut kept)?;
+    if let Some(spool) = kept.spool {
+        spool.flush()?;
+    }
+    Ok(apply.finish())
 }
 
 /// Contents kept for a tree.
@@ -100,18 +131,6 @@ struct Kept<'spool> {
 }
 
 impl Sink for Kept<'_> {
-    fn removed(&mut self, _: &TreePath, _: &Node) -> Result<()> {
-        Ok(())
-    }
-
-    fn made(&mut self, _: &TreePath, _: &Node) -> Result<()> {
-        Ok(())
-    }
-
-    fn linked(&mut self, _: &TreePath, _: &TreePath) -> Result<()> {
-        Ok(())
-    }
-
     fn file(
         &mut self,
         _: &TreePath,
@@ -143,6 +162,7 @@ struct Group {
 /// A tree that layers are being applied to.
 pub(crate) struct Apply<'options> {
     tree: Tree,
+    rules: Rules,
     options: &'options Options,
     /// Files with several names. What the tree has for these names is set right at the end.
     groups: Vec<Group>,
@@ -153,7 +173,7 @@ pub(crate) struct Apply<'options> {
 }
 
 /// Why an entry is not applied.
-enum Refused {
+pub(crate) enum Refused {
     Because(String),
     Broken(Broken),
     Error(Error),
@@ -184,9 +204,10 @@ impl From<kiln_tree::Error> for Refused {
 }
 
 impl<'options> Apply<'options> {
-    pub(crate) fn onto(tree: Tree, options: &'options Options) -> Self {
+    pub(crate) fn onto(tree: Tree, rules: Rules, options: &'options Options) -> Self {
         let mut apply = Self {
             tree: Tree::new(),
+            rules,
             options,
             groups: Vec::new(),
             names: BTreeMap::new(),
@@ -207,6 +228,7 @@ impl<'options> Apply<'options> {
 
     pub(crate) fn layer(&mut self, layer: &Layer, sink: &mut dyn Sink) -> Result<()> {
         let digest = layer.descriptor.digest().to_string();
+        let as_it_is: Prepare<'_> = &mut |entry, _| Ok(Some(entry));
         let archive = layer.open(&self.options.limits)?;
         let original = match (layer.compression()?, &layer.source) {
             (Compression::None, Source::File { path, .. }) => Some((path.clone(), 0)),
@@ -216,20 +238,21 @@ impl<'options> Apply<'options> {
             _ => None,
         };
         if layer.source.len() < ALONE {
-            return self.entries(&digest, &original, &mut { archive }, sink);
+            return self.entries(&digest, &original, &mut { archive }, as_it_is, sink);
         }
         std::thread::scope(|scope| {
             let mut archive = archive.ahead(scope).map_err(Error::stream(&digest))?;
-            self.entries(&digest, &original, &mut archive, sink)
+            self.entries(&digest, &original, &mut archive, as_it_is, sink)
         })
     }
 
     /// Applies the entries of an archive, and reads what follows its end, so that it is checked.
-    fn entries(
+    pub(crate) fn entries(
         &mut self,
         digest: &str,
         original: &Option<(PathBuf, u64)>,
         archive: &mut dyn Read,
+        prepare: Prepare<'_>,
         sink: &mut dyn Sink,
     ) -> Result<()> {
         let mut reader = tar::Reader::new(archive, self.options.limits.extension);
@@ -240,12 +263,15 @@ impl<'options> Apply<'options> {
                 Ok(None) => break,
                 Err(broken) => return Err(at(digest, broken)),
             };
-            self.entry(&entry, &mut reader, original, &mut made, sink).map_err(|refused| {
-                match refused {
-                    Refused::Because(reason) => at(digest, reader.broken(reason)),
-                    Refused::Broken(broken) => at(digest, broken),
-                    Refused::Error(error) => error,
-                }
+            let applied = match prepare(entry, &mut reader) {
+                Ok(Some(entry)) => self.entry(&entry, &mut reader, original, &mut made, sink),
+                Ok(None) => Ok(()),
+                Err(refused) => Err(refused),
+            };
+            applied.map_err(|refused| match refused {
+                Refused::Because(reason) => at(digest, reader.broken(reason)),
+                Refused::Broken(broken) => at(digest, broken),
+                Refused::Error(error) => error,
             })?;
         }
         io::copy(reader.get_mut(), &mut io::sink()).map(drop).map_err(Error::stream(digest))
@@ -288,24 +314,17 @@ impl<'options> Apply<'options> {
             self.tree.set_root(meta);
             return Ok(());
         };
-        // What AUFS kept beside the files, which old layers still have.
-        if path.components().any(|part| part.starts_with(b".wh..wh.") && part != OPAQUE) {
-            return Ok(());
-        }
-        if parent.components().any(|part| part.starts_with(WHITEOUT)) {
-            return Err("it is in a directory that has the name of a whiteout".into());
-        }
-        let parent = directory(&self.tree, &parent)?;
-        if name == OPAQUE {
-            return Ok(self.clear(&parent, false, &|path| made.contains(path), sink).map(drop)?);
-        }
-        if let Some(gone) = name.strip_prefix(WHITEOUT) {
-            if matches!(gone, b"" | b"." | b"..") {
-                return Err("a whiteout of nothing that has a name".into());
+        let parent = match self.rules {
+            Rules::Layers => match self.place(&path, &parent, name, made, sink)? {
+                Some(parent) => parent,
+                None => return Ok(()),
+            },
+            #[cfg(feature = "appc")]
+            Rules::Roots => {
+                self.give_way(&parent, made, sink)?;
+                parent
             }
-            let gone = parent.join(gone)?;
-            return Ok(self.clear(&gone, true, &|path| made.contains(path), sink).map(drop)?);
-        }
+        };
         let path = parent.join(name)?;
         self.parents(&parent, made, sink)?;
         let there = self.tree.get(&path);
@@ -313,6 +332,10 @@ impl<'options> Apply<'options> {
             self.tree.insert(path.as_bytes(), Node::directory().with(meta))?;
             made.insert(path);
             return Ok(());
+        }
+        #[cfg(feature = "appc")]
+        if self.rules == Rules::Roots && made.contains(&path) {
+            return Err("there is something in its place already".into());
         }
         let device = matches!(entry.kind, Type::CharDevice | Type::BlockDevice);
         if device && self.options.devices == Devices::Refuse {
@@ -367,6 +390,64 @@ impl<'options> Apply<'options> {
         Ok(())
     }
 
+    /// The directory that an entry of a layer is in. None for what only takes something away.
+    fn place(
+        &mut self,
+        path: &TreePath,
+        parent: &TreePath,
+        name: &[u8],
+        made: &BTreeSet<TreePath>,
+        sink: &mut dyn Sink,
+    ) -> Result<Option<TreePath>, Refused> {
+        // What AUFS kept beside the files, which old layers still have.
+        if path.components().any(|part| part.starts_with(b".wh..wh.") && part != OPAQUE) {
+            return Ok(None);
+        }
+        if parent.components().any(|part| part.starts_with(WHITEOUT)) {
+            return Err("it is in a directory that has the name of a whiteout".into());
+        }
+        let parent = directory(&self.tree, parent)?;
+        if name == OPAQUE {
+            self.clear(&parent, false, &|path| made.contains(path), sink)?;
+            return Ok(None);
+        }
+        if let Some(gone) = name.strip_prefix(WHITEOUT) {
+            if matches!(gone, b"" | b"." | b"..") {
+                return Err("a whiteout of nothing that has a name".into());
+            }
+            let gone = parent.join(gone)?;
+            self.clear(&gone, true, &|path| made.contains(path), sink)?;
+            return Ok(None);
+        }
+        Ok(Some(parent))
+    }
+
+    /// Takes out what is no directory on the way to a directory, unless it is of the same archive.
+    #[cfg(feature = "appc")]
+    fn give_way(
+        &mut self,
+        parent: &TreePath,
+        made: &BTreeSet<TreePath>,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Refused> {
+        let mut next = Some(parent.clone());
+        while let Some(path) = next.filter(|path| !path.is_root()) {
+            match self.tree.get(&path) {
+                // Above a directory there are directories.
+                Some(node) if node.is_directory() => return Ok(()),
+                Some(node) if made.contains(&path) => {
+                    let name = shown(path.as_bytes());
+                    let kind = node.kind.name();
+                    return Err(format!("{name}, which is on its way, is a {kind}").into());
+                }
+                Some(_) => drop(self.clear(&path, true, &|_| false, sink)?),
+                None => {}
+            }
+            next = path.parent();
+        }
+        Ok(())
+    }
+
     fn content(
         &mut self,
         entry: &Entry,
@@ -403,7 +484,11 @@ impl<'options> Apply<'options> {
         let (Some(parent), Some(name)) = (raw.parent(), raw.file_name()) else {
             return Err("a hard link to the root".into());
         };
-        let target = directory(&self.tree, &parent)?.join(name)?;
+        let target = match self.rules {
+            Rules::Layers => directory(&self.tree, &parent)?.join(name)?,
+            #[cfg(feature = "appc")]
+            Rules::Roots => raw.clone(),
+        };
         if target == *path {
             return Err("a hard link to itself".into());
         }

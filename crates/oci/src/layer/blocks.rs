@@ -18,7 +18,7 @@ type Outcome = io::Result<Vec<u8>>;
 type Job = (Vec<u8>, SyncSender<Outcome>);
 
 /// A writer that compresses what goes through it.
-pub(super) struct Blocks<W> {
+pub(crate) struct Blocks<W> {
     out: W,
     compress: Compress,
     /// How long a block is.

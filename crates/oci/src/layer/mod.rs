@@ -17,14 +17,22 @@ use std::thread::Scope;
 use kiln_tree::Source;
 use oci_spec::image::{Descriptor, Digest, MediaType};
 
-use ahead::Ahead;
-#[cfg(feature = "host")]
-pub(crate) use apply::{Apply, Content, Sink};
+pub(crate) use ahead::Ahead;
+#[cfg(feature = "appc")]
+pub(crate) use apply::{ALONE, Refused, kept};
+#[cfg(any(feature = "appc", feature = "host"))]
+pub(crate) use apply::{Apply, Content, Rules, Sink};
 pub use apply::{Devices, Options};
 pub use compression::Compression;
 pub(crate) use compression::Decoder;
+#[cfg(feature = "appc")]
+pub(crate) use compression::Encoder;
 pub use difference::Difference;
 pub use pack::{Packed, check, write, write_difference};
+#[cfg(feature = "appc")]
+pub(crate) use pack::{append_root, append_tree};
+#[cfg(feature = "appc")]
+pub(crate) use place::{below, inside};
 pub use spool::Spool;
 
 use crate::digest::Checked;

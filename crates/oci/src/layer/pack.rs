@@ -131,29 +131,9 @@ fn write_entries<W: Write>(
     let encoder = Encoder::new(Summed::new(out), compression)?;
     let mut archive = tar::Writer::new(BufWriter::with_capacity(64 << 10, Summed::new(encoder)));
     if root {
-        let node = Node::directory().with(tree.root().clone());
-        let entry = Entry { path: b"./".to_vec(), ..entry(&TreePath::root(), &node) };
-        archive.append(&entry, &mut io::empty()).map_err(Error::stream("/"))?;
+        append_root(&mut archive, b"./", tree)?;
     }
-    let groups = Groups::of(tree);
-    for (path, node) in tree {
-        match groups.leader(path, node) {
-            Some((leader, _)) if leader != path => {
-                let mut entry = entry(path, node);
-                entry.kind = Type::Hardlink;
-                entry.link = leader.as_bytes().to_vec();
-                // Readers want the same metadata from every name.
-                if let Some(Node { meta, .. }) = groups.file(leader) {
-                    describe(&mut entry, meta);
-                }
-                entry.xattrs.clear();
-                entry.size = 0;
-                archive.append(&entry, &mut io::empty()).map_err(Error::stream(path))?;
-            }
-            Some((_, file)) => append(&mut archive, path, file)?,
-            None => append(&mut archive, path, node)?,
-        }
-    }
+    append_tree(&mut archive, b"", tree)?;
     let summed = archive
         .finish()
         .and_then(|buffered| buffered.into_inner().map_err(io::IntoInnerError::into_error))
@@ -163,8 +143,54 @@ fn write_entries<W: Write>(
     Ok((out, Packed { compression, digest, size, diff_id, unpacked }))
 }
 
-fn append<W: Write>(archive: &mut tar::Writer<W>, path: &TreePath, node: &Node) -> Result<()> {
-    let entry = entry(path, node);
+/// Writes an entry for the root, with this name.
+pub(crate) fn append_root<W: Write>(
+    archive: &mut tar::Writer<W>,
+    name: &[u8],
+    tree: &Tree,
+) -> Result<()> {
+    let node = Node::directory().with(tree.root().clone());
+    let entry = Entry { path: name.to_vec(), ..entry(&TreePath::root(), &node) };
+    archive.append(&entry, &mut io::empty()).map_err(Error::stream("/"))
+}
+
+/// Writes an entry for each node, with what all names begin with.
+pub(crate) fn append_tree<W: Write>(
+    archive: &mut tar::Writer<W>,
+    prefix: &[u8],
+    tree: &Tree,
+) -> Result<()> {
+    let groups = Groups::of(tree);
+    for (path, node) in tree {
+        match groups.leader(path, node) {
+            Some((leader, _)) if leader != path => {
+                let mut entry = entry(path, node);
+                entry.path.splice(..0, prefix.iter().copied());
+                entry.kind = Type::Hardlink;
+                entry.link = [prefix, leader.as_bytes()].concat();
+                // Readers want the same metadata from every name.
+                if let Some(Node { meta, .. }) = groups.file(leader) {
+                    describe(&mut entry, meta);
+                }
+                entry.xattrs.clear();
+                entry.size = 0;
+                archive.append(&entry, &mut io::empty()).map_err(Error::stream(path))?;
+            }
+            Some((_, file)) => append(archive, prefix, path, file)?,
+            None => append(archive, prefix, path, node)?,
+        }
+    }
+    Ok(())
+}
+
+fn append<W: Write>(
+    archive: &mut tar::Writer<W>,
+    prefix: &[u8],
+    path: &TreePath,
+    node: &Node,
+) -> Result<()> {
+    let mut entry = entry(path, node);
+    entry.path.splice(..0, prefix.iter().copied());
     match &node.kind {
         Kind::File(source) => source.open().and_then(|mut file| archive.append(&entry, &mut file)),
         _ => archive.append(&entry, &mut io::empty()),

@@ -8,7 +8,7 @@ use crate::error::shown;
 const MAX_SYMLINKS: usize = 40;
 
 /// The path of an entry: relative and without `..`.
-pub(super) fn inside(raw: &[u8], depth: usize) -> Result<TreePath, String> {
+pub(crate) fn inside(raw: &[u8], depth: usize) -> Result<TreePath, String> {
     if raw.first() == Some(&b'/') {
         return Err("absolute names are refused".into());
     }
@@ -16,7 +16,7 @@ pub(super) fn inside(raw: &[u8], depth: usize) -> Result<TreePath, String> {
 }
 
 /// The same, a leading slash allowed: for targets of hard links, which old writers begin with one.
-pub(super) fn below(raw: &[u8], depth: usize) -> Result<TreePath, String> {
+pub(crate) fn below(raw: &[u8], depth: usize) -> Result<TreePath, String> {
     let path = TreePath::new(raw).map_err(|error| match error {
         kiln_tree::Error::InvalidPath { reason, .. } => format!("refused: {reason}"),
         other => other.to_string(),

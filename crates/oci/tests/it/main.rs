@@ -3,6 +3,8 @@
 #![cfg(all(feature = "gzip", feature = "zstd", feature = "host"))]
 #![expect(clippy::unwrap_used, reason = "functions shared by tests are tests too")]
 
+#[cfg(feature = "appc")]
+mod appc;
 mod apply;
 mod debian;
 mod hostile;

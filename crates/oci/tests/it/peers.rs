@@ -203,6 +203,28 @@ fn gnu_tar_lists_what_is_in_a_layer() {
     }
 }
 
+/// Has crun run the bundle of a directory.
+#[cfg(feature = "bundle")]
+pub(crate) fn run_bundle(crun: &crate::debian::Tool, bundle: &Path) -> std::process::Output {
+    // Another run of a test may be under way.
+    let name = bundle.file_name().unwrap().to_string_lossy().replace('.', "");
+    let id = format!("kiln-oci-{}-{name}", std::process::id());
+    // A host may have its control groups in the way of before, which crun refuses.
+    let script = "mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\"";
+    let libraries = crun.libraries();
+    Command::new("unshare")
+        .args(["--mount", "--", "sh", "-c", script, "sh", "env"])
+        .arg(format!("LD_LIBRARY_PATH={}", libraries.to_string_lossy()))
+        .arg(&crun.program)
+        .args(["--root"])
+        .arg(bundle.join("state"))
+        .args(["--cgroup-manager=disabled", "run", "--bundle"])
+        .arg(bundle)
+        .arg(id)
+        .output()
+        .unwrap()
+}
+
 #[cfg(feature = "bundle")]
 #[test]
 fn crun_runs_a_bundle_of_an_image() {
@@ -248,22 +270,7 @@ fn crun_runs_a_bundle_of_an_image() {
     let users = Users::of_tree(&tree).unwrap();
     let (_, config) = bundle::spec(&image.config, &users, &options).unwrap();
     std::fs::write(work.path().join("config.json"), config).unwrap();
-    // Another run of this test may be under way.
-    let id = format!("kiln-oci-{}", std::process::id());
-    // A host may have its control groups in the way of before, which crun refuses.
-    let script = "mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\"";
-    let libraries = crun.libraries();
-    let output = Command::new("unshare")
-        .args(["--mount", "--", "sh", "-c", script, "sh", "env"])
-        .arg(format!("LD_LIBRARY_PATH={}", libraries.to_string_lossy()))
-        .arg(&crun.program)
-        .args(["--root"])
-        .arg(work.path().join("state"))
-        .args(["--cgroup-manager=disabled", "run", "--bundle"])
-        .arg(work.path())
-        .arg(id)
-        .output()
-        .unwrap();
+    let output = run_bundle(&crun, work.path());
     let (said, wrong) = (
         String::from_utf8_lossy(&output.stdout).into_owned(),
         String::from_utf8_lossy(&output.stderr).into_owned(),

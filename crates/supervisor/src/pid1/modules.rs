@@ -124,6 +124,12 @@ impl Loader {
         Ok(Self { index, dir, tried: BTreeSet::new(), seen: BTreeSet::new(), command_line })
     }
 
+    /// A parameter (`name=value`) for a module that is loaded from now on. It counts more than the kernel's
+    /// command line.
+    pub fn set_parameter(&mut self, module: &str, parameter: &str) {
+        self.command_line.push_str(&format!(" {module}.{parameter}"));
+    }
+
     /// Loads modules by name or alias, and what they need, in order. Parameters are taken from
     /// the kernel's command line (`module.parameter=value`).
     pub fn load<S: AsRef<str>>(&mut self, wanted: &[S]) -> Report {

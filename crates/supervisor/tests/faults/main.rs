@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         match word.as_str() {
             "--orphans-at-once" => return orphans::at_once(count()),
             "--orphans-in-a-row" => return orphans::in_a_row(count()),
+            "--echo" => return orphans::echo(count()),
             "--ready-when-told" => return outside::ready_when_told(argument.as_ref()),
             _ => {}
         }

@@ -9,15 +9,17 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use kiln_guest::containers::{self, Images, Unpacked};
+use kiln_guest::containers::{self, Unpacked};
 use kiln_supervisor::control::{Client, Effect, Request, socket_path};
 use kiln_supervisor::{Container, Log, Restart, ServiceSpec};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change};
 
 use crate::configuration::{self, Configuration};
+use crate::role::Role;
+use crate::stock::{self, Stock};
 use crate::units::{self, Unit, Units};
 use crate::user;
-use crate::{container_files, files, mounts, places, sources};
+use crate::{command_line, container_files, files, mounts, network, oem, places, sources};
 
 /// What the network is started with.
 const NETWORK_TOML: &str = "/etc/kiln/network.toml";
@@ -61,7 +63,7 @@ pub(crate) fn run(stage: Stage) -> ExitCode {
     match stage {
         Stage::Boot => {
             prepare(&mut problems);
-            let open = sources::local(&configuration::datasources(), &mut problems);
+            let open = sources::local(&configuration::sources().datasources, &mut problems);
             only = open.then_some(units::NETWORK);
         }
         Stage::Network => sources::network(&mut problems),
@@ -89,6 +91,7 @@ pub(crate) fn run(stage: Stage) -> ExitCode {
 
 /// Directories and files that containers find.
 fn prepare(problems: &mut Problems) {
+    oem::mount();
     // What is mounted in a container whose volumes are shared is seen by the others.
     let shared = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
     problems.take("share mounts", mount_change("/", shared));
@@ -110,6 +113,7 @@ fn prepare(problems: &mut Problems) {
         problems.take(path, fs::create_dir_all(path));
     }
     problems.take(places::NOW, fs::set_permissions(places::NOW, fs::Permissions::from_mode(0o700)));
+    command_line::hide(problems);
     // Links of the images lead to these before anybody has written them.
     for path in ["/run/resolv.conf", "/run/hosts"] {
         if !Path::new(path).exists() {
@@ -168,13 +172,13 @@ fn machine(configuration: &Configuration, stage: Stage, problems: &mut Problems)
         };
         problems.take(format_args!("sysctl {name}"), done);
     }
-    if let Some(network) = &rancher.network
-        && let Some(text) = problems.take("network", kiln_network::to_toml(&network.config))
+    if let Some(links) = network::links(configuration)
+        && let Some(text) = problems.take("network", kiln_network::to_toml(&links))
     {
         let before = fs::read_to_string(NETWORK_TOML).unwrap_or_default();
         problems.take(NETWORK_TOML, fs::write(NETWORK_TOML, &text));
-        // it was started as it was known before
-        if stage == Stage::Network && text != before {
+        // it was started as it was known before; a name is no reason to take links down
+        if stage == Stage::Network && !network::same_whatever_its_name(&links, &before) {
             problems.take("network", restart(units::NETWORK));
         }
     }
@@ -196,33 +200,27 @@ fn apply(
     only: Option<&str>,
     problems: &mut Problems,
 ) -> Result<(), String> {
-    let mut units = units::units(&configuration.rancher);
-    match only {
-        Some(name) => units.retain(name),
-        None => units.problems.iter().for_each(|problem| problems.note(problem)),
-    }
-    let Units { mut system, user, .. } = units;
-    mounts::share(&mut system, &configuration.cloud.mounts);
-    let archive = Path::new(places::IMAGES);
-    let images = Images::open(archive, Path::new(places::UNPACKED));
-    let images = problems.take(places::UNPACKED, images);
-    // A disk that is full does not keep people from getting at the machine.
-    let spare = Images::open(archive, &Path::new(places::NOW).join("images"))?;
-    let unpack = |name: &str, image: &str, problems: &mut Problems| {
-        let kept = images.as_ref().map(|images| images.unpacked(image));
-        match kept {
-            None => spare.unpacked(image),
-            Some(Ok(found)) => Ok(found),
-            // what is wrong with the image itself is told once
-            Some(Err(why)) => match spare.unpacked(image) {
-                Ok(found) => {
-                    problems.note(format_args!("{name}: {why}: nothing of it is kept"));
-                    Ok(found)
-                }
-                Err(_) => Err(why),
-            },
+    let stock = Stock::open(problems)?;
+    let units = match only {
+        Some(name) => {
+            let mut units = units::units(&configuration.rancher);
+            units.retain(name);
+            units
+        }
+        None => {
+            let settled = stock.settle(&configuration.rancher, problems);
+            let units = units::units(&settled);
+            units.problems.iter().for_each(|problem| problems.note(problem));
+            for role in Role::ALL {
+                let noted = files::replace(role.note(), role.chosen(&settled).as_bytes(), 0o600);
+                problems.take(role.noun(), noted);
+            }
+            units
         }
     };
+    let Units { mut system, user, .. } = units;
+    mounts::share(&mut system, &configuration.cloud.mounts);
+    command_line::hide_in(&mut system);
     if only.is_none() {
         let files = &configuration.cloud.write_files;
         container_files::unknown(&system, files).for_each(|problem| problems.note(problem));
@@ -232,7 +230,7 @@ fn apply(
     let mut specs = Vec::new();
     for unit in system {
         let name = unit.spec.name.clone();
-        let image = unpack(&name, &unit.image, problems);
+        let image = stock.unpacked(&name, &unit.image, problems);
         let Some(image) = problems.take(&name, image) else { continue };
         let made = bundle(&unit, &image);
         let Some(place) = problems.take(&name, made) else { continue };
@@ -243,7 +241,8 @@ fn apply(
         unpacked.push(image);
     }
     let has_engine = specs.iter().any(|spec| spec.name == units::ENGINE);
-    if (!user.is_empty() || user::has_archives()) && has_engine {
+    let missing = stock::missing(&configuration.rancher, stock::is_at_hand);
+    if (!user.is_empty() || user::has_archives() || !missing.is_empty()) && has_engine {
         specs.push(user_services());
     }
     // who asks the network is not stopped by what it has been told
@@ -269,9 +268,7 @@ fn apply(
         return Ok(());
     }
     containers::retain_bundles(Path::new(places::BUNDLES), &bundles);
-    if let Some(images) = &images {
-        images.retain(&unpacked);
-    }
+    stock.retain(&unpacked);
     Ok(())
 }
 

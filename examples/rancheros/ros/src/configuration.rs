@@ -8,7 +8,7 @@ use kiln_cloudconfig::user_data::{self, PartKind};
 use kiln_cloudconfig::{CloudConfig, Findings, Limits, Node, Sections, decode_with, document};
 
 use crate::schema::{self, Rancher};
-use crate::{files, places};
+use crate::{command_line, files, places};
 
 /// A configuration as it counts.
 #[derive(Debug)]
@@ -37,7 +37,8 @@ pub(crate) fn merge(layers: Vec<Node>, mut findings: Findings) -> Configuration 
 
 /// The files that layers are, the lowest first.
 pub(crate) fn files() -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = [places::BUILT_IN, places::OEM].map(PathBuf::from).to_vec();
+    let mut files: Vec<PathBuf> =
+        [places::BUILT_IN, places::OEM_CONFIG].map(PathBuf::from).to_vec();
     let directory = Path::new(places::CONF).join("cloud-config.d");
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let mut more: Vec<PathBuf> = entries
@@ -52,25 +53,22 @@ pub(crate) fn files() -> Vec<PathBuf> {
 
 /// Reads everything that says something about this machine.
 pub(crate) fn load() -> Configuration {
-    let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    load_from(&files(), &line)
+    load_from(&files(), &command_line::read())
 }
 
 /// What counts before there is a disk.
 pub(crate) fn early() -> Rancher {
-    let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    load_from(&[places::BUILT_IN.into(), places::OEM.into()], &line).rancher
+    load_from(&[places::BUILT_IN.into(), places::OEM_CONFIG.into()], &command_line::read()).rancher
 }
 
-/// Where user-data may come from, in order of precedence: as layers say it that are not user-data
-/// themselves. Nobody whom the machine asks says whom it asks.
-pub(crate) fn datasources() -> Vec<String> {
-    let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+/// Where user-data may come from, in order of precedence, and who vouches for it: as layers say it that are not
+/// user-data themselves. Nobody whom the machine asks says whom it asks.
+pub(crate) fn sources() -> Rancher {
     let files: Vec<PathBuf> = files()
         .into_iter()
         .filter(|path| ![places::USER_DATA, places::META_DATA].map(Path::new).contains(&&**path))
         .collect();
-    load_from(&files, &line).rancher.datasources
+    load_from(&files, &command_line::read()).rancher
 }
 
 /// Reads these files and a command line.

@@ -14,7 +14,7 @@ use kiln_supervisor::{Event, Log, Restart, ServiceSpec};
 
 use crate::configuration::{self, Configuration};
 use crate::schema::Rancher;
-use crate::{container_files, files, places};
+use crate::{command_line, container_files, files, places};
 
 /// What files are for that are for this container.
 pub(crate) const NAME: &str = "console";
@@ -124,7 +124,7 @@ pub(crate) fn run() -> ExitCode {
     home();
     password(rancher);
     let mut services = Vec::new();
-    let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let line = command_line::read();
     for tty in terminals(&line) {
         services.push(getty(&tty, rancher));
     }

@@ -3,6 +3,7 @@
 
 mod boot;
 mod cli;
+mod command_line;
 mod compose;
 mod configuration;
 mod console;
@@ -12,9 +13,14 @@ mod files;
 mod laydown;
 mod mounts;
 mod network;
+mod oem;
 mod places;
+mod reach;
+mod releases;
+mod role;
 mod schema;
 mod sources;
+mod stock;
 mod tls;
 mod units;
 mod user;
@@ -31,10 +37,16 @@ use kiln_supervisor::unix::init;
 #[global_allocator]
 static ALLOCATOR: Reserve = Reserve::new();
 
+/// How long `rancher.state.wait` waits.
+const STATE_PATIENCE: Duration = Duration::from_secs(30);
+
 fn main() -> ExitCode {
     let mut words = std::env::args().map(|word| word.to_string());
     let name = words.next().unwrap_or_default();
     let name = name.rsplit('/').next().unwrap_or(&name).to_owned();
+    if name == "init" {
+        command_line::begin_anew_without_arguments();
+    }
     match (name.as_str(), words.next().as_deref()) {
         ("halt" | "poweroff" | "reboot" | "shutdown", _) => cli::power::run(&name),
         ("lay-down-os", _) => laydown::main(),
@@ -45,13 +57,17 @@ fn main() -> ExitCode {
         }
         (_, Some("config")) if std::process::id() != 1 && name == "init" => boot::run(Stage::Boot),
         ("init", Some("cloud-init")) => boot::run(Stage::Network),
+        ("init", Some("data")) if std::process::id() != 1 => {
+            oem::mount();
+            system().run()
+        }
         (_, Some("reconfigure")) => boot::run(Stage::Again),
         ("ros", Some("init")) => first_process(words),
         (_, Some("trial")) if name == "init" => trial(),
         ("ros", Some("network")) => links(),
         (_, Some("console-init")) => console::run(),
         (_, Some("runcmd")) => console::runcmd(),
-        (_, Some("dockerd")) => dockerd(),
+        (_, Some("dockerd")) => dockerd(words),
         (_, Some("user-services")) => user::run(),
         ("ros", word) if !matches!(word, Some("time" | "modprobe")) => cli::main(),
         _ => system().run(),
@@ -62,17 +78,15 @@ fn main() -> ExitCode {
 fn system() -> System {
     let mut system = System::new("rancher");
     let mut data = Data::new(places::LABEL, places::STATE);
-    let state = configuration::load_from(
-        &[places::BUILT_IN.into(), places::OEM.into()],
-        &std::fs::read_to_string("/proc/cmdline").unwrap_or_default(),
-    )
-    .rancher
-    .state;
+    let state = configuration::early().state;
     if let Some(label) = state.dev.as_deref().and_then(|dev| dev.strip_prefix("LABEL=")) {
         data.label = label.to_owned();
     }
     data.blank = state.autoformat.into_iter().map(Into::into).collect();
     data.grow = true;
+    if state.wait {
+        data.patience = STATE_PATIENCE;
+    }
     system.data = Some(data);
     // These are containers here.
     system.own = Own::none();
@@ -110,10 +124,11 @@ fn links() -> ExitCode {
     system.run()
 }
 
-/// Becomes the user's engine.
-fn dockerd() -> ExitCode {
+/// Becomes the user's engine: what the configuration says, and what the service says besides.
+fn dockerd(more: impl Iterator<Item = String>) -> ExitCode {
     let docker = configuration::load().rancher.docker;
     let mut words = engine::command(&docker);
+    words.extend(more);
     match tls::engine(&docker) {
         Ok(more) => words.extend(more),
         // it is there for this machine all the same

@@ -11,6 +11,8 @@ use kiln_network::{
 };
 
 use crate::compose::scalar;
+use crate::configuration::Configuration;
+use crate::places;
 
 /// What the section says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +24,29 @@ pub(crate) struct Network {
     pub(crate) post_cmds: Vec<String>,
     /// Variables that name proxies, as programs look for them.
     pub(crate) proxies: BTreeMap<String, String>,
+}
+
+/// Links as the configuration has them, and the machine's name if anybody but the system itself says it:
+/// without, one that comes by DHCP counts. Nothing where nothing is said.
+pub(crate) fn links(configuration: &Configuration) -> Option<Config> {
+    let said = configuration.merged.root.at(["hostname"]);
+    let said = said.filter(|node| &*node.place.source != places::BUILT_IN);
+    let configured = configuration.rancher.network.as_ref().map(|network| network.config.clone());
+    let name = said.and_then(|_| configuration.cloud.hostname.clone());
+    let Some(name) = name else { return configured };
+    let mut config = configured.unwrap_or_default();
+    config.hostname = Some(name);
+    if !config.check().is_empty() {
+        config.hostname = None;
+    }
+    Some(config)
+}
+
+/// Whether links are as a text says, whatever the machine is called in either.
+pub(crate) fn same_whatever_its_name(links: &Config, before: &str) -> bool {
+    let Ok(mut before) = kiln_network::from_toml(before) else { return false };
+    before.hostname.clone_from(&links.hostname);
+    *links == before
 }
 
 /// Reads the section.
@@ -336,6 +361,20 @@ interfaces:
         name = "br0"
         members = ["eth1"]
         "#);
+    }
+
+    #[test]
+    fn another_name_is_no_other_network() {
+        let (Network { mut config, .. }, _) = read("interfaces: {eth0: {dhcp: true}}");
+        assert!(same_whatever_its_name(&Config::default(), ""));
+        assert!(!same_whatever_its_name(&config, ""));
+        config.hostname = Some("a".into());
+        let before = kiln_network::to_toml(&config).unwrap();
+        config.hostname = Some("b".into());
+        assert!(same_whatever_its_name(&config, &before));
+        config.interfaces.clear();
+        assert!(!same_whatever_its_name(&config, &before));
+        assert!(!same_whatever_its_name(&config, "x"));
     }
 
     #[test]

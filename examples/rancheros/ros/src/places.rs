@@ -2,8 +2,10 @@
 
 /// What is built in.
 pub(crate) const BUILT_IN: &str = "/usr/share/ros/os-config.yml";
-/// What whoever sells the machine says.
-pub(crate) const OEM: &str = "/usr/share/ros/oem/oem-config.yml";
+/// What whoever sells the machine has on a partition of its own.
+pub(crate) const OEM: &str = "/usr/share/ros/oem";
+/// And says.
+pub(crate) const OEM_CONFIG: &str = "/usr/share/ros/oem/oem-config.yml";
 /// The images of the system's containers.
 pub(crate) const IMAGES: &str = "/usr/share/ros/images.tar";
 /// The disk that is kept.
@@ -29,6 +31,8 @@ pub(crate) const CLOUD_CONFIG: &str = "/var/lib/rancher/conf/cloud-config.yml";
 pub(crate) const USER_DATA: &str = "/var/lib/rancher/conf/cloud-config.d/boot.yml";
 /// A script among it.
 pub(crate) const SCRIPT: &str = "/var/lib/rancher/conf/cloud-config-script";
+/// Archives of images that the system's services are made of.
+pub(crate) const SYSTEM_PRELOAD: &str = "/var/lib/rancher/preload/system-docker";
 /// What a source says of the machine, as it was seen last.
 pub(crate) const META_DATA: &str = "/var/lib/rancher/conf/metadata.yml";
 /// Sources of the network that are to be asked yet, a line each.

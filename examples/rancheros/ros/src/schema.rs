@@ -7,6 +7,7 @@ use kiln_cloudconfig::{Cursor, Fields};
 
 use crate::compose::{self, Service};
 use crate::network::{self, Network};
+use crate::reach;
 
 /// What the section says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,6 +40,9 @@ pub(crate) struct Rancher {
     pub(crate) state: State,
     /// Where user-data may come from, in order of precedence.
     pub(crate) datasources: Vec<String>,
+    /// Certificates of those who vouch for servers that are asked over TLS, as PEM, besides those that
+    /// everybody trusts.
+    pub(crate) authorities: Vec<String>,
     /// Where new versions are from.
     pub(crate) upgrade: Upgrade,
     /// How long services may take to stop, in seconds.
@@ -113,6 +117,11 @@ pub(crate) struct State {
     pub(crate) autoformat: Vec<String>,
     /// Whether the system must not start without it.
     pub(crate) required: bool,
+    /// Whether it is waited for.
+    pub(crate) wait: bool,
+    /// The OEM's partition, and its file system.
+    pub(crate) oem_dev: Option<String>,
+    pub(crate) oem_fstype: Option<String>,
     /// The directory of it that is used, in place of all.
     pub(crate) directory: Option<String>,
 }
@@ -143,6 +152,7 @@ pub(crate) fn words(at: &Cursor<'_>) -> Option<BTreeMap<String, String>> {
 /// Reads the section.
 pub(crate) fn rancher(at: &Cursor<'_>) -> Option<Rancher> {
     let mut fields = at.fields()?;
+    let (datasources, authorities) = fields.get("cloud_init", cloud_init).unwrap_or_default();
     let mut rancher = Rancher {
         console: fields.get("console", text),
         debug: fields.get("debug", Cursor::bool).unwrap_or_default(),
@@ -161,14 +171,8 @@ pub(crate) fn rancher(at: &Cursor<'_>) -> Option<Rancher> {
         sysctl: fields.get("sysctl", words).unwrap_or_default(),
         ssh: fields.get("ssh", ssh).unwrap_or_default(),
         state: fields.get("state", state).unwrap_or_default(),
-        datasources: fields
-            .get("cloud_init", |at| {
-                let mut fields = at.fields()?;
-                let sources = fields.texts("datasources");
-                fields.finish();
-                Some(sources)
-            })
-            .unwrap_or_default(),
+        datasources,
+        authorities,
         upgrade: fields.get("upgrade", upgrade).unwrap_or_default(),
         shutdown_timeout: fields.get("shutdown_timeout", Cursor::integer),
         network: fields.get("network", network::network),
@@ -290,6 +294,9 @@ fn state(at: &Cursor<'_>) -> Option<State> {
         dev: fields.get("dev", text),
         autoformat: fields.texts("autoformat"),
         required: fields.get("required", Cursor::bool).unwrap_or_default(),
+        wait: fields.get("wait", Cursor::bool).unwrap_or_default(),
+        oem_dev: fields.get("oem_dev", text),
+        oem_fstype: fields.get("oem_fstype", text),
         directory: fields.get("directory", directory),
     };
     // The one that is made is this.
@@ -302,14 +309,26 @@ fn state(at: &Cursor<'_>) -> Option<State> {
         "cryptsetup",
         "lvm_scan",
         "mdadm_scan",
-        "oem_dev",
-        "oem_fstype",
         "rngd",
         "script",
-        "wait",
     ]);
     fields.finish();
     Some(state)
+}
+
+/// Sources, and who vouches for them.
+fn cloud_init(at: &Cursor<'_>) -> Option<(Vec<String>, Vec<String>)> {
+    let mut fields = at.fields()?;
+    let sources = fields.texts("datasources");
+    let authorities = fields.list("authorities", |at| {
+        let text = at.text()?;
+        match reach::is_certificate(text) {
+            true => Some(text.to_owned()),
+            false => at.expected("a certificate as PEM"),
+        }
+    });
+    fields.finish();
+    Some((sources, authorities))
 }
 
 fn directory(at: &Cursor<'_>) -> Option<String> {

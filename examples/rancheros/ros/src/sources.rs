@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use kiln_cloudconfig::Limits;
@@ -14,6 +14,7 @@ use kiln_cloudconfig::datasource::{
 use kiln_supervisor::pid1::block;
 
 use crate::boot::Problems;
+use crate::reach::Reach;
 use crate::{configuration, files, places};
 
 /// How long a drive may take to show its medium.
@@ -49,7 +50,7 @@ enum Service {
 /// Reads a source's name.
 fn source(text: &str) -> Result<Source, String> {
     let (name, place) = text.split_once(':').unwrap_or((text, ""));
-    let is_http = place.starts_with("http://");
+    let is_http = place.starts_with("http://") || place.starts_with("https://");
     let address = || if place.is_empty() { METADATA.to_owned() } else { place.to_owned() };
     let service = match name {
         "file" if place.starts_with('/') => return Ok(Source::File(place.into())),
@@ -83,26 +84,33 @@ impl Service {
         &self,
         name: &str,
         patience: Duration,
+        reach: &Arc<Reach>,
     ) -> Result<Option<Provided>, datasource::ReadError> {
         let limits = Limits::default();
         let mut bounds = http::Bounds::default();
         bounds.patience = bounds.patience.min(patience);
-        let server = || http::Server::new(self.address(), bounds.clone());
+        let server = || {
+            let server = http::Server::new(self.address(), bounds.clone());
+            server.map(|server| server.reached_by(Arc::<Reach>::clone(reach)))
+        };
         match self {
-            Self::Url(url) => Ok(http::get(url, limits.user_data_bytes, &bounds)?.map(user_data)),
+            Self::Url(url) => {
+                let found = http::get(url, limits.user_data_bytes, &bounds, Some(&**reach));
+                Ok(found?.map(user_data))
+            }
             Self::ConfigDrive(_) => datasource::config_drive(&server()?, name, &limits),
             Self::NoCloud(_) => datasource::nocloud(&server()?, name, &limits),
-            Self::Ec2(url) => datasource::ec2(&http::imds(url, bounds)?, name, &limits),
+            Self::Ec2(_) => datasource::ec2(&http::imds(server()?)?, name, &limits),
             Self::DigitalOcean(_) => datasource::digital_ocean(&server()?, name, &limits),
         }
     }
 
     /// Asks until somebody answers, in time for whoever waits that long: the network may not be there yet.
-    fn ask(&self, name: &str, until: Instant) -> Answer<Provided> {
+    fn ask(&self, name: &str, until: Instant, reach: &Arc<Reach>) -> Answer<Provided> {
         let mut pause = PAUSES.0;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let why = match self.read(name, left.max(pause)) {
+            let why = match self.read(name, left.max(pause), reach) {
                 Ok(Some(provided)) => return Answer::Found(provided),
                 Ok(None) => return Answer::Absent,
                 Err(error) => error.to_string(),
@@ -208,7 +216,8 @@ pub(crate) fn network(problems: &mut Problems) {
         names.join(", "),
         PATIENCE.as_secs()
     ));
-    let outcome = select(services.clone(), PATIENCE);
+    let reach = Reach { authorities: configuration::sources().authorities };
+    let outcome = select(services.clone(), PATIENCE, reach);
     for (name, progress) in outcome.sources {
         match progress {
             Progress::Failed(why) => problems.note(format_args!("datasource {name:?}: {why}")),
@@ -225,7 +234,8 @@ pub(crate) fn network(problems: &mut Problems) {
 }
 
 /// Which of them counts, and what became of each.
-fn select(services: Vec<(String, Service)>, patience: Duration) -> Outcome<Provided> {
+fn select(services: Vec<(String, Service)>, patience: Duration, reach: Reach) -> Outcome<Provided> {
+    let reach = Arc::new(reach);
     let began = Instant::now();
     let candidate = |(name, _): &(String, Service)| Candidate::new(name.as_str(), patience);
     let candidates = services.iter().map(candidate).collect();
@@ -234,10 +244,10 @@ fn select(services: Vec<(String, Service)>, patience: Duration) -> Outcome<Provi
     // Whoever gives up tells why before nobody listens any more.
     let until = began.checked_add(patience.mul_f32(0.95)).unwrap_or(began);
     for (at, (name, service)) in services.into_iter().enumerate() {
-        let sender = sender.clone();
+        let (sender, reach) = (sender.clone(), Arc::clone(&reach));
         let ask = move || {
             // By then it may have been decided.
-            let _ = sender.send((at, service.ask(&name, until)));
+            let _ = sender.send((at, service.ask(&name, until, &reach)));
         };
         if let Err(error) = std::thread::Builder::new().spawn(ask) {
             selection.answer(at, Answer::Failed(error.to_string()), began.elapsed());
@@ -294,8 +304,8 @@ mod tests {
         for (text, why) in [
             ("vmware", "is not known here"),
             ("file:x", "is not known here"),
-            ("url:https://192.0.2.1/", "expected http://ADDRESS/PATH; nothing else is spoken"),
-            ("url:http://example.org/", "names are not looked up"),
+            ("url:ftp://192.0.2.1/", "expected http://HOST/PATH or https://HOST/PATH"),
+            ("nocloud:https://a_b/", "no name, address or port"),
         ] {
             assert!(source(text).unwrap_err().starts_with(why), "{text}");
         }
@@ -324,7 +334,8 @@ mod tests {
         const NOTHING: &str = "HTTP/1.1 404 Not Found\r\n\r\n";
         let url = |url: String| (url.clone(), Service::Url(url));
         let services = vec![url(server(0, NOTHING)), url(server(2, DATA)), url(server(0, DATA))];
-        let Outcome { winner, sources, .. } = select(services, Duration::from_secs(60));
+        let Outcome { winner, sources, .. } =
+            select(services, Duration::from_secs(60), Reach::default());
         let (at, provided) = winner.unwrap();
         assert_eq!((at, provided.user_data.as_deref()), (1, Some(&b"#cloud-config"[..])));
         assert_eq!((&sources[0].1, &sources[1].1), (&Progress::Absent, &Progress::Found));
@@ -337,7 +348,8 @@ mod tests {
         let url = format!("http://{address}/");
         let began = Instant::now();
         let services = vec![(url.clone(), Service::Ec2(url))];
-        let Outcome { winner, sources, .. } = select(services, Duration::from_millis(800));
+        let Outcome { winner, sources, .. } =
+            select(services, Duration::from_millis(800), Reach::default());
         assert_eq!(winner, None);
         assert!(
             matches!(&sources[0].1, Progress::Failed(why) if why.contains("refused")),

@@ -7,6 +7,7 @@ use kiln_oci::bundle::{Capabilities, Mount, Network, Options};
 use kiln_supervisor::{Kind, Readiness, Restart, ServiceSpec};
 
 use crate::compose::{self, Net, Service, Volume};
+use crate::role::Role;
 use crate::schema::Rancher;
 
 const SCOPE: &str = "io.rancher.os.scope";
@@ -14,7 +15,6 @@ const DETACH: &str = "io.rancher.os.detach";
 const CREATE_ONLY: &str = "io.rancher.os.createonly";
 const AFTER: &str = "io.rancher.os.after";
 const BEFORE: &str = "io.rancher.os.before";
-const CONSOLE: &str = "io.rancher.os.console";
 const RELOAD: &str = "io.rancher.os.reloadconfig";
 const REBUILD: &str = "io.docker.compose.rebuild";
 /// How a service says that it is ready: `fd` (a newline on descriptor 3), `notify` (sd_notify), or an
@@ -82,11 +82,6 @@ pub(crate) fn is_system(service: &Service) -> bool {
     label(service, SCOPE) == Some("system")
 }
 
-/// The console that a service is, if it is one.
-pub(crate) fn console_of(service: &Service) -> Option<&str> {
-    label(service, CONSOLE)
-}
-
 fn label<'s>(service: &'s Service, name: &str) -> Option<&'s str> {
     service.labels.get(name).map(String::as_str)
 }
@@ -105,12 +100,15 @@ pub(crate) fn is_volumes_only(service: &Service) -> bool {
     is(service, CREATE_ONLY)
 }
 
-/// Whether a service is there at all: it was not switched off, and it is not another console.
+/// Whether a service is there at all: it was not switched off, and it is not another console or engine.
 pub(crate) fn is_there(rancher: &Rancher, service: &Service) -> bool {
     let included = rancher.services_include.get(&service.name).copied().unwrap_or(true);
-    let wanted = rancher.console.as_deref().unwrap_or("default");
-    let is_other = console_of(service).is_some_and(|console| console != wanted);
-    included && !is_other
+    included && Role::of(service).is_none_or(|(role, name)| role.chosen(rancher) == name)
+}
+
+/// The name that a service runs by.
+fn unit_name(service: &Service) -> &str {
+    Role::of(service).map_or(&service.name, |(role, _)| role.service())
 }
 
 /// What follows from a configuration.
@@ -122,18 +120,25 @@ pub(crate) fn units(rancher: &Rancher) -> Units {
         .filter(|service| is_there(rancher, service))
         .map(|service| (service.name.as_str(), service))
         .collect();
-    if let Some(wanted) = &rancher.console
-        && !rancher.services.values().any(|service| console_of(service) == Some(wanted))
-    {
-        units.problems.push(format!("there is no console {wanted:?}"));
+    for role in Role::ALL {
+        let (wanted, chosen) = (role.wanted(rancher), role.chosen(rancher));
+        if wanted != chosen {
+            let noun = role.noun();
+            units.problems.push(format!("there is no {noun} {wanted:?}, it is {chosen:?}"));
+        }
     }
     let runs = |service: &Service| is_system(service) && !is(service, CREATE_ONLY);
-    let running: BTreeSet<&str> =
-        there.values().filter(|service| runs(service)).map(|it| it.name.as_str()).collect();
+    // What a service is called where it is configured, or runs by, and the latter.
+    let mut running: BTreeMap<&str, &str> = BTreeMap::new();
+    for service in there.values().filter(|service| runs(service)) {
+        running.insert(unit_name(service), unit_name(service));
+        running.insert(&service.name, unit_name(service));
+    }
+    let mut taken: BTreeSet<&str> = RESERVED.iter().copied().collect();
     for service in there.values() {
         if !is_system(service) {
             units.user.push((*service).clone());
-        } else if runs(service) && RESERVED.contains(&service.name.as_str()) {
+        } else if runs(service) && !taken.insert(unit_name(service)) {
             let name = &service.name;
             units.problems.push(format!("service {name}: the system has one of this name"));
         } else if runs(service) {
@@ -146,9 +151,12 @@ pub(crate) fn units(rancher: &Rancher) -> Units {
     // `before` is the other's `after`. Whom nobody knows is nobody's to wait for.
     let before: Vec<(String, String)> = there
         .values()
-        .filter(|service| running.contains(service.name.as_str()))
+        .filter(|service| runs(service))
         .flat_map(|service| {
-            names(service, BEFORE).into_iter().map(|other| (service.name.clone(), other))
+            let first = unit_name(service);
+            let others = names(service, BEFORE).into_iter();
+            let others = others.filter_map(|other| running.get(other.as_str()));
+            others.map(|then| (first.to_owned(), (*then).to_owned())).collect::<Vec<_>>()
         })
         .collect();
     for (first, then) in before {
@@ -166,10 +174,10 @@ fn unit(
     rancher: &Rancher,
     service: &Service,
     there: &BTreeMap<&str, &Service>,
-    running: &BTreeSet<&str>,
+    running: &BTreeMap<&str, &str>,
 ) -> Result<Unit, String> {
     let mut spec = ServiceSpec::default();
-    spec.name.clone_from(&service.name);
+    spec.name = unit_name(service).to_owned();
     if label(service, DETACH) == Some("false") {
         spec.kind = Kind::OneShot;
     }
@@ -180,7 +188,8 @@ fn unit(
     };
     // A service that does not come up does not keep others from theirs.
     let after = names(service, AFTER).into_iter();
-    spec.wants = after.filter(|name| running.contains(name.as_str())).collect();
+    let after = after.filter_map(|name| running.get(name.as_str()));
+    spec.wants = after.map(|name| (*name).to_owned()).collect();
     spec.readiness = match label(service, READY) {
         None => Readiness::None,
         Some("fd") => Readiness::NotifyFd(3),
@@ -192,8 +201,7 @@ fn unit(
     };
     // An engine with containers of the user takes its time at both ends.
     spec.ready_timeout = std::time::Duration::from_secs(600);
-    spec.stop_timeout =
-        std::time::Duration::from_secs(if service.name == ENGINE { 45 } else { 10 });
+    spec.stop_timeout = std::time::Duration::from_secs(if spec.name == ENGINE { 45 } else { 10 });
     let mut volumes = Vec::new();
     collect(service, there, DEEPEST, &mut volumes)?;
     Ok(Unit {
@@ -416,16 +424,18 @@ mod tests {
         assert_eq!(units.problems, ["service lost: volumes_from: there is no service \"nothing\""]);
         let find = |name: &str| units.system.iter().find(|unit| unit.spec.name == name);
         assert!(
-            find("console").is_none() && find("acpid").is_none() && find("user-volumes").is_none()
+            find("other").is_none() && find("acpid").is_none() && find("user-volumes").is_none()
         );
-        let other = find("other").unwrap();
+        // it is the console, whatever it is called
+        let other = find("console").unwrap();
+        assert_eq!(other.image, "o:1");
         let home = other.options.mounts.iter().find(|mount| mount.destination == "/home").unwrap();
         assert_eq!((home.source.as_str(), home.options.contains(&"ro".to_owned())), ("/x", true));
-        assert!(find("docker").unwrap().spec.wants.contains(&"other".to_owned()));
+        assert!(find("docker").unwrap().spec.wants.contains(&"console".to_owned()));
         let job = find("job").unwrap();
         assert_eq!(
             (job.spec.kind, job.spec.wants.clone()),
-            (Kind::OneShot, vec!["other".to_owned()])
+            (Kind::OneShot, vec!["console".to_owned()])
         );
         assert_eq!(units.user.len(), 1);
         assert_eq!(
@@ -435,9 +445,48 @@ mod tests {
     }
 
     #[test]
-    fn a_console_that_is_not_there_is_told() {
-        let (rancher, _) = configured("rancher: {console: ubuntu}\n");
-        assert_eq!(units(&rancher).problems, ["there is no console \"ubuntu\""]);
+    fn a_choice_that_is_not_there_is_told_and_the_default_is() {
+        let (rancher, _) = configured("rancher: {console: ubuntu, docker: {engine: docker-1.2}}\n");
+        let units = units(&rancher);
+        let expected = [
+            "there is no console \"ubuntu\", it is \"default\"",
+            "there is no engine \"docker-1.2\", it is \"docker\"",
+        ];
+        assert_eq!(units.problems, expected);
+        let found = |name: &str| units.system.iter().any(|unit| unit.spec.name == name);
+        assert!(found("console") && found("docker"));
+    }
+
+    #[test]
+    fn one_engine_of_several_is_the_engine() {
+        let (rancher, said) = configured(
+            "rancher:\n  docker: {engine: next}\n  services:\n    newer:\n      image: e:2\n      labels: \
+             {io.rancher.os.scope: system, io.kiln.engine: next, io.kiln.ready: 'unix:/run/docker.sock'}\n    \
+             late:\n      image: l:1\n      labels: {io.rancher.os.scope: system, io.rancher.os.after: newer}\n    \
+             later:\n      image: l:1\n      labels: {io.rancher.os.scope: system, io.rancher.os.after: docker}\n    \
+             console:\n      labels: {io.rancher.os.console: ''}\n    second:\n      image: s:1\n      labels: \
+             {io.rancher.os.scope: system, io.rancher.os.console: default}\n",
+        );
+        assert_eq!(said, "");
+        let units = units(&rancher);
+        assert!(units.problems.is_empty(), "{:?}", units.problems);
+        let find = |name: &str| units.system.iter().find(|unit| unit.spec.name == name).unwrap();
+        let engine = find(ENGINE);
+        assert_eq!((engine.image.as_str(), engine.spec.stop_timeout.as_secs()), ("e:2", 45));
+        assert_eq!(find("console").image, "s:1");
+        for name in ["late", "later"] {
+            assert_eq!(find(name).spec.wants, [ENGINE], "{name}");
+        }
+    }
+
+    #[test]
+    fn two_of_one_name_are_told() {
+        let (rancher, _) = configured(
+            "rancher:\n  console: b\n  services:\n    a:\n      image: a:1\n      labels: \
+             {io.rancher.os.scope: system, io.rancher.os.console: b}\n    b:\n      image: b:1\n      \
+             labels: {io.rancher.os.scope: system, io.rancher.os.console: b}\n",
+        );
+        assert_eq!(units(&rancher).problems, ["service b: the system has one of this name"]);
     }
 
     #[test]

@@ -4,7 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use kiln_supervisor::control::{Client, Request, socket_path};
+
 use crate::compose::Service;
+use crate::schema::Rancher;
+use crate::stock::{self, succeed};
 use crate::{configuration, units};
 
 /// Where archives lie whose images the engine is to have, before anything is pulled.
@@ -48,14 +52,37 @@ pub(crate) fn run() -> ExitCode {
     preload();
     let rancher = configuration::load().rancher;
     let services = units::units(&rancher).user;
-    let mut failed = 0;
+    let mut failed = 0_usize;
     for service in &services {
         if let Err(why) = ensure(service, &rancher.environment) {
             say(format_args!("{}: {why}", service.name));
-            failed += 1;
+            failed = failed.saturating_add(1);
         }
     }
+    failed += system_images(&rancher);
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Has the engine fetch what the system's services lack, and has the system go over to it: what runs until
+/// then is the default. Gives how many could not be had.
+fn system_images(rancher: &Rancher) -> usize {
+    let missing = stock::missing(rancher, stock::is_at_hand);
+    let mut failed = 0_usize;
+    for image in &missing {
+        if let Err(why) = stock::fetch(image, docker) {
+            say(format_args!("{image}: {why}"));
+            failed = failed.saturating_add(1);
+        }
+    }
+    if missing.len() > failed {
+        // this may be stopped by it
+        let request = Request::Restart { service: "reconfigure".into(), wait_ms: None };
+        let asked = Client::connect(socket_path()).and_then(|mut client| client.act(&request));
+        if let Err(error) = asked {
+            say(format_args!("reconfigure: {error}"));
+        }
+    }
+    failed
 }
 
 /// Archives that the engine has not read yet, each with the file that says that it has.
@@ -122,14 +149,6 @@ fn ensure(
         succeed(docker().args(["rm", "--force", &service.name]))?;
     }
     succeed(docker().args(&words))
-}
-
-fn succeed(command: &mut Command) -> Result<(), String> {
-    let output = command.output().map_err(|error| error.to_string())?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-    }
 }
 
 #[cfg(test)]

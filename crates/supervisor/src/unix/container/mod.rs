@@ -101,6 +101,8 @@ impl Options {
 pub enum Event {
     /// The container's first process is waiting to be started.
     Created(Pid),
+    /// It has been started.
+    Started(Pid),
     /// A signal was passed on.
     PassedOn(Signal),
     /// The runtime failed at something that can be done without.
@@ -113,6 +115,7 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Created(pid) => write!(f, "created as {pid}"),
+            Self::Started(pid) => write!(f, "process {pid} started"),
             Self::PassedOn(signal) => write!(f, "{signal} passed on"),
             Self::Without(error) => write!(f, "{error}"),
             Self::Ended(status) => write!(f, "the container ended: {status}"),
@@ -317,6 +320,7 @@ impl Caller<'_> {
         })?;
         on_event(Event::Created(Pid(number)));
         self.call(&Request::Start, ELSE)?;
+        on_event(Event::Started(Pid(number)));
         let status = self.follow(first, &pidfd, signals, on_event);
         on_event(Event::Ended(status));
         Ok(status)

@@ -2,8 +2,8 @@
 
 use clap::Subcommand;
 
-use super::{Failure, Result, config, go_over};
-use crate::{configuration, units};
+use super::{Result, choice};
+use crate::role::Role;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -13,29 +13,21 @@ pub(crate) enum Command {
     Switch {
         /// Its name
         name: String,
+        /// Accepted for scripts: nothing is asked here
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Has another one be there from the next boot on
+    Enable {
+        /// Its name
+        name: String,
     },
 }
 
 pub(crate) fn run(command: Command) -> Result {
-    let rancher = configuration::load().rancher;
-    let consoles: Vec<&str> = rancher.services.values().filter_map(units::console_of).collect();
     match command {
-        Command::List => {
-            let now = rancher.console.as_deref().unwrap_or("default");
-            for name in consoles {
-                println!("{} {name}", if name == now { "current " } else { "disabled" });
-            }
-            Ok(())
-        }
-        Command::Switch { name } => {
-            if !consoles.contains(&name.as_str()) {
-                let known = consoles.join(", ");
-                return Err(Failure::new(format_args!(
-                    "there is no console {name:?}; there are {known}"
-                )));
-            }
-            config::change("rancher.console", &name)?;
-            go_over()
-        }
+        Command::List => choice::list(Role::Console),
+        Command::Switch { name, .. } => choice::choose(Role::Console, &name, false),
+        Command::Enable { name } => choice::choose(Role::Console, &name, true),
     }
 }

@@ -1,6 +1,7 @@
 //! `ros`, for people.
 
 mod carried;
+mod choice;
 mod config;
 mod console;
 mod engine;

@@ -7,13 +7,13 @@ use serde::Serialize;
 
 use super::{Failure, Result, carried};
 use crate::laydown::{Options, Type};
-use crate::{configuration, files, places};
+use crate::{configuration, files, places, releases};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// The version that runs
     Version,
-    /// The versions that are on this disk, and which one is started
+    /// The versions that are on this disk, which one is started, and those that are to be had
     List {
         /// For programs
         #[arg(long)]
@@ -62,6 +62,21 @@ struct Version {
     next: bool,
 }
 
+/// A version that may be had.
+#[derive(Debug, Serialize)]
+struct Available {
+    image: String,
+    /// Whether it is what people should have.
+    current: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Listed {
+    Here(Version),
+    There(Available),
+}
+
 pub(crate) fn run(command: Command) -> Result {
     match command {
         Command::Version => {
@@ -101,18 +116,38 @@ fn list(json: bool) -> Result {
             next: false,
         }],
     };
+    let mut listed: Vec<Listed> = versions.into_iter().map(Listed::Here).collect();
+    // what is here is told whatever is wrong elsewhere
+    let releases = releases::of(&configuration::load().rancher);
+    let (found, failed) = match releases {
+        Ok(found) => (found.unwrap_or_default(), None),
+        Err(why) => (releases::Releases::default(), Some(why)),
+    };
+    listed.extend(found.available.into_iter().map(|image| {
+        let current = found.current.as_ref() == Some(&image);
+        Listed::There(Available { image, current })
+    }));
     if json {
-        println!("{}", serde_json::to_string_pretty(&versions).map_err(Failure::new)?);
-        return Ok(());
+        println!("{}", serde_json::to_string_pretty(&listed).map_err(Failure::new)?);
+    } else {
+        listed.iter().for_each(show);
     }
-    for Version { slot, version, good, running, next } in versions {
-        let mut said = Vec::new();
-        said.extend(running.then_some("running"));
-        said.extend(next.then_some("next"));
-        said.extend((!good).then_some("never seen to work"));
-        println!("{slot}  {version:<16} {}", said.join(", "));
+    failed.map_or(Ok(()), |why| Err(Failure::new(why)))
+}
+
+fn show(listed: &Listed) {
+    match listed {
+        Listed::Here(Version { slot, version, good, running, next }) => {
+            let mut said = Vec::new();
+            said.extend(running.then_some("running"));
+            said.extend(next.then_some("next"));
+            said.extend((!good).then_some("never seen to work"));
+            println!("{slot}  {version:<16} {}", said.join(", "));
+        }
+        Listed::There(Available { image, current }) => {
+            println!("-  {image}{}", if *current { "  current" } else { "" });
+        }
     }
-    Ok(())
 }
 
 fn versions(status: &Status) -> Vec<Version> {
@@ -131,8 +166,10 @@ fn versions(status: &Status) -> Vec<Version> {
 }
 
 fn upgrade(arguments: &Upgrade) -> Result {
-    let configured = || configuration::load().rancher.upgrade.image;
-    let image = arguments.image.image.clone().or_else(configured);
+    let image = match arguments.image.image.clone() {
+        Some(image) => Some(image),
+        None => configured()?,
+    };
     if arguments.stage {
         let image = image.ok_or_else(|| Failure::new("which image? --image names it"))?;
         return carried::pull(&image);
@@ -153,4 +190,14 @@ fn upgrade(arguments: &Upgrade) -> Result {
             .map_err(Failure::about(places::APPEND))?;
     }
     if arguments.no_reboot { Ok(()) } else { super::power::reboot() }
+}
+
+/// What the configuration says: an image, or the current one of a list.
+fn configured() -> Result<Option<String>> {
+    let rancher = configuration::load().rancher;
+    if rancher.upgrade.image.is_some() {
+        return Ok(rancher.upgrade.image);
+    }
+    let releases = releases::of(&rancher).map_err(Failure::new)?;
+    Ok(releases.and_then(|releases| releases.current))
 }
