@@ -1,0 +1,23 @@
+//! What machine it is.
+
+use kurma_client::HostInfo;
+
+/// What is known of this machine.
+pub(super) fn read() -> HostInfo {
+    let name = rustix::system::uname();
+    let mut info = HostInfo::default();
+    info.hostname = name.nodename().to_string_lossy().into_owned();
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    info.cpus = cpus.try_into().unwrap_or(u32::MAX);
+    let memory = rustix::system::sysinfo();
+    info.memory = u64::from(memory.mem_unit).saturating_mul(memory.totalram);
+    info.platform = "linux".to_owned();
+    info.arch = match name.machine().to_bytes() {
+        b"x86_64" => "amd64".to_owned(),
+        other => String::from_utf8_lossy(other).into_owned(),
+    };
+    info.ac_version = kiln_oci::appc::VERSION.to_owned();
+    info.kurma_version = env!("CARGO_PKG_VERSION").to_owned();
+    info.kernel_version = name.release().to_string_lossy().into_owned();
+    info
+}

@@ -1,0 +1,142 @@
+//! Many pods one after the other and at once, and what is left of them. `KILN_LOAD=PODS,ALIVE,MALFORMED` makes
+//! it as much as a campaign wants.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Server, ready};
+use crate::refusals::post;
+
+/// Who asks at once.
+const WORKERS: usize = 8;
+
+fn amounts() -> [usize; 3] {
+    let text = std::env::var("KILN_LOAD").unwrap_or_default();
+    let numbers: Vec<usize> = text.split(',').filter_map(|number| number.parse().ok()).collect();
+    numbers.try_into().unwrap_or([16, 6, 300])
+}
+
+fn told(what: &str, times: &mut [Duration]) {
+    times.sort();
+    let at = |part: usize| times[(times.len() - 1) * part / 100].as_secs_f64() * 1000.0;
+    println!(
+        "{what}: n {}, p50 {:.1} ms, p99 {:.1} ms, most {:.1} ms",
+        times.len(),
+        at(50),
+        at(99),
+        at(100)
+    );
+}
+
+/// What the server itself has.
+fn held(server: &Server) -> Value {
+    let count =
+        |name: &str| std::fs::read_dir(format!("/proc/{}/{name}", server.id())).unwrap().count();
+    json!({ "descriptors": count("fd"), "threads of pods": pods_threads(server) })
+}
+
+fn pods_threads(server: &Server) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.id())).unwrap().flatten();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+    names.filter(|name| name == "pod\n").count()
+}
+
+/// Does something several times, by several at once.
+fn spread(
+    count: usize,
+    server: &Server,
+    what: impl Fn(&kurma_client::Client, usize) -> Duration + Sync,
+) -> Vec<Duration> {
+    let next = AtomicUsize::new(0);
+    let (next, what) = (&next, &what);
+    let work = |client: kurma_client::Client| {
+        let mut times = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            if at >= count {
+                return times;
+            }
+            times.push(what(&client, at));
+        }
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|_| server.client())
+            .map(|client| scope.spawn(move || work(client)))
+            .collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    })
+}
+
+fn wait<T>(what: impl Future<Output = kurma_client::Result<T>>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(what).unwrap()
+}
+
+fn create(client: &kurma_client::Client, name: &str, port: Option<usize>) -> Duration {
+    let ports: Vec<String> = port.map(|port| format!("{port}:80")).into_iter().collect();
+    let create = json!({ "image": "example.com/sleeps", "name": name, "ports": ports });
+    let create = serde_json::from_value(create).unwrap();
+    let begun = Instant::now();
+    wait(client.create(&create));
+    begun.elapsed()
+}
+
+#[test]
+fn many_pods_leave_nothing_and_garbage_keeps_nobody_waiting() {
+    if !ready() {
+        return;
+    }
+    let [pods, alive, malformed] = amounts();
+    let server = Server::start();
+    server
+        .image("example.com/sleeps", "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done");
+    // what is made once and stays is there
+    create(&server.client(), "first", Some(9999));
+    wait(server.client().destroy("first"));
+    let (before, own) = (server.left(), held(&server));
+
+    let mut gone = Vec::new();
+    let mut made =
+        spread(pods, &server, |client, at| create(client, &format!("p{at}"), Some(10_000 + at)));
+    told("made and left alive at once", &mut made);
+    // beyond what is to be alive: one goes, one comes
+    for at in alive..pods {
+        let begun = Instant::now();
+        wait(server.client().destroy(&format!("p{at}")));
+        gone.push(begun.elapsed());
+    }
+    told("destroyed", &mut gone);
+    let listed = wait(server.client().pods());
+    assert_eq!(listed.len(), alive.min(pods));
+    let mut asked = spread(200, &server, |client, _| {
+        let begun = Instant::now();
+        wait(client.pods());
+        begun.elapsed()
+    });
+    told(&format!("list of {alive} pods"), &mut asked);
+
+    let bad: [&[u8]; 5] =
+        [b"", b"{", b"[[[[", b"{\"jsonrpc\":\"2.0\",\"method\":\"x\",\"id\":1}", &[0xff; 4096]];
+    let begun = Instant::now();
+    spread(malformed, &server, |_, at| {
+        let said = post(&server.path("run/kurma.sock"), "/rpc", "", bad[at % bad.len()]);
+        assert!(said.contains("\"error\""), "{said}");
+        Duration::ZERO
+    });
+    println!("{malformed} malformed calls: {:.1} s", begun.elapsed().as_secs_f64());
+
+    spread(alive.min(pods), &server, |client, at| {
+        wait(client.destroy(&format!("p{at}")));
+        Duration::ZERO
+    });
+    assert_eq!(server.left(), before);
+    // who waited for a pod's end notices in its time
+    let begun = Instant::now();
+    while held(&server) != own {
+        assert!(begun.elapsed() < crate::harness::PATIENCE, "{} {own}", held(&server));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,274 @@
+//! The steps: what each makes, and of what.
+
+use std::path::{Path, PathBuf};
+
+use flate2::read::GzDecoder;
+use kiln::build::{self, packages};
+use kiln::definition::{Content, Definition, FileEntry, Format, Placed};
+use kiln::pipeline::{Pipeline, Place, Step};
+use kiln::{Error, Result, archive, cache, guest};
+use kiln_tree::Tree;
+
+/// The command, by itself.
+const CLI: &str = "kurma-cli-linux-amd64.tar.gz";
+/// The server, by itself.
+const SERVER: &str = "kurma-server-linux-amd64.tar.gz";
+/// Kernel and initramfs.
+const INIT: &str = "kurma-init.tar";
+const KERNEL: &str = "kernel.deb";
+const DISK: &str = "kurma.raw";
+const BASE: &str = "base.tar.gz";
+/// What is in `INIT`.
+const PARTS: [(&str, &str); 4] = [
+    ("vmlinuz", "kurma.vmlinuz"),
+    ("initramfs", "kurma.initramfs"),
+    ("release", "kurma.release"),
+    ("manifest.json", "manifest.json"),
+];
+/// Images of pods that the system has from the start.
+const IMAGES: [(&str, &str); 4] = [
+    ("console", "a shell with the command inside"),
+    ("kurma-api", "the door to the network"),
+    ("ntp", "the clock"),
+    ("udev", "names of devices"),
+];
+/// Where the system looks for them.
+const IMAGES_IN: &str = "/usr/share/kurma/images";
+/// What hypervisors and clouds take.
+const PLATFORMS: [(&str, &str, Format, &str); 4] = [
+    ("virtualbox", "kurma-virtualbox.zip", Format::VboxZip, "a zip with an OVF for VirtualBox"),
+    ("vmware", "kurma-vmware.ova", Format::Ova, "an appliance for VMware"),
+    ("openstack", "kurma-openstack.qcow2", Format::Qcow2, "a disk for OpenStack"),
+    ("aws", "kurma-aws.raw", Format::Raw, "a disk for AWS, to import as a snapshot"),
+];
+/// Drivers that none of the usual machines needs: of VMware, Xen, and EC2's own machines.
+const MODULES: [&str; 4] = ["vmw_pvscsi", "xen_blkfront", "xen_netfront", "ena"];
+/// The partition that says what is different on a platform.
+const OEM: &str = "OEM";
+
+/// Where the definitions are.
+fn home() -> PathBuf {
+    cache::workspace_root().join("examples/kurma")
+}
+
+fn definition(image: &str) -> Result<Definition> {
+    Definition::read(&home().join("images").join(image).join("image.toml"))
+}
+
+fn system() -> Result<Definition> {
+    Definition::read(&home().join("image.toml"))
+}
+
+/// All of them but what is given to others.
+pub(super) fn pipeline(offline: bool) -> Result<Pipeline> {
+    let mut pipeline = Pipeline::new();
+    let options = move || {
+        let mut options = build::Options::default();
+        options.offline = offline;
+        options
+    };
+    let about = "a root with busybox, from Debian packages";
+    let base = Step::new("base", [BASE], move |place| {
+        let definition = definition("base")?;
+        image(&definition, options(), Format::TarGz, place, BASE)
+    });
+    pipeline.add(of(base.about(about), definition("base"), &[]));
+    for (package, name, output, about) in [
+        ("kurma", "cli", CLI, "the command, static"),
+        ("kurma-server", "server", SERVER, "the server for any Linux machine, static"),
+    ] {
+        let step = Step::new(name, [output], move |place| program(package, output, place));
+        pipeline.add(step.about(about).compiles(package, &[])?.reads(builder()));
+    }
+    for (name, about) in IMAGES {
+        let output = format!("{name}.aci");
+        let file = output.clone();
+        let is_console = name == "console";
+        let mut step = Step::new(name, [output], move |place| {
+            let mut options = options();
+            if is_console {
+                options.base = Some(place.input("base", BASE)?);
+                options.inputs.insert("kurma".into(), command(place)?);
+            }
+            image(&definition(name)?, options, Format::Aci, place, &file)
+        });
+        let mut own = definition(name);
+        if is_console {
+            step = step.needs("base").needs("cli");
+            // It begins with what the other step has made.
+            own = own.map(without_base);
+        }
+        pipeline.add(of(step.about(about), own, &["kurma"]));
+    }
+    let kernel = Step::new("kernel", [KERNEL], move |place| {
+        let file = packages::kernel_file(&system()?, &options(), place.progress())?;
+        cache::copy_file(&file, &place.output(KERNEL)?)
+    });
+    let mut kernel = kernel.about("the kernel, as Debian packages it").reads(builder());
+    if let Ok(definition) = system() {
+        let lock = packages::lock_file(&definition.file);
+        kernel = kernel.reads(definition.file).keeps(lock);
+    }
+    pipeline.add(kernel);
+    let about = "kernel and initramfs, with process 1 and the images";
+    let mut init = Step::new("init", [INIT], move |place| {
+        let mut options = options();
+        options.kernel = Some(place.input("kernel", KERNEL)?);
+        system_of(options, place)
+    });
+    init = init.about(about).needs("kernel").needs("cli");
+    for (name, _) in IMAGES {
+        init = init.needs(name);
+    }
+    pipeline.add(of(init, system(), &["kurma"]));
+    let disk = Step::new("disk", [DISK], move |place| {
+        let parts = unpack(&place.input("init", INIT)?, &place.scratch()?.join("parts"))?;
+        let (kernel, initramfs) = (parts.join("vmlinuz"), parts.join("initramfs"));
+        let mut options = options();
+        options.formats = vec![Format::Raw];
+        let out = place.scratch()?.join("disk");
+        let files = (kernel.as_path(), initramfs.as_path());
+        let report = build::boot(&system()?, files, &options, &out, place.progress())?;
+        let made = report.bootable().ok_or_else(|| Error::input(DISK, "there is no disk"))?;
+        moved(&made, &place.output(DISK)?)
+    });
+    let disk = disk.about("a disk for both firmwares").needs("init");
+    pipeline.add(of(disk, system(), &["kurma"]));
+    for (name, output, format, about) in PLATFORMS {
+        let files = home().join("oem").join(name);
+        let own = files.clone();
+        let step = Step::new(name, [output], move |place| {
+            let from = place.input("disk", DISK)?;
+            let path = place.output(output)?;
+            let files = own.is_dir().then_some((OEM, own.as_path()));
+            build::convert(&system()?, &from, files, format, &options(), &path)
+        });
+        let step = step.about(about).needs("disk").reads(files).reads(builder());
+        pipeline.add(step.reads(home().join("image.toml")));
+    }
+    Ok(pipeline)
+}
+
+/// The program that runs: what another one has made may be something else.
+fn builder() -> PathBuf {
+    std::env::current_exe().unwrap_or_default()
+}
+
+/// A step that builds a definition. One that cannot be read is for the step to tell, when it runs.
+fn of(step: Step, definition: Result<Definition>, given: &[&str]) -> Step {
+    let step = step.reads(builder());
+    let Ok(definition) = definition else { return step };
+    let plain = step.clone();
+    step.builds(&definition, given).unwrap_or(plain)
+}
+
+fn without_base(mut definition: Definition) -> Definition {
+    definition.container.base = None;
+    definition
+}
+
+/// Builds one artifact of a definition.
+fn image(
+    definition: &Definition,
+    mut options: build::Options,
+    format: Format,
+    place: &Place<'_>,
+    output: &str,
+) -> Result<()> {
+    options.formats = vec![format];
+    let out = place.scratch()?.join("image");
+    build::build(definition, &options, &out, place.progress())?;
+    let made = out.join(format!("{}.{}", *definition.name, format.ending()));
+    moved(&made, &place.output(output)?)
+}
+
+/// Builds kernel and initramfs, with the images that the system has from the start.
+fn system_of(mut options: build::Options, place: &Place<'_>) -> Result<()> {
+    let mut definition = system()?;
+    for (name, about) in IMAGES {
+        let file = place.input(name, &format!("{name}.aci"))?;
+        if definition.inputs.contains_key(name) {
+            options.inputs.insert(name.into(), file);
+            continue;
+        }
+        let path = format!("{IMAGES_IN}/{name}.aci");
+        definition.files.push(FileEntry::new(path, Content::File(absolute(&file)?), about));
+    }
+    if definition.inputs.contains_key("kurma") {
+        options.inputs.insert("kurma".into(), command(place)?);
+    }
+    if let Some(kernel) = &mut definition.kernel {
+        let has = |name: &str| kernel.modules.iter().any(|known| known.value == name);
+        let new: Vec<_> = MODULES.into_iter().filter(|name| !has(name)).collect();
+        kernel.modules.extend(new.into_iter().map(|name| Placed::nowhere(name.to_owned())));
+    }
+    options.formats = vec![Format::Initramfs];
+    let out = place.scratch()?.join("image");
+    build::build(&definition, &options, &out, place.progress())?;
+    let mut tree = Tree::new();
+    for (name, file) in PARTS {
+        let path = out.join(file);
+        if path.is_file() {
+            tree.insert(name, kiln_tree::host::file(&path, 0o644)?)?;
+        }
+    }
+    pack(&tree, kiln_initramfs::Compression::None, &place.output(INIT)?)
+}
+
+/// Builds a program of the workspace, in an archive of its own.
+fn program(package: &str, output: &str, place: &Place<'_>) -> Result<()> {
+    let binary = guest::build(package, package, place.progress())?;
+    let mut tree = Tree::new();
+    tree.insert(package, kiln_tree::host::file(&binary, 0o755)?)?;
+    pack(&tree, kiln_initramfs::Compression::GZIP, &place.output(output)?)
+}
+
+fn pack(tree: &Tree, compression: kiln_initramfs::Compression, path: &Path) -> Result<()> {
+    archive::write_file(tree, compression, path).map(drop)
+}
+
+/// The command, out of its archive.
+fn command(place: &Place<'_>) -> Result<PathBuf> {
+    let from = place.input("cli", CLI)?;
+    let file = std::fs::File::open(&from).map_err(Error::io("open", &from))?;
+    let to = place.scratch()?.join("cli");
+    extract(GzDecoder::new(file), &from, &to)?;
+    let path = to.join("kurma");
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(Error::input(from.display().to_string(), "it has no kurma"))
+    }
+}
+
+fn unpack(from: &Path, to: &Path) -> Result<PathBuf> {
+    let file = std::fs::File::open(from).map_err(Error::io("open", from))?;
+    extract(file, from, to)?;
+    Ok(to.to_path_buf())
+}
+
+/// Unpacks plain files of an archive, as whoever we are.
+fn extract(reader: impl std::io::Read, from: &Path, to: &Path) -> Result<()> {
+    let done = || {
+        std::fs::create_dir_all(to)?;
+        let mut archive = tar::Archive::new(reader);
+        for entry in archive.entries()? {
+            let mut entry = entry?;
+            // Nothing but files of the top is wanted.
+            if entry.header().entry_type().is_file() {
+                entry.set_preserve_mtime(false);
+                entry.unpack_in(to)?;
+            }
+        }
+        Ok(())
+    };
+    done().map_err(Error::io("unpack", from))
+}
+
+fn moved(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to).map_err(Error::io("rename into", to))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(Error::io("find", path))
+}
