@@ -3,18 +3,21 @@
 
 mod chrony;
 mod identity;
+mod recorded;
 mod registry;
 mod rooted;
 mod variant;
 
 pub use chrony::Chrony;
 pub use identity::Identity;
+pub use recorded::{Recorded, Tally};
 pub use registry::Registry;
 pub use rooted::rooted;
 pub use variant::{LONG, Variant, report, said, tool};
 
 pub mod alone;
 pub mod jobs;
+pub mod kurma;
 pub mod rancheros;
 pub mod slots;
 

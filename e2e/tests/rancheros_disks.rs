@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use kiln::Cache;
 use kiln::qemu::{Bus, Disk, Firmware, Format, Machine, Nic, Uefi};
-use kiln_e2e::rancheros::{Guest, disks, has_room, small_image};
+use kiln::{Cache, digest};
+use kiln_e2e::rancheros::{Guest, disks, has_room, images, small_image};
 use kiln_e2e::tool;
 use rancheros::{drive, key};
 
@@ -40,6 +40,37 @@ fn holds(place: &Path, name: &str, mut machine: Machine) -> Result<Guest> {
     let state = guest.run("sudo grep ' /state ' /proc/1/mounts")?;
     ensure!(state.contains(" ext4 "), "nothing is kept: {state}");
     Ok(guest)
+}
+
+/// What is built elsewhere, at another time, with another umask and nothing known but downloads, is the same.
+/// Process 1 is cargo's output, and the same file in both.
+#[test]
+fn what_is_built_elsewhere_is_the_same() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let place = |name: &str| directory.path().join(name);
+    std::fs::create_dir(place("cache"))?;
+    let packages = Cache::of_workspace().root().join("debian");
+    std::os::unix::fs::symlink(packages, place("cache/debian"))?;
+    let (images, disks) = (images()?, disks()?);
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 077; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_build_rancheros")]);
+    command.arg(place("there")).current_dir("/").env("KILN_CACHE", place("cache"));
+    command.env("TZ", "Pacific/Kiritimati").env("LC_ALL", "C").env("SOURCE_DATE_EPOCH", "1");
+    let done = command.status()?;
+    ensure!(done.success(), "{done}");
+    for (from, artifact) in [
+        (images, "rancheros.vmlinuz"),
+        (images, "rancheros.initramfs"),
+        (images, "rancheros.release"),
+        (images, "rancheros.iso"),
+        (disks, "rancheros.qcow2"),
+        (disks, "rancheros.vbox.zip"),
+    ] {
+        let [here, there] =
+            [from, &place("there")].map(|path| digest::of_file(&path.join(artifact)));
+        assert_eq!(here?, there?, "{artifact}");
+    }
+    Ok(())
 }
 
 #[test]

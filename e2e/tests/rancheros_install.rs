@@ -14,7 +14,7 @@ use rancheros::key;
 fn it_is_installed_upgraded_taken_back_and_falls_back() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let life = live(directory.path(), &Firmware::Bios, false)?;
-    let tallies = [life.installation_crashes(20, 1)?, life.upgrade_crashes(30, 1)?];
+    let tallies = [life.installation_crashes(20, 1)?, life.upgrades.upgrade_crashes(30, 1)?];
     for (tally, states) in tallies.iter().zip([20, 30]) {
         tally.iter().for_each(|(state, count)| println!("{count}: {state}"));
         ensure!(tally.values().sum::<u64>() == states, "{tally:?}");

@@ -23,6 +23,8 @@ enum Campaign {
     /// What is left of the RancherOS-like system when its power goes while it is installed or upgraded:
     /// 2,400 states (40 minutes)
     RancherosCrashStates,
+    /// What is left of the Kurma-like system when its power goes while it replaces itself: 2,400 states (15 minutes)
+    KurmaCrashStates,
     /// 1,000,000 random cloud-configs, or as many as are asked for (10 minutes)
     CloudConfig,
 }
@@ -36,6 +38,7 @@ impl Campaign {
             Self::Chaos => Some("chaos_campaign"),
             Self::CrashStates => Some("crash_states"),
             Self::RancherosCrashStates => Some("rancheros_crash_states"),
+            Self::KurmaCrashStates => Some("kurma_crash_states"),
             Self::Fuzz | Self::Model | Self::CloudConfig => None,
         }
     }

@@ -62,7 +62,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         let states = arguments.states / 4;
         for tally in [
             life.installation_crashes(states, arguments.seed)?,
-            life.upgrade_crashes(states, arguments.seed)?,
+            life.upgrades.upgrade_crashes(states, arguments.seed)?,
         ] {
             tally.iter().for_each(|(state, count)| println!("  {count}: {state}"));
         }

@@ -1,9 +1,7 @@
 //! A disk from its installation on: upgraded, taken back, fallen back to; and what is left of it when the
 //! power goes at any moment of that.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,13 +9,11 @@ use anyhow::{Context, Result, bail, ensure};
 use kiln::definition::Format;
 use kiln::qemu::{Bus, Disk, Firmware, Format as DiskFormat, Machine};
 use kiln::{Progress, cache};
-use kiln_diskimg::crash::{Log, Replay};
-use kiln_diskimg::gpt;
-use kiln_diskimg::{ByteLen, Limits};
 use kiln_oci::{docker, registry};
 use rancheros::{drive, key};
 
 use super::{Guest, images};
+use crate::recorded::{Recorded, Tally, boot_partition, read};
 use crate::slots::{look, partition, record};
 use crate::{LONG, Registry};
 
@@ -26,15 +22,6 @@ const OLD: &str = "v2.0.0";
 const NEW: &str = "v2.0.1";
 /// How long the disk is.
 const DISK: u64 = 3 << 30;
-
-/// What happened to a part of a disk.
-#[derive(Debug)]
-pub struct Recorded {
-    /// What it held at first.
-    pub base: Vec<u8>,
-    /// What was written since.
-    pub log: Log,
-}
 
 /// What a disk went through.
 #[derive(Debug)]
@@ -152,19 +139,6 @@ pub fn live(place: &Path, firmware: &Firmware, long: bool) -> Result<Life> {
     Life::read(place)
 }
 
-fn read(log: &Path) -> Result<Log> {
-    let mut limits = Limits::default();
-    limits.file_len = ByteLen::gib(8).0;
-    Ok(Log::read(BufReader::new(File::open(log)?), &limits)?)
-}
-
-/// The first byte of the boot partition, and its length.
-fn boot_partition(disk: &Path) -> Result<(u64, u64)> {
-    let table = gpt::read_device(&mut File::open(disk)?, &Limits::default())?;
-    let (_, entry) = table.entries.first().context("a disk without partitions")?;
-    Ok((entry.first * 512, (entry.last - entry.first + 1) * 512))
-}
-
 fn install(guest: &Guest, place: &Path, port: u16) -> Result<()> {
     let public = key::ensure(&place.join("key"))?;
     let text = format!(
@@ -230,9 +204,6 @@ pub fn has_room(guest: &Guest) -> Result<()> {
     Ok(())
 }
 
-/// What is found in states of a disk whose power went.
-pub type Tally = BTreeMap<String, u64>;
-
 impl Life {
     /// Reads what [`live`] has left in a directory.
     ///
@@ -266,53 +237,5 @@ impl Life {
             ensure!(state.bios.0 == OLD && state.uefi.0 == OLD, "{state:?}");
             Ok(format!("{OLD} starts"))
         })
-    }
-
-    /// Loses the power so many times while systems replace each other: what is started is whole, and what
-    /// is always started has been seen to work.
-    ///
-    /// # Errors
-    /// The first state that is not sound, by its stretch and seed.
-    pub fn upgrade_crashes(&self, states: u64, seed: u64) -> Result<Tally> {
-        let len = self.upgrades.base.len() as u64;
-        self.upgrades.crashes(states, seed, |disk, fsck| {
-            let state = look(disk, (0, len), fsck)?;
-            let ((bios, bios_else), (uefi, uefi_else)) = (state.bios, state.uefi);
-            Ok(format!("a BIOS starts {bios} (else {bios_else}), UEFI {uefi} (else {uefi_else})"))
-        })
-    }
-}
-
-impl Recorded {
-    /// What is there in the end, with the power kept.
-    fn end(&self) -> Vec<u8> {
-        let mut replay = Replay::new(&self.log, self.base.clone());
-        // an installation ends with a flush
-        while replay.advance() {}
-        std::mem::take(replay.disk())
-    }
-
-    /// Looks at so many states, spread over the stretches between flushes; one of four by fsck too.
-    fn crashes(
-        &self,
-        states: u64,
-        seed: u64,
-        mut look: impl FnMut(&mut Vec<u8>, bool) -> Result<String>,
-    ) -> Result<Tally> {
-        let stretches = self.log.stretches() as u64;
-        let mut replay = Replay::new(&self.log, self.base.clone());
-        let (mut tally, mut done) = (Tally::new(), 0);
-        for stretch in 0..stretches {
-            // as many before this stretch as its place among all says
-            while done < states * (stretch + 1) / stretches {
-                let number = seed << 40 | stretch << 20 | done;
-                let seen = replay.crash(number, |disk| look(disk, done % 4 == 0));
-                let seen = seen.with_context(|| format!("stretch {stretch}, seed {number}"))?;
-                *tally.entry(seen).or_default() += 1;
-                done += 1;
-            }
-            replay.advance();
-        }
-        Ok(tally)
     }
 }

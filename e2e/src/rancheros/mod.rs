@@ -16,7 +16,7 @@ use kiln::qemu::{Disk, Format as DiskFormat, Forward, Machine, Vm};
 use kiln::{Progress, build, cache, machine};
 use rancheros::key;
 
-pub use life::{Life, Recorded, Tally, has_room, live, started_from_cd, started_from_disk};
+pub use life::{Life, has_room, live, started_from_cd, started_from_disk};
 
 use crate::LONG;
 

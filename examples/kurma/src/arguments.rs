@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Builds the system: images, programs, disks
     #[cfg(feature = "build")]
-    Build(crate::build::Build),
+    Build(kurma::build::Build),
     /// Makes a pod, and waits until its apps have been started
     Create(Create),
     /// Starts a process beside an app: a shell, or a command
@@ -70,6 +70,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         image: Image,
     },
+    /// Puts another version of the machine's system beside the one that runs, and starts it
+    Upgrade(Upgrade),
     /// Has a server that is reached over the network know this program
     Enroll(Enroll),
     /// Who is known to a server that is reached over the network
@@ -123,6 +125,24 @@ pub(crate) struct Enter {
     /// The command (a shell without)
     #[arg(last = true)]
     pub(crate) command: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Upgrade {
+    /// The version: an archive of kernel and initramfs, signed, as `kurma build init --key` makes it
+    pub(crate) file: PathBuf,
+    /// Even if it is older than what runs (at the machine itself alone)
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Words that the kernel's command line has besides (at the machine itself alone)
+    #[arg(long, value_name = "WORDS")]
+    pub(crate) append: Option<String>,
+    /// Starts it without the firmware in between, the first time
+    #[arg(long)]
+    pub(crate) kexec: bool,
+    /// Leaves the machine as it is until somebody starts it anew
+    #[arg(long)]
+    pub(crate) no_restart: bool,
 }
 
 #[derive(Args)]

@@ -2,8 +2,6 @@
 
 mod access;
 mod arguments;
-#[cfg(feature = "build")]
-mod build;
 mod create;
 mod enter;
 mod images;
@@ -113,6 +111,10 @@ async fn run(arguments: &Arguments) -> Result<ExitCode, Problem> {
                 }
             }
         },
+        Command::Upgrade(asked) => {
+            let done = images::upgrade(&client, asked).await?;
+            show::upgraded(&done, json)?;
+        }
         Command::Info => show::info(&client.info().await?, json)?,
         Command::Version => show::version(&client, json).await?,
         Command::Access { access } => access::run(&client, access, &arguments.host, json).await?,

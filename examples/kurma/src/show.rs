@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use kurma_client::enroll::{Enrolled, Issued, Known};
-use kurma_client::{App, AppState, Client, HostInfo, Image, Pod};
+use kurma_client::{App, AppState, Client, HostInfo, Image, Pod, Upgraded};
 use serde_json::json;
 
 use crate::access::left;
@@ -55,6 +55,14 @@ fn age(seconds: u64) -> String {
 
 fn bytes(count: u64) -> String {
     indicatif::HumanBytes(count).to_string()
+}
+
+pub(crate) fn upgraded(done: &Upgraded, json: bool) -> io::Result<()> {
+    if json {
+        return say_json(done);
+    }
+    say(&done.message)?;
+    if done.restarts { say("the machine starts anew") } else { Ok(()) }
 }
 
 pub(crate) fn pods(pods: &[Pod], json: bool) -> io::Result<()> {
@@ -195,7 +203,8 @@ pub(crate) fn info(info: &HostInfo, json: bool) -> io::Result<()> {
         return say_json(info);
     }
     say(&format!("hostname: {}", info.hostname))?;
-    say(&format!("system:   {} {} {}", info.platform, info.kernel_version, info.arch))?;
+    say(&format!("system:   {}", info.system))?;
+    say(&format!("kernel:   {} {} {}", info.platform, info.kernel_version, info.arch))?;
     say(&format!("cpus:     {}", info.cpus))?;
     say(&format!("memory:   {}", bytes(info.memory)))?;
     say(&format!("appc:     {}", info.ac_version))?;

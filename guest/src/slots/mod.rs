@@ -158,6 +158,13 @@ impl Slots {
         self.change(&steps)
     }
 
+    /// The command line that a slot's system is started with by its loader; for who starts it otherwise.
+    #[must_use]
+    pub fn command_line(&self, slot: Slot, command_line: &str) -> String {
+        let word = slots::argument(slot, self.found.places.id);
+        format!("{} {word}", command_line.trim()).trim().to_owned()
+    }
+
     fn running_here(&self) -> Result<Slot> {
         let other = || Error::NotThere(format!("{} is another one", self.path.display()));
         self.running.ok_or_else(other)

@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::endpoint::{Endpoint, Stream};
 use crate::enter::Enter;
 use crate::rpc::{Call, Fault, Response as Answer};
-use crate::types::{Create, HostInfo, Image, Pod};
+use crate::types::{Create, HostInfo, Image, Pod, Upgrade, Upgraded};
 use crate::{Error, Result};
 
 type Body = BoxBody<Bytes, std::io::Error>;
@@ -81,6 +81,28 @@ fn broken(endpoint: &str, problem: impl ToString) -> Error {
 
 fn empty() -> Body {
     Full::default().map_err(|never| match never {}).boxed()
+}
+
+/// A file as it is sent, and its length. `progress` is told how many bytes have been.
+async fn file_body<F>(file: &Path, progress: F) -> Result<(Body, u64)>
+where
+    F: FnMut(u64) + Send + Sync + 'static,
+{
+    let fault = |source| Error::File { path: file.to_owned(), source };
+    let opened = tokio::fs::File::open(file).await.map_err(fault)?;
+    let len = opened.metadata().await.map_err(fault)?.len();
+    let pieces = futures_util::stream::try_unfold(
+        (opened, 0_u64, progress),
+        |(mut file, sent, mut progress)| async move {
+            let mut piece = vec![0; PIECE];
+            let count = file.read(&mut piece).await?;
+            piece.truncate(count);
+            let sent = sent + count as u64;
+            progress(sent);
+            Ok((count > 0).then(|| (Bytes::from(piece), (file, sent, progress))))
+        },
+    );
+    Ok((StreamBody::new(pieces.map_ok(Frame::data)).boxed(), len))
 }
 
 impl Client {
@@ -174,25 +196,37 @@ impl Client {
     where
         F: FnMut(u64) + Send + Sync + 'static,
     {
-        let fault = |source| Error::File { path: file.to_owned(), source };
-        let opened = tokio::fs::File::open(file).await.map_err(fault)?;
-        let len = opened.metadata().await.map_err(fault)?.len();
-        let pieces = futures_util::stream::try_unfold(
-            (opened, 0_u64, progress),
-            |(mut file, sent, mut progress)| async move {
-                let mut piece = vec![0; PIECE];
-                let count = file.read(&mut piece).await?;
-                piece.truncate(count);
-                let sent = sent + count as u64;
-                progress(sent);
-                Ok((count > 0).then(|| (Bytes::from(piece), (file, sent, progress))))
-            },
-        );
-        let body = StreamBody::new(pieces.map_ok(Frame::data)).boxed();
+        let (body, len) = file_body(file, progress).await?;
         let request = Request::post("/images/create")
             .header(CONTENT_TYPE, "application/octet-stream")
             .header(CONTENT_LENGTH, len);
         // as long as it takes: the server gives up on who sends nothing
+        let answer = self.request(request, body, LONG * 12).await?;
+        self.read(self.taken(answer).await?).await
+    }
+
+    /// Puts another version of the machine's system beside the one that runs, which the machine then tries:
+    /// `file` is an archive of kernel and initramfs, signed by somebody whom the machine trusts.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn upgrade<F>(&self, file: &Path, how: &Upgrade, progress: F) -> Result<Upgraded>
+    where
+        F: FnMut(u64) + Send + Sync + 'static,
+    {
+        let (body, len) = file_body(file, progress).await?;
+        let mut path = "/system/upgrade?".to_owned();
+        for (name, asked) in [("force", how.force), ("kexec", how.kexec), ("stay", how.stay)] {
+            if asked {
+                path += &format!("{name}=true&");
+            }
+        }
+        if let Some(words) = &how.append {
+            path += &format!("append={}&", encoded(words));
+        }
+        let request = Request::post(path.trim_end_matches(['?', '&']))
+            .header(CONTENT_TYPE, "application/x-tar")
+            .header(CONTENT_LENGTH, len);
         let answer = self.request(request, body, LONG * 12).await?;
         self.read(self.taken(answer).await?).await
     }

@@ -38,7 +38,7 @@ pub use code::{Code, NoCode};
 pub use endpoint::Endpoint;
 pub use error::{Error, Result};
 pub use role::Role;
-pub use types::{App, AppState, Create, HostInfo, Image, Lease, Pod, PodState};
+pub use types::{App, AppState, Create, HostInfo, Image, Lease, Pod, PodState, Upgrade, Upgraded};
 
 /// Where the server listens on its own machine.
 pub const SOCKET: &str = "/run/kurma/kurma.sock";

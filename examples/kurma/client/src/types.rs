@@ -228,4 +228,43 @@ pub struct HostInfo {
     pub kurma_version: String,
     /// The kernel's.
     pub kernel_version: String,
+    /// What it runs, with its version, as `/etc/os-release` has it (os-release(5), `PRETTY_NAME`).
+    pub system: String,
+}
+
+/// How another version is put beside the one that runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Upgrade {
+    /// Even if it is older. At the machine itself alone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+    /// Words that the kernel's command line has besides. At the machine itself alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub append: Option<String>,
+    /// Starts it without the firmware in between (kexec), the first time.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub kexec: bool,
+    /// Leaves the machine as it is until somebody starts it anew.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stay: bool,
+}
+
+/// What has become of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Upgraded {
+    /// What was done, for people.
+    pub message: String,
+    /// Whether the machine starts anew now.
+    pub restarts: bool,
+}
+
+impl Upgraded {
+    /// This was done.
+    #[must_use]
+    pub fn new(message: impl Into<String>, restarts: bool) -> Self {
+        Self { message: message.into(), restarts }
+    }
 }

@@ -5,6 +5,7 @@ mod configuration;
 mod machine;
 mod places;
 mod server;
+mod upgrade;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -28,6 +29,9 @@ fn main() -> ExitCode {
     if name.to_string_lossy().ends_with("modprobe") {
         return System::new(NAME).run();
     }
+    if name.to_string_lossy().ends_with("kurma-upgrade") {
+        return upgrade::run(std::env::args_os());
+    }
     if std::process::id() == 1 {
         return system().run();
     }
@@ -37,6 +41,9 @@ fn main() -> ExitCode {
     match words.first().and_then(|word| word.to_str()) {
         Some("config") => machine::run(),
         Some("server") => server::run(),
+        // as the server calls it
+        Some("upgrade") => upgrade::run(words.into_iter()),
+        Some("restart") => upgrade::restarted(),
         Some("trial") => trial::run(&Trial::new(["network", "kurma"])),
         _ => system().run(),
     }

@@ -12,3 +12,7 @@ pub(crate) const KEPT: &str = "/var/kurma";
 pub(crate) const DISKS: &str = "/mnt";
 /// What the network is started with.
 pub(crate) const NETWORK: &str = "/etc/kiln/network.toml";
+/// Whom to believe that something is a version of this system.
+pub(crate) const KEYS: &str = "/usr/share/kurma/release.pub";
+/// Where another version is unpacked before it is judged.
+pub(crate) const INCOMING: &str = "/var/kurma/upgrade";

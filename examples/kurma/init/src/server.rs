@@ -16,6 +16,9 @@ use crate::{configuration, places};
 /// The image of the interface over the network, where it is, and its name.
 const API: &str = "kurma-api.aci";
 const API_NAME: &str = "kurma/kurma-api";
+const API_POD: &str = "kurma-api";
+/// This program.
+const INIT: &str = "/init";
 /// The port of the interface over the network.
 const PORT: u16 = 12312;
 
@@ -31,6 +34,9 @@ pub(crate) fn run() -> ExitCode {
     for (at, pod) in own.into_iter().flatten().enumerate() {
         server.begin.pods.insert(at, pod);
     }
+    // the code that a first client is enrolled with is on the console
+    server.begin.shown.push(API_POD.into());
+    server.api.upgrades = Some(INIT.into());
     match server.run(ready) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
@@ -65,7 +71,7 @@ fn api(configuration: &Configuration, images: &Path) -> Option<Value> {
         ports.push(format!("{port}:{port}"));
     }
     Some(json!({
-        "name": "kurma-api",
+        "name": API_POD,
         "ports": ports,
         "pod": {
             "acKind": "PodManifest", "acVersion": kurma_server::APPC,

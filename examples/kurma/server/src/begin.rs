@@ -6,13 +6,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kurma_client::Create;
+use kurma_client::{Create, Pod};
 use serde_json::Value;
 
 use crate::caller::{Caller, Role};
 use crate::files;
 use crate::images::Images;
 use crate::pods::Pods;
+use crate::tail;
 
 /// What is done first.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +23,8 @@ pub struct Begin {
     pub images: Vec<PathBuf>,
     /// What `Pods.Create` is asked for. A pod of the same name that runs stays, and another one goes.
     pub pods: Vec<Value>,
+    /// Names of pods of these whose apps' output is shown where the server's is.
+    pub shown: Vec<String>,
 }
 
 fn say(what: impl std::fmt::Display) {
@@ -46,9 +49,11 @@ pub(crate) fn begin(pods: &Arc<Pods>, images: &Images, begin: &Begin, noted: &Pa
         say(files::sentence("write", noted)(error));
     }
     for create in &begin.pods {
-        if let Err(problem) = make(pods, create) {
-            let name = create.get("name").and_then(Value::as_str).unwrap_or("?");
-            say(format_args!("pod {name}: {problem}"));
+        let name = create.get("name").and_then(Value::as_str).unwrap_or("?");
+        match make(pods, create) {
+            Ok(pod) if begin.shown.iter().any(|shown| shown == name) => tail::show(pods, &pod),
+            Ok(_) => {}
+            Err(problem) => say(format_args!("pod {name}: {problem}")),
         }
     }
 }
@@ -83,12 +88,12 @@ fn take(
     Ok((digest, image.hash))
 }
 
-fn make(pods: &Arc<Pods>, create: &Value) -> Result<(), String> {
+fn make(pods: &Arc<Pods>, create: &Value) -> Result<Pod, String> {
     let create: Create =
         serde_json::from_value(create.clone()).map_err(|error| error.to_string())?;
     if let Ok(there) = pods.get(&create.name) {
         if there.state.is_live() {
-            return Ok(());
+            return Ok(there);
         }
         pods.destroy(&there.uuid).map_err(|fault| fault.message)?;
     }
@@ -97,5 +102,5 @@ fn make(pods: &Arc<Pods>, create: &Value) -> Result<(), String> {
     let addresses: Vec<&str> =
         pod.networks.iter().flat_map(|network| &network.addresses).map(String::as_str).collect();
     say(format_args!("pod {} runs {}", pod.name, addresses.join(" ")));
-    Ok(())
+    Ok(pod)
 }

@@ -13,6 +13,7 @@ mod files;
 mod images;
 mod pods;
 mod run;
+mod tail;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

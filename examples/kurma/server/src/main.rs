@@ -37,6 +37,10 @@ struct Arguments {
     /// Seconds that apps have to end in before they are killed
     #[arg(long, default_value_t = 10)]
     patience: u64,
+    /// A program that replaces this machine's system: it is called with `upgrade`, options and `-`, and has another
+    /// version at its standard input; with `restart` it starts the machine anew
+    #[arg(long, value_name = "PROGRAM")]
+    upgrades: Option<PathBuf>,
     /// The most bytes of an image
     #[arg(long, default_value_t = 8 << 30)]
     image: u64,
@@ -95,5 +99,6 @@ fn server(arguments: &Arguments, configuration: &Configuration) -> Result<Server
         server.pods.cgroup = Some(cgroup.clone());
     }
     server.api.image = arguments.image;
+    server.api.upgrades.clone_from(&arguments.upgrades);
     Ok(server)
 }

@@ -61,6 +61,8 @@ impl Server {
         server.begin.images = configuration.prefetch.iter().map(PathBuf::from).collect();
         server.begin.pods =
             configuration.initial_pods.iter().map(|pod| pod.create.clone()).collect();
+        let shown = configuration.initial_pods.iter().filter(|pod| pod.show);
+        server.begin.shown = shown.map(|pod| pod.name.clone()).collect();
         server.api.debug = configuration.debug;
         server
     }

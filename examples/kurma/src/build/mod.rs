@@ -12,12 +12,14 @@ use clap::Args;
 use kiln::pipeline::{Options, Pipeline, Run};
 use kiln::{Error, Progress, Result, cache};
 
+pub use steps::Choices;
+
 /// What is called all of them.
 const ALL: &str = "all";
 
 /// What `kurma build` is told.
-#[derive(Args)]
-pub(crate) struct Build {
+#[derive(Debug, Args)]
+pub struct Build {
     /// Steps, or `all`; see --list
     #[arg(required_unless_present = "list")]
     steps: Vec<String>,
@@ -45,12 +47,16 @@ pub(crate) struct Build {
     /// Runs these steps even where nothing has changed
     #[arg(long)]
     force: bool,
-    /// The key that `dist` signs with (Ed25519, PEM)
+    /// The key of those who make the system (Ed25519, PEM): the system takes no other's versions, and `dist` is
+    /// signed with it
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     /// Makes the key where there is none
     #[arg(long, requires = "key")]
     new_key: bool,
+    /// The version of the system, in place of the one that its definition says
+    #[arg(long, value_name = "VERSION")]
+    set_version: Option<String>,
     /// Fetches nothing
     #[arg(long)]
     offline: bool,
@@ -63,7 +69,10 @@ fn supplied(text: &str) -> Result<(String, PathBuf), String> {
 
 impl Build {
     /// Does it.
-    pub(crate) fn run(&self, json: bool) -> Result<()> {
+    ///
+    /// # Errors
+    /// What a step says, or what speaks against the steps.
+    pub fn run(&self, json: bool) -> Result<()> {
         if let (Some(key), true) = (&self.key, self.new_key)
             && !key.exists()
         {
@@ -125,10 +134,22 @@ impl Build {
     }
 
     fn pipeline(&self) -> Result<Pipeline> {
-        let mut pipeline = steps::pipeline(self.offline)?;
-        dist::add(&mut pipeline, self.key.as_deref())?;
-        Ok(pipeline)
+        pipeline(&Choices {
+            offline: self.offline,
+            key: self.key.clone(),
+            version: self.set_version.clone(),
+        })
     }
+}
+
+/// The steps, for who runs them.
+///
+/// # Errors
+/// [`Error::Input`] for a key that is none.
+pub fn pipeline(choices: &Choices) -> Result<Pipeline> {
+    let mut pipeline = steps::pipeline(choices)?;
+    dist::add(&mut pipeline, choices.key.as_deref())?;
+    Ok(pipeline)
 }
 
 /// The steps, one in a line.

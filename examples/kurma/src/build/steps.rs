@@ -6,8 +6,9 @@ use flate2::read::GzDecoder;
 use kiln::build::{self, packages};
 use kiln::definition::{Content, Definition, FileEntry, Format, Placed};
 use kiln::pipeline::{Pipeline, Place, Step};
+use kiln::sign::Key;
 use kiln::{Error, Result, archive, cache, guest};
-use kiln_tree::Tree;
+use kiln_tree::{Node, Tree};
 
 /// The command, by itself.
 const CLI: &str = "kurma-cli-linux-amd64.tar.gz";
@@ -25,6 +26,10 @@ const PARTS: [(&str, &str); 4] = [
     ("release", "kurma.release"),
     ("manifest.json", "manifest.json"),
 ];
+/// The signature of `release`, among them.
+const SIGNATURE: &str = "release.sig";
+/// Where the system looks for whom to believe.
+const TRUSTED: &str = "/usr/share/kurma/release.pub";
 /// Images of pods that the system has from the start.
 const IMAGES: [(&str, &str); 4] = [
     ("console", "a shell with the command inside"),
@@ -59,9 +64,46 @@ fn system() -> Result<Definition> {
     Definition::read(&home().join("image.toml"))
 }
 
+/// What is said once of all steps.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Choices {
+    /// Whether nothing is fetched.
+    pub offline: bool,
+    /// The key of those who make the system: it takes no other's versions, and `dist` is signed with it.
+    pub key: Option<PathBuf>,
+    /// The system's version, in place of its definition's.
+    pub version: Option<String>,
+}
+
+impl Choices {
+    /// What the steps of the system are told by these, besides its definition.
+    fn of_system(&self, step: Step) -> Result<Step> {
+        let mut step = step;
+        if let Some(version) = &self.version {
+            step = step.depends_on("version", version.clone());
+        }
+        // which key it is, and not where; one that is not there is for the step to tell
+        if let Some(key) = self.key.as_ref().filter(|key| key.exists()) {
+            step = step.depends_on("key", Key::read(key)?.public()?);
+        }
+        Ok(step)
+    }
+
+    /// The system, as it is to be.
+    fn system(&self) -> Result<Definition> {
+        let mut definition = system()?;
+        if let Some(version) = &self.version {
+            definition.version = Some(version.clone());
+        }
+        Ok(definition)
+    }
+}
+
 /// All of them but what is given to others.
-pub(super) fn pipeline(offline: bool) -> Result<Pipeline> {
+pub(super) fn pipeline(choices: &Choices) -> Result<Pipeline> {
     let mut pipeline = Pipeline::new();
+    let offline = choices.offline;
     let options = move || {
         let mut options = build::Options::default();
         options.offline = offline;
@@ -111,16 +153,18 @@ pub(super) fn pipeline(offline: bool) -> Result<Pipeline> {
     }
     pipeline.add(kernel);
     let about = "kernel and initramfs, with process 1 and the images";
+    let own = choices.clone();
     let mut init = Step::new("init", [INIT], move |place| {
         let mut options = options();
         options.kernel = Some(place.input("kernel", KERNEL)?);
-        system_of(options, place)
+        system_of(options, &own, place)
     });
     init = init.about(about).needs("kernel").needs("cli");
     for (name, _) in IMAGES {
         init = init.needs(name);
     }
-    pipeline.add(of(init, system(), &["kurma"]));
+    pipeline.add(choices.of_system(of(init, system(), &["kurma"]))?);
+    let own = choices.clone();
     let disk = Step::new("disk", [DISK], move |place| {
         let parts = unpack(&place.input("init", INIT)?, &place.scratch()?.join("parts"))?;
         let (kernel, initramfs) = (parts.join("vmlinuz"), parts.join("initramfs"));
@@ -128,12 +172,12 @@ pub(super) fn pipeline(offline: bool) -> Result<Pipeline> {
         options.formats = vec![Format::Raw];
         let out = place.scratch()?.join("disk");
         let files = (kernel.as_path(), initramfs.as_path());
-        let report = build::boot(&system()?, files, &options, &out, place.progress())?;
+        let report = build::boot(&own.system()?, files, &options, &out, place.progress())?;
         let made = report.bootable().ok_or_else(|| Error::input(DISK, "there is no disk"))?;
         moved(&made, &place.output(DISK)?)
     });
     let disk = disk.about("a disk for both firmwares").needs("init");
-    pipeline.add(of(disk, system(), &["kurma"]));
+    pipeline.add(choices.of_system(of(disk, system(), &["kurma"]))?);
     for (name, output, format, about) in PLATFORMS {
         let files = home().join("oem").join(name);
         let own = files.clone();
@@ -182,9 +226,15 @@ fn image(
     moved(&made, &place.output(output)?)
 }
 
-/// Builds kernel and initramfs, with the images that the system has from the start.
-fn system_of(mut options: build::Options, place: &Place<'_>) -> Result<()> {
-    let mut definition = system()?;
+/// Builds kernel and initramfs, with the images that the system has from the start, and whom it believes.
+fn system_of(mut options: build::Options, choices: &Choices, place: &Place<'_>) -> Result<()> {
+    let mut definition = choices.system()?;
+    let key = choices.key.as_deref().map(Key::read).transpose()?;
+    if let Some(key) = &key {
+        let public = Content::Text(key.public()?);
+        let why = "whose other versions of the system it takes";
+        definition.files.push(FileEntry::new(TRUSTED.to_owned(), public, why));
+    }
     for (name, about) in IMAGES {
         let file = place.input(name, &format!("{name}.aci"))?;
         if definition.inputs.contains_key(name) {
@@ -211,6 +261,11 @@ fn system_of(mut options: build::Options, place: &Place<'_>) -> Result<()> {
         if path.is_file() {
             tree.insert(name, kiln_tree::host::file(&path, 0o644)?)?;
         }
+    }
+    if let Some(key) = &key {
+        let path = out.join("kurma.release");
+        let said = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        tree.insert(SIGNATURE, Node::file(key.sign(&said).to_vec()))?;
     }
     pack(&tree, kiln_initramfs::Compression::None, &place.output(INIT)?)
 }

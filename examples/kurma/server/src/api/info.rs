@@ -19,5 +19,22 @@ pub(super) fn read() -> HostInfo {
     info.ac_version = kiln_oci::appc::VERSION.to_owned();
     info.kurma_version = env!("CARGO_PKG_VERSION").to_owned();
     info.kernel_version = name.release().to_string_lossy().into_owned();
+    info.system = system(&std::fs::read_to_string("/etc/os-release").unwrap_or_default());
     info
+}
+
+/// What a system calls itself (os-release(5)).
+fn system(text: &str) -> String {
+    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.map_or_else(|| "Linux".to_owned(), |name| name.trim().trim_matches(['"', '\'']).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_a_system_calls_itself() {
+        let text = "NAME=\"Debian GNU/Linux\"\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n";
+        assert_eq!(super::system(text), "Debian GNU/Linux 12 (bookworm)");
+        assert_eq!(super::system(""), "Linux");
+    }
 }

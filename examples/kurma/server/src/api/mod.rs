@@ -7,6 +7,7 @@ mod logs;
 mod rpc;
 mod schema;
 mod serve;
+mod upgrade;
 mod upload;
 
 use std::path::PathBuf;
@@ -44,6 +45,9 @@ pub struct Options {
     pub patience: Duration,
     /// Whether what is written down is said as well. Default: no.
     pub debug: bool,
+    /// The program that replaces the machine's system. It is called with `upgrade`, options and `-`, which is
+    /// the archive at its standard input, and with `restart`. Default: none, the system is not replaced from here.
+    pub upgrades: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -55,6 +59,7 @@ impl Default for Options {
             connections: 512,
             patience: Duration::from_secs(30),
             debug: false,
+            upgrades: None,
         }
     }
 }
@@ -69,6 +74,8 @@ struct Api {
     images: Arc<Images>,
     audit: Audit,
     uploads: Semaphore,
+    /// Held while the machine's system is replaced.
+    upgrade: Semaphore,
     options: Options,
 }
 
@@ -131,6 +138,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/info", get(|| async { json(&info::read()) }))
         .route("/schema", get(|| async { ([("content-type", "application/json")], schema::TEXT) }))
         .route("/images/create", post(upload::take))
+        .route("/system/upgrade", post(upgrade::take))
         .route("/containers/logs", get(logs::answer))
         .route("/containers/enter", get(enter::answer))
         .fallback(|| async {

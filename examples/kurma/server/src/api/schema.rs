@@ -9,7 +9,7 @@ mod tests {
 
     use kurma_client::enter::{Ended, Enter, Said, Size};
     use kurma_client::rpc::{Call, Fault, Response};
-    use kurma_client::{App, Create, HostInfo, Image, Lease, Pod};
+    use kurma_client::{App, Create, HostInfo, Image, Lease, Pod, Upgraded};
     use serde::Serialize;
     use serde_json::{Value, json};
 
@@ -51,6 +51,7 @@ mod tests {
         same("Pod", &pod);
         same("Image", Image::new("h".into(), json!({}), 1));
         same("HostInfo", HostInfo::default());
+        same("Upgraded", Upgraded::new("m", true));
         let mut create = Create::default();
         (create.pod, create.image, create.networks) =
             (Some(json!({})), Some("i".into()), Some(Vec::new()));

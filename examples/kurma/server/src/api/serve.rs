@@ -105,8 +105,8 @@ pub async fn serve(
     let audit = Audit::new(&options.audit, options.debug)
         .map_err(|error| format!("open {}: {error}", options.audit.display()))?;
     let connections = Arc::new(Semaphore::new(options.connections));
-    let uploads = Semaphore::new(options.uploads);
-    let router = router(Arc::new(Api { pods, images, audit, uploads, options }));
+    let (uploads, upgrade) = (Semaphore::new(options.uploads), Semaphore::new(1));
+    let router = router(Arc::new(Api { pods, images, audit, uploads, upgrade, options }));
     let mut tasks = tokio::task::JoinSet::new();
     for listener in listeners {
         let (router, connections) = (router.clone(), Arc::clone(&connections));

@@ -23,6 +23,8 @@ pub struct InitialPod {
     pub name: String,
     /// What `Pods.Create` is asked for.
     pub create: Value,
+    /// Whether what its apps say is shown on the console.
+    pub show: bool,
 }
 
 fn parsed<T: std::str::FromStr>(at: &Cursor<'_>) -> Option<T>
@@ -107,7 +109,7 @@ pub(super) fn initial(at: &Cursor<'_>) -> Option<InitialPod> {
         let last = image.rsplit('/').next().unwrap_or(image);
         let name = last.split(':').next().unwrap_or(last).to_owned();
         let create = serde_json::json!({ "name": name, "image": image });
-        return Some(InitialPod { name, create });
+        return Some(InitialPod { name, create, show: false });
     }
     let mut fields = at.fields()?;
     let name = fields.required("name", |at| at.text().map(str::to_owned))?;
@@ -124,11 +126,12 @@ pub(super) fn initial(at: &Cursor<'_>) -> Option<InitialPod> {
             pod.insert(key.to_owned(), value);
         }
     }
+    let show = fields.get("show", Cursor::bool).unwrap_or_default();
     fields.finish();
     if !pod.is_empty() {
         pod.insert("acKind".to_owned(), "PodManifest".into());
         pod.insert("acVersion".to_owned(), kiln_oci::appc::VERSION.into());
         create.insert("pod".to_owned(), Value::Object(pod));
     }
-    Some(InitialPod { name, create: Value::Object(create) })
+    Some(InitialPod { name, create: Value::Object(create), show })
 }

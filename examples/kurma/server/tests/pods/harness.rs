@@ -98,6 +98,10 @@ impl Server {
         command.arg("--cgroup").arg(cgroup(place));
         command.args(["--patience", "2", "--volume", "/usr/share"]);
         command.arg("--config").arg(self.configuration());
+        let upgrades = self.path("upgrades");
+        if upgrades.exists() {
+            command.arg("--upgrades").arg(upgrades);
+        }
         command.stdin(Stdio::null()).process_group(0);
         let log = std::fs::File::create(place.join("server.log")).unwrap();
         command.stderr(log);

@@ -11,3 +11,4 @@ mod harness;
 mod life;
 mod load;
 mod refusals;
+mod upgrade;

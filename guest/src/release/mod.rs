@@ -6,6 +6,12 @@
 //! | `vmlinuz` | the kernel |
 //! | `initramfs` | its initramfs |
 //! | `release` | [what they are](Release): version, lengths, digests, command line |
+//! | `release.sig` | where it is [signed](Keys): the signature of `release`, and so of all |
+
+#[cfg(feature = "signed")]
+mod bundle;
+#[cfg(feature = "signed")]
+mod signed;
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -13,6 +19,11 @@ use std::path::{Path, PathBuf};
 
 use kiln_diskimg::slots::{Part, Release, Slot};
 use kiln_tree::Source;
+
+#[cfg(feature = "signed")]
+pub use bundle::unpack;
+#[cfg(feature = "signed")]
+pub use signed::Keys;
 
 use crate::slots::{self, Options, Slots};
 
@@ -22,6 +33,9 @@ pub const KERNEL: &str = "vmlinuz";
 pub const INITRD: &str = "initramfs";
 /// The same of what they are.
 pub const RELEASE: &str = "release";
+
+/// The same of the signature.
+pub const SIGNATURE: &str = "release.sig";
 
 /// No such text is longer.
 const LONGEST: u64 = 64 << 10;
@@ -54,6 +68,17 @@ pub enum Error {
         /// How it is.
         source: slots::Error,
     },
+    /// Nobody who is trusted has signed it.
+    #[error("{}: {problem}", path.display())]
+    Unsigned {
+        /// The signature.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// An archive that is none of a system.
+    #[error("the archive: {0}")]
+    Archive(String),
 }
 
 /// A directory with a system.
@@ -70,13 +95,34 @@ impl Directory {
     /// [`Error::Read`], [`Error::Malformed`].
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
-        let file = path.join(RELEASE);
-        let mut text = Vec::new();
-        let read = File::open(&file).and_then(|found| found.take(LONGEST).read_to_end(&mut text));
-        read.map_err(|source| Error::Read { path: file.clone(), source })?;
-        let release = Release::parse(&text);
-        let release = release.map_err(|source| Error::Malformed { path: file, source })?;
-        Ok(Self { path, release })
+        let text = read(&path.join(RELEASE))?;
+        Self::said(path, &text)
+    }
+
+    /// The same, if somebody who is trusted says it.
+    ///
+    /// # Errors
+    /// [`Error::Unsigned`], [`Error::Read`], [`Error::Malformed`].
+    #[cfg(feature = "signed")]
+    pub fn open_signed(path: impl Into<PathBuf>, keys: &Keys) -> Result<Self, Error> {
+        let path = path.into();
+        // what is verified is what is believed: it is read once
+        let (text, signature) = (read(&path.join(RELEASE))?, path.join(SIGNATURE));
+        let unsigned = |problem| Error::Unsigned { path: signature.clone(), problem };
+        let found = match read(&signature) {
+            Err(Error::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Err(unsigned("there is none: nobody says what this is"));
+            }
+            found => found?,
+        };
+        keys.verify(&text, &found).map_err(unsigned)?;
+        Self::said(path, &text)
+    }
+
+    fn said(path: PathBuf, text: &[u8]) -> Result<Self, Error> {
+        let release = Release::parse(text);
+        let malformed = |source| Error::Malformed { path: path.join(RELEASE), source };
+        Ok(Self { release: release.map_err(malformed)?, path })
     }
 
     /// What the files are said to be.
@@ -156,6 +202,14 @@ impl Directory {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// A small file.
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|found| found.take(LONGEST).read_to_end(&mut bytes));
+    read.map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
