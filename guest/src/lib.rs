@@ -62,6 +62,7 @@ mod first_boot;
 pub mod format;
 mod grow;
 pub mod install;
+pub mod login;
 pub mod mounts;
 pub mod names;
 mod network;

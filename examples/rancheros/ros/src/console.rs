@@ -4,11 +4,11 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
 
 use kiln_cloudconfig::apply::Root;
 use kiln_cloudconfig::plan::{self, Action};
 use kiln_cloudconfig::schema::{self, User};
+use kiln_guest::login;
 use kiln_supervisor::unix::{self, Options};
 use kiln_supervisor::{Event, Log, Restart, ServiceSpec};
 
@@ -125,13 +125,11 @@ pub(crate) fn run() -> ExitCode {
     password(rancher);
     let mut services = Vec::new();
     let line = command_line::read();
-    for tty in terminals(&line) {
+    for tty in login::terminals(&line, Path::new("/dev")) {
         services.push(getty(&tty, rancher));
     }
     if rancher.ssh.daemon.unwrap_or(true) && host_keys(rancher) {
-        let mut sshd = ServiceSpec::daemon("sshd", ["/usr/sbin/sshd", "-D", "-e"]);
-        sshd.log = Log::Inherit;
-        services.push(sshd);
+        services.push(login::sshd());
     }
     if Path::new(places::SCRIPT).exists() {
         services.push(once("cloud-config-script", [places::SCRIPT]));
@@ -207,101 +205,33 @@ fn password(rancher: &Rancher) {
     else {
         return;
     };
-    // crypt(5): what begins so is no plain password
-    let hashed = password.starts_with('$') || password.starts_with('_');
-    let hash = match hashed {
-        true => Some(password.clone()),
-        false => {
-            // sha512, with a salt of its own; the password goes by standard input
-            let mut command = Command::new("/bin/busybox");
-            command.args(["mkpasswd", "-m", "sha512", "-P", "0"]);
-            command.stdin(Stdio::piped()).stdout(Stdio::piped());
-            command.spawn().ok().and_then(|mut child| {
-                use std::io::Write as _;
-                child.stdin.take()?.write_all(format!("{password}\n").as_bytes()).ok()?;
-                let output = child.wait_with_output().ok()?;
-                let text = String::from_utf8(output.stdout).ok()?;
-                output.status.success().then(|| text.trim().to_owned())
-            })
-        }
-    };
-    let Some(hash) = hash.filter(|hash| !hash.contains([':', '\n'])) else {
-        return say("the password cannot be set");
-    };
-    let shadow = fs::read_to_string("/etc/shadow").unwrap_or_default();
-    let start = format!("{USER}:");
-    let others = shadow.lines().filter(|line| !line.starts_with(&start));
-    let mut text: String = others.map(|line| format!("{line}\n")).collect();
-    text += &format!("{USER}:{hash}:19000:0:99999:7:::\n");
-    if let Err(error) = files::replace("/etc/shadow", text.as_bytes(), 0o600) {
-        say(format_args!("/etc/shadow: {error}"));
+    let shadow = Path::new("/etc/shadow");
+    let set = login::hashed(password).and_then(|hash| login::set_password(shadow, USER, &hash));
+    if let Err(error) = set {
+        say(format_args!("the password cannot be set: {error}"));
     }
-}
-
-/// Terminals that the kernel writes to, and the first screen.
-fn terminals(command_line: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let words = command_line.split_whitespace();
-    for console in words.filter_map(|word| word.strip_prefix("console=")) {
-        let name = console.split(',').next().unwrap_or(console);
-        let name = if name == "tty0" { "tty1" } else { name };
-        if !found.iter().any(|known| known == name) && Path::new("/dev").join(name).exists() {
-            found.push(name.to_owned());
-        }
-    }
-    found
 }
 
 fn getty(tty: &str, rancher: &Rancher) -> ServiceSpec {
     let free =
         rancher.autologin.iter().any(|name| name == tty) && !is_disabled(rancher, "autologin");
-    let mut words = vec!["/usr/sbin/getty"];
-    if free {
-        words.extend(["-n", "-l", "/usr/sbin/ros-autologin"]);
-    }
-    words.extend(["-L", "115200", tty, if tty.starts_with("ttyS") { "vt100" } else { "linux" }]);
-    let mut spec = ServiceSpec::daemon(format!("getty-{tty}"), words);
-    spec.log = Log::Inherit;
-    // Whoever logs out gets a prompt again at once.
-    spec.backoff.initial = Duration::from_millis(200);
-    spec.backoff.healthy = Duration::from_secs(1);
-    spec
+    login::getty(tty, free.then_some("/usr/sbin/ros-autologin"))
 }
 
 /// The server's keys: those of the configuration, else made once and kept. Whether there are any.
 fn host_keys(rancher: &Rancher) -> bool {
-    let place = |kind: &str| Path::new("/var/lib/rancher/ssh").join(format!("ssh_host_{kind}_key"));
-    for kind in ["ed25519", "ecdsa"] {
-        let path = place(kind);
+    let directory = Path::new("/var/lib/rancher/ssh");
+    for kind in login::HOST_KEYS {
         if let Some(key) = rancher.ssh.keys.get(kind) {
+            let path = login::host_key(directory, kind);
             let key = format!("{}\n", key.trim_end());
             if let Err(error) = files::replace(&path, key.as_bytes(), 0o600) {
                 say(format_args!("{}: {error}", path.display()));
             }
         }
-        if path.exists() {
-            continue;
-        }
-        // Beside its place: a key that is half there would keep the server from starting for ever.
-        let beside = path.with_extension("new");
-        for left in [beside.clone(), beside.with_extension("new.pub")] {
-            let _ = fs::remove_file(left);
-        }
-        let mut make = Command::new("/usr/bin/ssh-keygen");
-        make.args(["-q", "-N", "", "-C", "", "-t", kind, "-f"]).arg(&beside).stdin(Stdio::null());
-        match make.status() {
-            Ok(status) if status.success() => {
-                let public = beside.with_extension("new.pub");
-                let kept = fs::rename(&public, path.with_extension("pub"))
-                    .and_then(|()| fs::File::open(&beside)?.sync_all())
-                    .and_then(|()| fs::rename(&beside, &path));
-                if let Err(error) = kept {
-                    say(format_args!("{}: {error}", path.display()));
-                }
-            }
-            Ok(status) => say(format_args!("ssh-keygen: {status}")),
-            Err(error) => say(format_args!("ssh-keygen: {error}")),
+        if let Err(error) = login::make_host_key(directory, kind) {
+            say(format_args!("the {kind} key of ssh: {error}"));
         }
     }
-    ["ed25519", "ecdsa"].iter().any(|kind| place(kind).exists())
+    login::HOST_KEYS.iter().any(|kind| login::host_key(directory, kind).exists())
 }
