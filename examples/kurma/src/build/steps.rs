@@ -32,7 +32,7 @@ const SIGNATURE: &str = "release.sig";
 const TRUSTED: &str = "/usr/share/kurma/release.pub";
 /// Images of pods that the system has from the start.
 const IMAGES: [(&str, &str); 4] = [
-    ("console", "a shell with the command inside"),
+    ("console", "terminals and ssh, with the command inside"),
     ("kurma-api", "the door to the network"),
     ("ntp", "the clock"),
     ("udev", "names of devices"),
