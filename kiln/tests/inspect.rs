@@ -228,6 +228,16 @@ fn a_disk_is_explained_in_every_container_and_bundle() {
     is_explained("vbox-zip", &path, &|json| json["disk"].clone());
     assert!(inspect::text(&path).unwrap().starts_with("zip archive of 2 files\n"));
 
+    let path = dir.path().join("for vmware");
+    let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+    bundle::write_vmx_zip(&machine, &disk, file, &options).unwrap();
+    is_explained("vmx-zip", &path, &|json| json["disk"].clone());
+    let text = inspect::text(&path).unwrap();
+    assert!(
+        text.contains("kiln.vmx\n") && text.contains("disk.vmdk: vmdk image, disk of "),
+        "{text}"
+    );
+
     let path = dir.path().join("cloud");
     bundle::write_gce(&disk, File::create(&path).unwrap(), &options).unwrap();
     is_explained("gce", &path, &|json| json["disk"].clone());

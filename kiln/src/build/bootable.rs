@@ -163,6 +163,9 @@ pub(super) fn write_disk(
         Format::VboxZip => {
             bundled(path, |file| Ok(bundle::write_vbox_zip(machine, disk, file, options)?))
         }
+        Format::VmxZip => {
+            bundled(path, |file| Ok(bundle::write_vmx_zip(machine, disk, file, options)?))
+        }
         Format::Gce => bundled(path, |file| {
             let file = bundle::write_gce(disk, BufWriter::new(file), options)?.into_inner();
             file.map_err(|error| Error::io("write", path)(error.into_error()))

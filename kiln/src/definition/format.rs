@@ -34,6 +34,8 @@ pub enum Format {
     Ova,
     /// The same, for VirtualBox, as a zip archive.
     VboxZip,
+    /// A machine for VMware's desktop programs, as a zip archive.
+    VmxZip,
     /// A disk for Google Compute Engine.
     Gce,
     /// A CD, which is a disk too.
@@ -54,7 +56,7 @@ pub enum Format {
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Initramfs,
         Self::Uki,
         Self::Raw,
@@ -69,6 +71,7 @@ impl Format {
         Self::Vhdx,
         Self::Ova,
         Self::VboxZip,
+        Self::VmxZip,
         Self::Gce,
         Self::Iso,
         Self::Tar,
@@ -87,6 +90,7 @@ impl Format {
             Self::Uki => "uki",
             Self::Ova => "ova",
             Self::VboxZip => "vbox-zip",
+            Self::VmxZip => "vmx-zip",
             Self::Gce => "gce",
             Self::Iso => "iso",
             Self::Tar => "tar",
@@ -127,6 +131,7 @@ impl Format {
             Self::VmdkStream => "stream.vmdk",
             Self::VhdFixed => "fixed.vhd",
             Self::VboxZip => "vbox.zip",
+            Self::VmxZip => "vmx.zip",
             Self::Gce => "gce.tar.gz",
             Self::Oci => "oci.tar",
             Self::Docker => "docker.tar",
@@ -161,7 +166,7 @@ impl Format {
     /// Whether QEMU runs it as it is.
     #[must_use]
     pub fn is_run(self) -> bool {
-        let packed = [Self::Uki, Self::RawZst, Self::Ova, Self::VboxZip, Self::Gce];
+        let packed = [Self::Uki, Self::RawZst, Self::Ova, Self::VboxZip, Self::VmxZip, Self::Gce];
         !self.is_archive() && !packed.contains(&self)
     }
 }

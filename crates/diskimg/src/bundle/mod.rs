@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`write_ova`] | tar: OVF, manifest, stream-optimized VMDK | VMware, VirtualBox, Proxmox |
 //! | [`write_vbox_zip`] | zip: OVF and stream-optimized VMDK | VirtualBox, by hand or Vagrant |
+//! | [`write_vmx_zip`] | zip: VMX and a VMDK to run on | VMware's desktop programs |
 //! | [`write_raw_zst`] | zstd frames with a seek table, and a `.bmap` | `bmaptool copy`, `zstd -d` |
 //! | [`write_gce`] | `disk.raw` in a gzipped sparse tar | Google Compute Engine |
 //!
@@ -45,6 +46,10 @@ mod raw_zst;
 #[cfg(feature = "zlib")]
 mod tar;
 #[cfg(feature = "zlib")]
+mod vmware;
+#[cfg(feature = "zlib")]
+mod vmx;
+#[cfg(feature = "zlib")]
 mod zip;
 
 #[cfg(feature = "zlib")]
@@ -55,3 +60,5 @@ pub use machine::{Firmware, Machine, Nic};
 pub use ova::{write_ova, write_vbox_zip};
 #[cfg(feature = "zstd")]
 pub use raw_zst::write_raw_zst;
+#[cfg(feature = "zlib")]
+pub use vmware::write_vmx_zip;

@@ -152,6 +152,35 @@ fn a_zip_is_taken_apart() {
 }
 
 #[test]
+fn a_zip_for_vmware_is_taken_apart() {
+    for adapter in [Adapter::LsiLogic, Adapter::Ide] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kiln-test.vmx.zip");
+        let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        let mut machine = machine();
+        machine.controller = adapter;
+        bundle::write_vmx_zip(&machine, &Disk, file, &Options::default()).unwrap();
+        let (zip, to) = (path.to_str().unwrap(), dir.path().to_str().unwrap());
+        if expect("unzip", &["-tq", zip]).is_none() {
+            return;
+        }
+        expect("unzip", &["-q", zip, "-d", to]);
+        expect("7zz", &["t", zip]);
+        let vmdk = dir.path().join("disk.vmdk");
+        holds_the_disk(&vmdk);
+        // It is called as its descriptor says, and is for the controller that the machine has.
+        let head = String::from_utf8_lossy(&fs::read(&vmdk).unwrap()[..8192]).into_owned();
+        assert!(head.contains("SPARSE \"disk.vmdk\""), "{head}");
+        assert!(head.contains(&format!("ddb.adapterType = \"{adapter}\"")), "{head}");
+        let at = if adapter == Adapter::Ide { "ide0:0" } else { "scsi0:0" };
+        let vmx = fs::read_to_string(dir.path().join("kiln-test.vmx")).unwrap();
+        assert!(vmx.contains(&format!("{at}.fileName = \"disk.vmdk\"\n")), "{vmx}");
+        expect("qemu-img", &["check", vmdk.to_str().unwrap()]);
+        expect("vmdkinfo", &[vmdk.to_str().unwrap()]);
+    }
+}
+
+#[test]
 fn bmaptool_copies_what_the_map_says() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("disk.raw.zst");
@@ -259,6 +288,7 @@ fn the_number_of_threads_changes_no_bundle() {
         [
             bundle::write_ova(&machine(), &Disk, out(), &options).unwrap().into_inner(),
             bundle::write_vbox_zip(&machine(), &Disk, out(), &options).unwrap().into_inner(),
+            bundle::write_vmx_zip(&machine(), &Disk, out(), &options).unwrap().into_inner(),
             bundle::write_raw_zst(&Disk, out(), &options).unwrap().0.into_inner(),
             bundle::write_gce(&Disk, Vec::new(), &options).unwrap(),
         ]
@@ -266,7 +296,7 @@ fn the_number_of_threads_changes_no_bundle() {
     let one = all(1);
     assert!(one == all(2) && one == all(4));
     let alone = container::write(Format::RawZst, &Disk, Cursor::new(Vec::new())).unwrap();
-    assert!(one[2] == alone.into_inner());
+    assert!(one[3] == alone.into_inner());
 }
 
 #[test]
