@@ -9,7 +9,8 @@ use kiln::{Error, Result, cache};
 /// The step.
 pub(super) const STEP: &str = "dist";
 /// What a release has: steps, of which it takes all outputs.
-const OF: [&str; 8] = ["cli", "server", "init", "disk", "virtualbox", "vmware", "openstack", "aws"];
+const OF: [&str; 9] =
+    ["cli", "server", "init", "disk", "virtualbox", "vmware", "vmx", "openstack", "aws"];
 /// Below the output directory.
 const DIRECTORY: &str = "dist";
 const SUMS: &str = "SHA256SUMS";

@@ -39,12 +39,19 @@ const IMAGES: [(&str, &str); 4] = [
 ];
 /// Where the system looks for them.
 const IMAGES_IN: &str = "/usr/share/kurma/images";
-/// What hypervisors and clouds take.
-const PLATFORMS: [(&str, &str, Format, &str); 4] = [
-    ("virtualbox", "kurma-virtualbox.zip", Format::VboxZip, "a zip with an OVF for VirtualBox"),
-    ("vmware", "kurma-vmware.ova", Format::Ova, "an appliance for VMware"),
-    ("openstack", "kurma-openstack.qcow2", Format::Qcow2, "a disk for OpenStack"),
-    ("aws", "kurma-aws.raw", Format::Raw, "a disk for AWS, to import as a snapshot"),
+/// What hypervisors and clouds take; the directory of what their OEM partition says; what is made.
+const PLATFORMS: [(&str, &str, &str, Format, &str); 5] = [
+    (
+        "virtualbox",
+        "virtualbox",
+        "kurma-virtualbox.zip",
+        Format::VboxZip,
+        "a zip with an OVF for VirtualBox",
+    ),
+    ("vmware", "vmware", "kurma-vmware.ova", Format::Ova, "an appliance for VMware"),
+    ("vmx", "vmware", "kurma-vmware.zip", Format::VmxZip, "a zip with a VMX for VMware's desktops"),
+    ("openstack", "openstack", "kurma-openstack.qcow2", Format::Qcow2, "a disk for OpenStack"),
+    ("aws", "aws", "kurma-aws.raw", Format::Raw, "a disk for AWS, to import as a snapshot"),
 ];
 /// Drivers that none of the usual machines needs: of VMware, Xen, and EC2's own machines.
 const MODULES: [&str; 4] = ["vmw_pvscsi", "xen_blkfront", "xen_netfront", "ena"];
@@ -178,8 +185,8 @@ pub(super) fn pipeline(choices: &Choices) -> Result<Pipeline> {
     });
     let disk = disk.about("a disk for both firmwares").needs("init");
     pipeline.add(choices.of_system(of(disk, system(), &["kurma"]))?);
-    for (name, output, format, about) in PLATFORMS {
-        let files = home().join("oem").join(name);
+    for (name, oem, output, format, about) in PLATFORMS {
+        let files = home().join("oem").join(oem);
         let own = files.clone();
         let step = Step::new(name, [output], move |place| {
             let from = place.input("disk", DISK)?;

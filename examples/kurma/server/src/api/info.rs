@@ -23,10 +23,17 @@ pub(super) fn read() -> HostInfo {
     info
 }
 
-/// What a system calls itself (os-release(5)).
+/// What a system calls itself, with its version (os-release(5)).
 fn system(text: &str) -> String {
-    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
-    name.map_or_else(|| "Linux".to_owned(), |name| name.trim().trim_matches(['"', '\'']).to_owned())
+    let value = |key: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+        Some(value.trim().trim_matches(['"', '\'']))
+    };
+    let name = value("PRETTY_NAME").or_else(|| value("NAME")).unwrap_or("Linux");
+    match value("VERSION_ID").filter(|version| !name.contains(version)) {
+        Some(version) => format!("{name} {version}"),
+        None => name.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -34,7 +41,12 @@ mod tests {
     #[test]
     fn what_a_system_calls_itself() {
         let text = "NAME=\"Debian GNU/Linux\"\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n";
-        assert_eq!(super::system(text), "Debian GNU/Linux 12 (bookworm)");
+        let with_version = format!("{text}VERSION_ID=\"12\"\n");
+        for text in [text, &with_version] {
+            assert_eq!(super::system(text), "Debian GNU/Linux 12 (bookworm)");
+        }
+        let text = "NAME=kurma\nVERSION_ID=v0.1.0\nPRETTY_NAME=Kurma-like\n";
+        assert_eq!(super::system(text), "Kurma-like v0.1.0");
         assert_eq!(super::system(""), "Linux");
     }
 }
