@@ -12,7 +12,7 @@ use super::{Book, BridgeNetwork, CONTAINERS, Error, Forward, Lease, Namespace, P
 use crate::config::everywhere;
 use crate::linux::{Netlink, write};
 use crate::state::{BridgeKind, Kind, Route, State};
-use crate::{Change, Desired, DesiredLink, difference};
+use crate::{Change, Desired, DesiredLink, Mac, difference};
 
 /// The name that a container's link has inside.
 const INSIDE: &str = "eth0";
@@ -294,6 +294,10 @@ fn up_steps(network: &BridgeNetwork, state: &State, book: &Book) -> Result<Vec<S
         Some(link) if matches!(link.kind, Some(Kind::Bridge(_))) => {}
         Some(_) => return Err(Error::Asked(format!("{bridge} is there, and is no bridge"))),
     }
+    let ours = there.is_none_or(|there| there.group == CONTAINERS);
+    let mac = address_of(&bridge);
+    let address = (ours && there.is_none_or(|there| there.mac != Some(mac)))
+        .then(|| Step(What::Address { bridge: bridge.clone(), mac }));
     if let Some(mtu) = network.mtu.filter(|mtu| there.is_none_or(|there| there.mtu != *mtu)) {
         change(Change::SetMtu { link: bridge.clone(), mtu });
     }
@@ -311,6 +315,9 @@ fn up_steps(network: &BridgeNetwork, state: &State, book: &Book) -> Result<Vec<S
     if there.is_none_or(|there| !there.up) {
         change(Change::SetUp { link: bridge.clone(), up: true });
     }
+    // before anybody speaks to it
+    let after = usize::from(there.is_none());
+    steps.splice(after..after, address);
     let sysctl = |path: &str, value| Step(What::Sysctl { path: path.into(), value });
     let has = |v4: bool| network.gateways.iter().any(|net| net.addr().is_ipv4() == v4);
     if has(true) {
@@ -331,6 +338,16 @@ fn up_steps(network: &BridgeNetwork, state: &State, book: &Book) -> Result<Vec<S
     }
     steps.push(Step(What::Table(network.table(book.leases()))));
     Ok(steps)
+}
+
+/// The hardware address of a bridge: one that is nobody's (IEEE 802, locally administered), and the same each
+/// time. FNV-1a of its name: bridges of one machine differ.
+fn address_of(bridge: &str) -> Mac {
+    let hash = bridge.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    let [a, b, c, d, e, ..] = hash.to_le_bytes();
+    Mac([0x02, a, b, c, d, e])
 }
 
 /// `inner` is the state of the container's namespace.
@@ -455,6 +472,10 @@ impl Host {
             What::Hairpin { link } => {
                 let index = self.netlink.index(link)?;
                 self.netlink.socket.change(write::set_hairpin(index))
+            }
+            What::Address { bridge, mac } => {
+                let index = self.netlink.index(bridge)?;
+                self.netlink.socket.change(write::set_address(index, *mac))
             }
             What::Alias { link, alias } => {
                 let index = self.netlink.index(link)?;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::nft::Table;
-use crate::Change;
+use crate::{Change, Mac};
 
 /// One step. `Display` is the command that would do it, a table of nftables as `nft -f` reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,9 @@ pub(super) enum What {
     /// A container reaches itself by the host's port, also where the firewall looks at what is
     /// bridged (`br_netfilter`) and changes destinations there.
     Hairpin { link: String },
+    /// A bridge keeps its hardware address, which else is the lowest of its members': whoever knows it would
+    /// speak to nobody for a while each time that a member comes or goes.
+    Address { bridge: String, mac: Mac },
     /// What is written on a link.
     Alias { link: String, alias: String },
     /// A setting below /proc/sys.
@@ -49,6 +52,7 @@ impl fmt::Display for Step {
             What::Hairpin { link } => {
                 write!(out, "ip link set dev {link} type bridge_slave hairpin on")
             }
+            What::Address { bridge, mac } => write!(out, "ip link set dev {bridge} address {mac}"),
             What::Alias { link, alias } => write!(out, "ip link set dev {link} alias {alias:?}"),
             What::Sysctl { path, value } => write!(out, "sysctl -w {path}={value}"),
             What::RouteLocalnet { bridge } => {

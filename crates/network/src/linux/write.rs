@@ -113,6 +113,12 @@ pub(crate) fn set_alias(index: u32, alias: &str) -> Message {
     request(NEWLINK, 0, &ifinfo(index, 0, 0)).bytes(20, alias.as_bytes())
 }
 
+/// The hardware address.
+#[cfg(feature = "container")]
+pub(crate) fn set_address(index: u32, mac: crate::Mac) -> Message {
+    request(NEWLINK, 0, &ifinfo(index, 0, 0)).bytes(1, &mac.0)
+}
+
 /// A bridge sends what came from a member back to it, if that is where it is for.
 #[cfg(feature = "container")]
 pub(crate) fn set_hairpin(index: u32) -> Message {

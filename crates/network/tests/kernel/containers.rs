@@ -97,6 +97,40 @@ fn again_changes_nothing_and_what_is_missing_is_mended() {
     });
 }
 
+/// Connections of one container go on while others come and go: their gateway's hardware address, which they
+/// have learnt, stays.
+#[test]
+fn the_bridge_keeps_its_address_whoever_comes_and_goes() {
+    if !ready(&["ip", "nft"]) {
+        return;
+    }
+    let network = network();
+    let directory = tempfile::tempdir().unwrap();
+    apart(|| {
+        let networks = Networks::new(directory.path());
+        networks.up(&network).unwrap();
+        let address = || ip_json("link show pods0")[0]["address"].as_str().unwrap().to_owned();
+        let first = address();
+        assert!(first.starts_with("02:"), "{first}");
+        for round in 0..3 {
+            // each link has an address by chance, any of which may be the lowest
+            let containers: Vec<Namespace> = (0..4).map(|_| Namespace::new().unwrap()).collect();
+            for (at, container) in containers.iter().enumerate() {
+                networks.attach(&network, &format!("{round}.{at}"), container, &[]).unwrap();
+                assert_eq!(address(), first);
+            }
+            for at in 0..4 {
+                networks.detach(&network, &format!("{round}.{at}")).unwrap();
+                assert_eq!(address(), first);
+            }
+        }
+        // one that was made before it was so is mended
+        ip("link set dev pods0 address 02:00:00:00:00:01");
+        networks.up(&network).unwrap();
+        assert_eq!(address(), first);
+    });
+}
+
 #[test]
 fn the_dead_give_back_and_the_living_keep() {
     if !ready(&["ip", "nft"]) {
