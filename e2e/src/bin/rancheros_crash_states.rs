@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use kiln::Cache;
 use kiln::qemu::{Firmware, Uefi};
 use kiln_e2e::rancheros::{Life, live};
@@ -14,9 +14,12 @@ use kiln_e2e::rancheros::{Life, live};
 /// States of the RancherOS-like system's disk whose power went, looked at.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How many states are looked at, half of them of a life under a BIOS, half under UEFI
+    /// How many states are looked at, as many of each life
     #[arg(long, default_value_t = 2400)]
     states: u64,
+    /// Under which firmware the system lives, each time from its installation on (both without)
+    #[arg(long, value_enum)]
+    firmware: Option<By>,
     /// Where the disks and their logs of writes are left
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -26,6 +29,12 @@ struct Arguments {
     /// What the choice follows from
     #[arg(long, default_value_t = 1)]
     seed: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum By {
+    Bios,
+    Uefi,
 }
 
 fn main() -> ExitCode {
@@ -43,7 +52,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     let directory = arguments.keep.as_deref().unwrap_or_else(|| temporary.path());
     let began = Instant::now();
     let uefi = Firmware::Uefi(Uefi::find(&Cache::of_workspace())?);
-    for (firmware, name) in [(Firmware::Bios, "BIOS"), (uefi, "UEFI")] {
+    let mut lives = vec![(By::Bios, Firmware::Bios, "BIOS"), (By::Uefi, uefi, "UEFI")];
+    lives.retain(|(by, ..)| arguments.firmware.is_none_or(|only| only == *by));
+    // of each life the installation and what follows
+    let states = arguments.states / (2 * lives.len() as u64);
+    for (_, firmware, name) in lives {
         let place = directory.join(name);
         let life = if arguments.again {
             if !place.join("upgrades").exists() {
@@ -59,7 +72,6 @@ fn run(arguments: &Arguments) -> Result<()> {
             let (stretches, bytes) = (recorded.log.stretches(), recorded.log.written());
             println!("{name}, {what}: {bytes} bytes written, {stretches} stretches");
         }
-        let states = arguments.states / 4;
         for tally in [
             life.installation_crashes(states, arguments.seed)?,
             life.upgrades.upgrade_crashes(states, arguments.seed)?,
