@@ -10,6 +10,9 @@ use super::{API, Cli, OPERATOR, SECOND, System};
 use crate::slots::record;
 use crate::{LONG, Recorded};
 
+/// Letters of a code, and what is between them.
+const CODE: usize = 47;
+
 /// A disk, and what is written to it while its first machine runs.
 #[derive(Debug)]
 pub struct Life {
@@ -74,8 +77,14 @@ pub fn port(vm: &Vm, guest: u16) -> Result<u16> {
 /// # Errors
 /// The first thing that goes otherwise.
 pub fn enrolled(vm: &mut Vm, system: &System, place: &Path) -> Result<Cli> {
-    let line = vm.wait_for("kurma enroll https://by-oem --code ", LONG)?.text;
-    let code = line.split_whitespace().last().context("a code")?.to_owned();
+    // a line may come in parts
+    let shown = |vm: &Vm| {
+        let lines = vm.console().lines();
+        let codes = lines.iter().filter_map(|line| line.text.split_once(" --code "));
+        codes.map(|(_, code)| code.trim().to_owned()).find(|code| code.len() == CODE)
+    };
+    vm.wait_until("a code on the console", LONG, |vm| shown(vm).is_some())?;
+    let code = shown(vm).context("a code")?;
     let at = port(vm, API)?;
     let cli = Cli::new(system, &place.join(OPERATOR), at);
     let said = cli.refused(&["list"])?;
