@@ -47,6 +47,11 @@ pub fn build_with_features(
         .env("RUSTFLAGS", flags(&root))
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("CARGO_BUILD_TARGET_DIR");
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(is_of_the_caller) {
+            build.env_remove(name);
+        }
+    }
     command::run(&mut build, BUILD)?;
     step.done();
     let binary = target.join(TARGET).join("guest").join(name);
@@ -55,6 +60,21 @@ pub fn build_with_features(
     } else {
         Err(Error::input(binary.display().to_string(), "cargo did not make it"))
     }
+}
+
+/// Whether a variable is about who calls: what Cargo says to a program of a package that it runs, and of when
+/// this is to be. Build scripts look at them (those of `cc` and `ring` do), so that each caller would
+/// build everything anew, and not the same.
+fn is_of_the_caller(name: &str) -> bool {
+    const EACH: [&str; 5] = [
+        "CARGO_CRATE_NAME",
+        "CARGO_BIN_NAME",
+        "CARGO_PRIMARY_PACKAGE",
+        "CARGO_TARGET_TMPDIR",
+        "SOURCE_DATE_EPOCH",
+    ];
+    let begins = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_EXE_"];
+    EACH.contains(&name) || begins.iter().any(|begin| name.starts_with(begin))
 }
 
 /// What a program of the workspace is made of: the directories of its package and of those of the
@@ -194,6 +214,18 @@ fn flags(root: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_calls_is_left_out_and_what_people_set_is_not() {
+        for name in ["CARGO_PKG_NAME", "CARGO_MANIFEST_DIR", "SOURCE_DATE_EPOCH"] {
+            assert!(is_of_the_caller(name), "{name}");
+        }
+        for name in ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_BUILD_JOBS", "RUSTFLAGS", "PATH"] {
+            assert!(!is_of_the_caller(name), "{name}");
+        }
+        // this very test is run by Cargo
+        assert!(std::env::vars_os().any(|(name, _)| name.to_str().is_some_and(is_of_the_caller)));
+    }
 
     #[test]
     fn a_program_is_made_of_its_package_and_those_that_it_depends_upon() {
