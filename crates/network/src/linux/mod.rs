@@ -294,7 +294,8 @@ impl Netlink {
         self.wireguard.as_mut().ok_or_else(|| io::ErrorKind::Unsupported.into())
     }
 
-    /// Carries out one change.
+    /// Carries out one change. A link that is to go may have gone by itself meanwhile, as the kernel takes a
+    /// pair away some time after the last process of the namespace at its other end.
     ///
     /// # Errors
     /// [`Error::Change`] with the command that would do the same, [`Error::Elsewhere`] where a setting
@@ -320,7 +321,15 @@ impl Netlink {
                 };
                 write::add_link(name, kind, *group, lower)
             }
-            Change::RemoveLink { name } => write::remove_link(self.index(name)?),
+            Change::RemoveLink { name } => {
+                let removed = self
+                    .index(name)
+                    .and_then(|index| self.socket.change(write::remove_link(index)));
+                return match removed {
+                    Err(error) if is_no_device(&error) => Ok(()),
+                    removed => removed,
+                };
+            }
             Change::MarkLink { name } => write::set_group(self.index(name)?),
             Change::SetKind { name, kind } => {
                 let primary = match kind {
@@ -406,6 +415,10 @@ impl Netlink {
         }
         Ok(outcome)
     }
+}
+
+fn is_no_device(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
 }
 
 fn bounded(len: usize, limit: usize) -> io::Result<()> {

@@ -1,6 +1,8 @@
 //! Setting up and tearing down: what `nft` reads, again and after a crash.
 
+use kiln_network::Change;
 use kiln_network::container::{BridgeNetwork, Error, Forward, Namespace, Networks, Step};
+use kiln_network::linux::Netlink;
 
 use crate::{apart, ip, ip_json, ready, run, until};
 
@@ -163,6 +165,28 @@ fn the_dead_give_back_and_the_living_keep() {
         assert_eq!(networks.book(&network).unwrap().leases().count(), 3);
         let left = ip("-o link show group 27500");
         assert_eq!(left.lines().count(), 4, "three links and the bridge: {left}");
+    });
+}
+
+/// The kernel takes a link away some time after its namespace: between seeing it and removing it, too.
+#[test]
+fn a_link_that_goes_by_itself_is_gone() {
+    if !ready(&["ip", "nft"]) {
+        return;
+    }
+    let network = network();
+    let directory = tempfile::tempdir().unwrap();
+    apart(|| {
+        let networks = Networks::new(directory.path());
+        networks.up(&network).unwrap();
+        for _ in 0..30 {
+            let container = Namespace::new().unwrap();
+            let attached = networks.attach(&network, "a", &container, &[]).unwrap();
+            drop(container);
+            networks.detach(&network, "a").unwrap();
+            let gone = Change::RemoveLink { name: attached.lease.link };
+            Netlink::open().unwrap().apply(&gone).unwrap();
+        }
     });
 }
 

@@ -9,9 +9,9 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use kurma_client::Role;
 use kurma_client::enroll::{Enroll, Wanted};
 use kurma_client::rpc::{self, Fault};
+use kurma_client::{Lingering, Role};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -56,7 +56,10 @@ fn status(fault: &Fault) -> StatusCode {
 }
 
 /// What is answered to a request that came over a connection.
-pub(crate) async fn to(connection: Arc<Connection>, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn to(
+    connection: Arc<Connection>,
+    request: Request<Lingering<Incoming>>,
+) -> Response<Body> {
     let refuse = |status: StatusCode, name: Option<&str>, why: &str, said: &str| {
         connection.door.log.refused(connection.from, name, why);
         fault(status, said)
@@ -95,7 +98,7 @@ pub(crate) async fn to(connection: Arc<Connection>, request: Request<Incoming>) 
     pass::on(&connection, &asking, request).await
 }
 
-async fn read<T: DeserializeOwned>(door: &Door, body: Incoming) -> Result<T, Fault> {
+async fn read<T: DeserializeOwned>(door: &Door, body: Lingering<Incoming>) -> Result<T, Fault> {
     let read = Limited::new(body, LONGEST).collect();
     let bytes = match tokio::time::timeout(door.options.limits.head, read).await {
         Ok(Ok(body)) => body.to_bytes(),
@@ -140,7 +143,10 @@ fn told<T: Serialize>(
     }
 }
 
-async fn enroll(connection: &Arc<Connection>, request: Request<Incoming>) -> Response<Body> {
+async fn enroll(
+    connection: &Arc<Connection>,
+    request: Request<Lingering<Incoming>>,
+) -> Response<Body> {
     let door = &connection.door;
     let (name, done) = match read::<Enroll>(door, request.into_body()).await {
         Ok(ask) => {
@@ -156,7 +162,7 @@ async fn enroll(connection: &Arc<Connection>, request: Request<Incoming>) -> Res
 async fn access(
     connection: &Arc<Connection>,
     asking: &Asking,
-    request: Request<Incoming>,
+    request: Request<Lingering<Incoming>>,
 ) -> Response<Body> {
     let door = &connection.door;
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());

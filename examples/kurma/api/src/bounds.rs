@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use kurma_client::Lingering;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -45,12 +46,12 @@ impl Wait {
 /// A body of which something has to come now and then. What is said after its end is dropped.
 #[derive(Debug)]
 pub(crate) struct Coming {
-    body: Incoming,
+    body: Lingering<Incoming>,
     wait: Wait,
 }
 
 impl Coming {
-    pub(crate) fn new(body: Incoming, patience: Duration) -> Self {
+    pub(crate) fn new(body: Lingering<Incoming>, patience: Duration) -> Self {
         Self { body, wait: Wait::new(patience) }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use kurma_client::Lingering;
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -180,7 +181,9 @@ where
     let own = Arc::clone(&connection);
     let service = service_fn(move |request| {
         let own = Arc::clone(&own);
-        async move { Ok::<_, std::convert::Infallible>(answer::to(own, request).await) }
+        async move {
+            Ok::<_, std::convert::Infallible>(answer::to(own, request.map(Lingering::new)).await)
+        }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.head);

@@ -12,6 +12,7 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use kurma_client::Lingering;
 use tokio::io::copy_bidirectional;
 use tokio::net::UnixStream;
 
@@ -76,7 +77,7 @@ fn unreachable(problem: impl ToString) -> Response<Body> {
 pub(crate) async fn on(
     connection: &Arc<Connection>,
     asking: &Asking,
-    mut request: Request<Incoming>,
+    mut request: Request<Lingering<Incoming>>,
 ) -> Response<Body> {
     let options = &connection.door.options;
     if request.method() == Method::CONNECT {

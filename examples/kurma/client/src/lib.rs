@@ -26,6 +26,7 @@ mod endpoint;
 pub mod enroll;
 pub mod enter;
 mod error;
+mod lingering;
 mod role;
 pub mod rpc;
 #[cfg(feature = "tls")]
@@ -37,6 +38,7 @@ pub use client::{Client, Logs};
 pub use code::{Code, NoCode};
 pub use endpoint::Endpoint;
 pub use error::{Error, Result};
+pub use lingering::Lingering;
 pub use role::Role;
 pub use types::{App, AppState, Create, HostInfo, Image, Lease, Pod, PodState, Upgrade, Upgraded};
 

@@ -149,6 +149,23 @@ fn who_may_look_changes_nothing_whatever_it_says_it_is() {
 }
 
 #[test]
+fn who_is_refused_while_still_sending_reads_why() {
+    let server = Server::start();
+    let operator = server.operator();
+    let client = server.client(&server.reader(&operator, "reader"));
+    let large = server.path("large");
+    std::fs::write(&large, vec![0; 5_000_000]).unwrap();
+    let body = "x".repeat(5_000_000);
+    for _ in 0..5 {
+        // by the server, which is asked on behalf of somebody, and at the door
+        let error = server.wait(client.upload(&large, |_| {})).unwrap_err();
+        assert_eq!(refused(&error).1, "reader may look, and change nothing");
+        let said = server.ask(None, "POST /images/create", "", &body);
+        assert!(said.contains("kurma enroll"), "{said}");
+    }
+}
+
+#[test]
 fn who_is_revoked_is_refused_at_once_and_after_a_start() {
     let mut server = Server::start();
     let operator = server.operator();

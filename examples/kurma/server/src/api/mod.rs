@@ -149,6 +149,10 @@ fn router(api: Arc<Api>) -> Router {
         })
         // what comes is counted where it is taken
         .layer(DefaultBodyLimit::disable())
+        // who is refused before it has sent all reads why
+        .layer(axum::middleware::map_request(|request: axum::extract::Request| async {
+            request.map(|body| axum::body::Body::new(kurma_client::Lingering::new(body)))
+        }))
         .with_state(api)
 }
 

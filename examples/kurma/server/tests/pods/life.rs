@@ -198,8 +198,8 @@ fn apps_share_a_network_and_volumes() {
         return;
     }
     let server = Server::start();
-    let client =
-        "until nc 127.0.0.1 80 < /dev/null > /data/answer; do sleep 0.1; done; id -u > /data/who";
+    let client = "until nc 127.0.0.1 80 < /dev/null > /data/answer; do sleep 0.1; done
+        id -u > /data/.who && mv /data/.who /data/who";
     server.image("example.com/web", WEB);
     server.image("example.com/sh", "true");
     let app = |line: &str, user: &str| {
