@@ -22,11 +22,14 @@
 #![forbid(unsafe_code)]
 
 pub mod arguments;
+pub mod bootstrap;
+pub mod later;
 pub mod machine;
 pub mod noise;
 pub mod peak;
 pub mod repart;
 pub mod report;
+pub mod steps;
 pub mod supervision;
 pub mod turns;
 

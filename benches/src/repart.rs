@@ -2,16 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use kiln_debroot::fetch::AptHelper;
-use kiln_debroot::{Lock, Request, archive, download, resolve};
-
+use crate::later::{self, SUITE};
 use crate::{Result, machine};
-
-/// The release of Debian whose systemd-repart is taken where the host's is too old.
-const SUITE: &str = "trixie";
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// A systemd-repart, and how to start it.
 #[derive(Debug)]
@@ -26,7 +19,7 @@ pub fn find() -> Option<Repart> {
     if is_offline_capable() {
         return Some(Repart { system: None });
     }
-    let unpacked = unpack();
+    let unpacked = later::unpacked("systemd-repart", true);
     unpacked
         .inspect_err(|error| println!("skipped: systemd-repart: {error}"))
         .ok()
@@ -36,30 +29,6 @@ pub fn find() -> Option<Repart> {
 fn is_offline_capable() -> bool {
     let output = machine::command("systemd-repart").arg("--help").output();
     output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("--offline"))
-}
-
-/// Unpacks it into the cache with all that it needs.
-fn unpack() -> Result<PathBuf> {
-    let system = machine::cache().join(format!("systemd-repart-{SUITE}"));
-    if system.is_dir() {
-        return Ok(system);
-    }
-    let keyring = fs::read(KEYRING).map_err(|error| format!("{KEYRING}: {error}"))?;
-    let archives = archive::debian(SUITE, "amd64", &keyring);
-    let store = machine::cache().join("debroot");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let fetch = AptHelper::default();
-    let index = archive::read(&archives, now, &store.join("indexes"), &fetch)?;
-    let request = Request::new(["systemd-repart"]);
-    let lock = Lock::new(&archives, &request, &resolve(&index, &request)?);
-    let place = download::by_digest(store.join("packages"));
-    let beside = system.with_extension("part");
-    let _ = fs::remove_dir_all(&beside);
-    for package in download::download(&lock, &place, Some(&fetch))? {
-        machine::run("dpkg-deb", |it| it.arg("--extract").arg(package).arg(&beside))?;
-    }
-    fs::rename(&beside, &system)?;
-    Ok(system)
 }
 
 /// Writes the definitions of an EFI system partition of 100 MiB and an ext4 partition of 600 MiB,

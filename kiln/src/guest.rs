@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::definition::hint;
@@ -13,6 +14,8 @@ use crate::{Error, Progress, Result, cache, command};
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// How long the build of a guest program may take.
 const BUILD: Duration = Duration::from_secs(30 * 60);
+/// Cargo lets one of them into the directory; the others would spend their time with waiting.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Builds the binary `name` of the workspace's package `package` statically, under the `guest`
 /// profile, with the paths of this machine taken out of it. Cargo decides what is up to date.
@@ -34,8 +37,29 @@ pub fn build_with_features(
     progress: &Progress,
 ) -> Result<PathBuf> {
     let root = cache::workspace_root();
-    let target = target_directory(&root).join("guest-static");
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let step = progress.step(format!("building {name} (static)"));
+    let (mut build, binary) =
+        compilation(&root, &target_directory(&root), (package, name), features);
+    command::run(&mut build, BUILD)?;
+    step.done();
+    if binary.is_file() {
+        Ok(binary)
+    } else {
+        Err(Error::input(binary.display().to_string(), "cargo did not make it"))
+    }
+}
+
+/// What [`build_with_features`] runs, in a copy of the workspace at `root` that has its output below
+/// `target`, and the file that it makes.
+#[must_use]
+pub fn compilation(
+    root: &Path,
+    target: &Path,
+    (package, name): (&str, &str),
+    features: &[&str],
+) -> (Command, PathBuf) {
+    let target = target.join("guest-static");
     let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
     let mut build = Command::new(cargo);
     build
@@ -43,8 +67,8 @@ pub fn build_with_features(
         .args(["--bin", name, "--features", &features.join(",")])
         .args(["--target", TARGET, "--target-dir"])
         .arg(&target)
-        .current_dir(&root)
-        .env("RUSTFLAGS", flags(&root))
+        .current_dir(root)
+        .env("RUSTFLAGS", flags(root))
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("CARGO_BUILD_TARGET_DIR");
     for (name, _) in std::env::vars_os() {
@@ -52,14 +76,7 @@ pub fn build_with_features(
             build.env_remove(name);
         }
     }
-    command::run(&mut build, BUILD)?;
-    step.done();
-    let binary = target.join(TARGET).join("guest").join(name);
-    if binary.is_file() {
-        Ok(binary)
-    } else {
-        Err(Error::input(binary.display().to_string(), "cargo did not make it"))
-    }
+    (build, target.join(TARGET).join("guest").join(name))
 }
 
 /// Whether a variable is about who calls: what Cargo says to a program of a package that it runs, and of when

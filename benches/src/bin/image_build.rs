@@ -11,12 +11,13 @@ use std::fs;
 use std::ops::RangeFrom;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 use clap::Parser;
 use kiln::manifest::Manifest;
 use kiln::{Cache, Progress, go, guest};
 use kiln_benches::arguments::Common;
+use kiln_benches::bootstrap::{Root, TREE, run};
 use kiln_benches::report::{Report, Unit};
 use kiln_benches::turns::{Contender, take_turns};
 use kiln_benches::{Result, machine};
@@ -31,27 +32,11 @@ const THEIRS: &str = "mmdebstrap, cpio, genimage";
 const PACKAGES: &str =
     "libc6,busybox-static,ca-certificates,containernetworking-plugins,iptables,linux-image-amd64";
 
-/// From a root directory to a disk. `$1` is the work directory: `root`, `files` (paths from `/`),
-/// `add` (files to be put over those of the root).
-const SCRIPT: &str = r#"set -e
-cd "$1"
-kernel=$(ls root/boot/vmlinuz-* | head -n 1)
+/// From a tree of files to a disk.
+const SCRIPT: &str = r#"kernel=$(ls root/boot/vmlinuz-* | head -n 1)
 release=${kernel#root/boot/vmlinuz-}
-rm -rf tree input images tmp
-mkdir tree input
-cd root
-for name in bin sbin lib lib64; do
-  if [ ! -L $name ]; then
-    mkdir -p usr/$name
-    cp -al $name/. usr/$name/
-    rm -r $name
-    ln -s usr/$name $name
-  fi
-done
-# What is in no package comes after it.
-cpio --quiet -pdm ../tree < ../files 2> /dev/null || true
-cd ..
-cp -a add/. tree/
+rm -rf input images tmp
+mkdir input
 depmod -b tree "$release" 2> /dev/null || true
 (cd tree && find . -mindepth 1 | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) |
   zstd -q -3 -T0 > input/initrd.img
@@ -157,16 +142,6 @@ fn number(numbers: &mut RangeFrom<u32>) -> String {
     format!("{}\n", numbers.next().unwrap_or_default())
 }
 
-fn run(command: &mut Command) -> Result<()> {
-    let output = command.stdin(Stdio::null()).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let last: Vec<&str> = said.lines().rev().take(5).collect();
-    Err(format!("{command:?}: {}: {}", output.status, last.join(" | ")).into())
-}
-
 /// Our builder, as a user calls it.
 struct Ours {
     program: PathBuf,
@@ -200,10 +175,9 @@ impl Peer {
     /// Gives the peer the list of files, and those of them that are in no package.
     fn prepare(&self, manifest: &Manifest, ours: &Ours) -> Result<()> {
         let add = self.directory.join("add");
-        for directory in ["etc", "usr/bin", "usr/local/bin", "debs"] {
+        for directory in ["etc", "usr/bin", "usr/local/bin"] {
             fs::create_dir_all(add.join(directory))?;
         }
-        fs::rename(add.join("debs"), self.directory.join("debs"))?;
         fs::copy(&ours.nomad, add.join("usr/local/bin/nomad"))?;
         fs::copy(&ours.init, add.join("init"))?;
         fs::copy(&ours.svc, add.join("usr/bin/svc"))?;
@@ -228,42 +202,19 @@ impl Peer {
     }
 
     fn forget(&self) -> Result<()> {
-        fs::remove_dir_all(self.directory.join("debs"))?;
-        Ok(fs::create_dir(self.directory.join("debs"))?)
+        self.root()?.forget()
     }
 
-    /// Packages into a root directory, downloaded unless they are kept. The host's own sources and
-    /// proxies are used.
     fn bootstrap(&self) -> Result<()> {
-        let debs = self.directory.join("debs");
-        let root = self.directory.join("root");
-        if root.exists() {
-            fs::remove_dir_all(&root)?;
-        }
-        let mut command = machine::command("mmdebstrap");
-        command.args(["--variant=extract", "--quiet", "--mode=root"]);
-        command.args(["--skip=download/empty", "--skip=essential/unlink"]);
-        command.arg(format!("--include={PACKAGES}"));
-        for entry in fs::read_dir("/etc/apt/apt.conf.d")?.filter_map(std::result::Result::ok) {
-            let text = fs::read_to_string(entry.path()).unwrap_or_default();
-            if text.contains("Proxy") || text.contains("Acquire::http") {
-                command.arg(format!("--aptopt={}", entry.path().display()));
-            }
-        }
-        let debs = debs.display();
-        command.arg("--setup-hook=mkdir -p \"$1\"/var/cache/apt/archives");
-        command.arg(format!("--setup-hook=sync-in {debs} /var/cache/apt/archives"));
-        command.arg(format!("--extract-hook=sync-out /var/cache/apt/archives {debs}"));
-        command.arg("bookworm").arg(&root);
-        for path in ["/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.sources"] {
-            if Path::new(path).is_file() {
-                command.arg(path);
-            }
-        }
-        run(&mut command)
+        self.root()?.bootstrap(PACKAGES)
+    }
+
+    fn root(&self) -> Result<Root> {
+        Root::below(&self.directory)
     }
 
     fn pack(&self) -> Result<()> {
-        run(machine::command("sh").args(["-c", SCRIPT, "sh"]).arg(&self.directory))
+        let script = format!("set -e\n{TREE}{SCRIPT}");
+        run(machine::command("sh").args(["-c", &script]).current_dir(&self.directory))
     }
 }

@@ -184,7 +184,7 @@ pub(super) fn pipeline(choices: &Choices) -> Result<Pipeline> {
         moved(&made, &place.output(DISK)?)
     });
     let disk = disk.about("a disk for both firmwares").needs("init");
-    pipeline.add(choices.of_system(of(disk, system(), &["kurma"]))?);
+    pipeline.add(choices.of_system(of(disk, system().map(booted), &[]))?);
     for (name, oem, output, format, about) in PLATFORMS {
         let files = home().join("oem").join(oem);
         let own = files.clone();
@@ -215,6 +215,17 @@ fn of(step: Step, definition: Result<Definition>, given: &[&str]) -> Step {
 
 fn without_base(mut definition: Definition) -> Definition {
     definition.container.base = None;
+    definition
+}
+
+/// What counts of a definition for a kernel and an initramfs that are there.
+fn booted(mut definition: Definition) -> Definition {
+    definition.inputs.clear();
+    definition.files.clear();
+    definition.init = None;
+    if let Some(kernel) = &mut definition.kernel {
+        kernel.requirements.clear();
+    }
     definition
 }
 
