@@ -21,6 +21,7 @@ use crate::answer;
 use crate::authority::Certified;
 use crate::bounds::Taken;
 use crate::door::{Connection, Door, Who};
+use crate::unknown::Ticket;
 
 /// How long is waited after the system had no descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -48,12 +49,14 @@ pub(crate) async fn accept(
             continue;
         };
         let (door, goes_on) = (Arc::clone(&door), goes_on.clone());
+        // here, in the order in which they have come: who came last is not the one that makes room
+        let ticket = is_secure.then(|| door.unknown.enter());
         tokio::spawn(async move {
             // what cannot be set is not missed
             let _ = stream.set_nodelay(true);
             let _ = keep(&stream);
-            if is_secure {
-                secure(door, stream, from, goes_on).await;
+            if let Some(ticket) = ticket {
+                secure(door, stream, from, ticket, goes_on).await;
             } else {
                 let who = Who::plain(from.ip());
                 known(door, stream, from, who, goes_on).await;
@@ -71,8 +74,13 @@ fn keep(stream: &TcpStream) -> rustix::io::Result<()> {
 }
 
 /// Sees who is there, as long as there is room for those of whom it is not known.
-async fn secure(door: Arc<Door>, stream: TcpStream, from: SocketAddr, goes_on: mpsc::Sender<()>) {
-    let mut ticket = door.unknown.enter();
+async fn secure(
+    door: Arc<Door>,
+    stream: TcpStream,
+    from: SocketAddr,
+    mut ticket: Ticket,
+    goes_on: mpsc::Sender<()>,
+) {
     let shaken = tokio::select! {
         shaken = tokio::time::timeout(door.options.limits.handshake, shake(&door, stream)) => shaken,
         () = ticket.room() => return door.log.refused(from, None, "too many others shake hands"),
