@@ -92,7 +92,7 @@ fn kurma() -> ServiceSpec {
     // pods are not asked to wait, but their name servers are known then
     spec.wants = vec!["data".into(), "first-boot".into()];
     spec.readiness = Readiness::NotifyFd(3);
-    spec.ready_timeout = Duration::from_secs(60);
+    spec.ready_timeout = Duration::from_secs(180);
     spec.kill = Kill::Process;
     spec.log = Log::Inherit;
     spec
