@@ -241,7 +241,7 @@ impl Networks {
 
 impl Step {
     fn failed(&self, source: io::Error) -> Error {
-        Error::Step { step: self.to_string(), source }
+        Error::Step { step: self.name(), source }
     }
 }
 

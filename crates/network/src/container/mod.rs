@@ -164,7 +164,7 @@ pub enum Error {
     /// A step failed; those before it are done.
     #[error("{step}: {source}")]
     Step {
-        /// The command that would have done it.
+        /// The command that would have done it; for a table of nftables its name.
         step: String,
         /// What the kernel said.
         source: io::Error,

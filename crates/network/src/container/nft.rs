@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::forward::Transport;
 use crate::linux::socket::Socket;
-use crate::linux::wire::{F_ACK, F_CREATE, Message};
+use crate::linux::wire::{F_CREATE, Message};
 
 /// A table of the family `inet`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,7 +170,7 @@ const REGISTER_2: u32 = 2;
 
 fn message(kind: u16, flags: u16) -> Message {
     // struct nfgenmsg: family, version, resource (2).
-    Message::new(SUBSYSTEM << 8 | kind, F_ACK | flags, &[INET, 0, 0, 0])
+    Message::new(SUBSYSTEM << 8 | kind, flags, &[INET, 0, 0, 0])
 }
 
 /// NFNL_MSG_BATCH_BEGIN and _END, which are for no family.
@@ -179,9 +179,12 @@ fn border(kind: u16) -> Message {
     Message::new(kind, 0, &[0, 0, high, low])
 }
 
-fn batch(inner: Vec<Message>) -> Vec<Message> {
+/// The kernel answers to the last alone: answers to each of some hundreds of rules have no room in the socket.
+fn batch(mut inner: Vec<Message>) -> Vec<Message> {
     let mut all = vec![border(0x10)];
+    let last = inner.pop().map(Message::acknowledged);
     all.extend(inner);
+    all.extend(last);
     all.push(border(0x11));
     all
 }

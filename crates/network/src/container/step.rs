@@ -39,6 +39,20 @@ pub(super) enum What {
     GiveBack { owner: String },
 }
 
+impl Step {
+    /// What it is, on one line.
+    pub(super) fn name(&self) -> String {
+        match &self.0 {
+            What::Table(table) => {
+                let rules: usize = table.chains.iter().map(|chain| chain.rules.len()).sum();
+                format!("nft: table inet {} with {rules} rules", table.name)
+            }
+            What::NoTable(name) => format!("nft: no table inet {name}"),
+            _ => self.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {

@@ -42,6 +42,15 @@ impl Message {
         message
     }
 
+    /// The same request, which is answered when it is done. Without, only what goes wrong is.
+    #[cfg(feature = "container")]
+    pub(crate) fn acknowledged(mut self) -> Self {
+        if let (Some(flags), Some(field)) = (u16_at(&self.0, 6), self.0.get_mut(6..8)) {
+            field.copy_from_slice(&(flags | F_ACK).to_ne_bytes());
+        }
+        self
+    }
+
     fn pad(&mut self) {
         self.0.resize(self.0.len().next_multiple_of(4), 0);
     }

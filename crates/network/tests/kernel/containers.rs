@@ -191,6 +191,25 @@ fn a_link_that_goes_by_itself_is_gone() {
 }
 
 #[test]
+fn there_may_be_many_ports() {
+    if !ready(&["ip", "nft"]) {
+        return;
+    }
+    let network = network();
+    let directory = tempfile::tempdir().unwrap();
+    apart(|| {
+        let networks = Networks::new(directory.path());
+        let container = Namespace::new().unwrap();
+        let ports: Vec<Forward> =
+            (1..=2000).map(|port| format!("{port}:80").parse().unwrap()).collect();
+        networks.attach(&network, "a", &container, &ports).unwrap();
+        let rules = run(&["nft", "list", "ruleset"]);
+        assert_eq!(rules.matches("dnat ip to").count(), 4000);
+        networks.detach(&network, "a").unwrap();
+    });
+}
+
+#[test]
 fn what_is_refused_leaves_nothing() {
     if !ready(&["ip", "nft"]) {
         return;
