@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Server, ready};
+use crate::harness::{Server, ready, run};
 use crate::refusals::post;
 
 /// Who asks at once.
@@ -139,4 +139,58 @@ fn many_pods_leave_nothing_and_garbage_keeps_nobody_waiting() {
         assert!(begun.elapsed() < crate::harness::PATIENCE, "{:?} {own:?}", held(&server));
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// A pod has a network, a book of addresses, logs and a supervisor beside its container: how much of the time until
+/// it runs is not its container's. Nothing is asserted of times; the figures are printed.
+#[test]
+fn a_pod_beside_a_container_of_the_runtime_alone() {
+    if !ready() {
+        return;
+    }
+    let count = if std::env::var_os("KILN_LOAD").is_some() { 30 } else { 3 };
+    let server = Server::start();
+    let line = "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done";
+    server.image("example.com/sleeps", line);
+    let bundle = server.path("bundle");
+    std::fs::create_dir(&bundle).unwrap();
+    let (place, image) = (bundle.display().to_string(), server.path("image.aci"));
+    run("tar", &["-C", &place, "-xzf", &image.display().to_string()]);
+    run("crun", &["spec", "--bundle", &place]);
+    let config = bundle.join("config.json");
+    let mut spec: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+    spec["process"]["terminal"] = false.into();
+    spec["process"]["args"] = json!(["/bin/sh", "-c", line]);
+    // rules for devices want a memory lock that is not allowed everywhere
+    spec["linux"]["resources"] = json!({});
+    std::fs::write(&config, spec.to_string()).unwrap();
+    // in the server's mounts, where control groups are all of version 2
+    let mounts = format!("--mount=/proc/{}/ns/mnt", server.id());
+    let state = server.path("alone").display().to_string();
+    let runtime = |words: &[&str]| {
+        let words = [&[&mounts, "crun", "--root", &state], words].concat();
+        let mut command = std::process::Command::new("nsenter");
+        command.args(&words).stdin(std::process::Stdio::null());
+        // what runs keeps its descriptors open
+        let said = std::fs::File::create(server.path("alone.log")).unwrap();
+        command.stdout(std::process::Stdio::null()).stderr(said);
+        let done = command.status().unwrap();
+        let said = || std::fs::read_to_string(server.path("alone.log")).unwrap();
+        assert!(done.success(), "{words:?}: {}", said());
+    };
+    let (mut pods, mut alone) = (Vec::new(), Vec::new());
+    create(&server.client(), "first", None);
+    wait(server.client().destroy("first"));
+    for at in 0..count {
+        let name = format!("kiln-{}-{at}", std::process::id());
+        pods.push(create(&server.client(), &name, None));
+        wait(server.client().destroy(&name));
+        let begun = Instant::now();
+        runtime(&["run", "--detach", "--bundle", &place, &name]);
+        alone.push(begun.elapsed());
+        runtime(&["delete", "--force", &name]);
+    }
+    told("a pod runs, one at a time", &mut pods);
+    told("a container runs, by the runtime alone", &mut alone);
 }
