@@ -17,8 +17,6 @@ use crate::{Result, machine};
 const UNPACK: &str = r#"mkdir -p ours/root add loader
 tar -xf "$1/kurma-init.tar" -C ours
 unzip -q "$1/kurma-virtualbox.zip" -d ours/zip
-zstd -dcq ours/initramfs > ours/cpio
-(cd ours/root && cpio --quiet -idm < ../cpio)
 cp /usr/lib/systemd/boot/efi/systemd-bootx64.efi loader/BOOTX64.EFI
 printf 'timeout 0\n' > loader/loader.conf
 "#;
@@ -80,16 +78,21 @@ impl Image {
         let mut unpack = machine::command("sh");
         unpack.args(["-c", &format!("set -e\n{UNPACK}"), "sh"]).arg(out);
         run(unpack.current_dir(directory))?;
+        unpack_initramfs(directory)?;
         let manifest = Manifest::read(&directory.join("ours/manifest.json"))?;
         let mut list = String::new();
         for file in &manifest.files {
             writeln!(list, "{}", file.path)?;
             // The script makes indexes of modules itself.
             let is_index = file.path.contains("lib/modules/") && file.path.contains("/modules.");
+            let (from, to) = (directory.join("ours/root"), directory.join("add"));
+            if file.kind == "directory" {
+                // of some, packages know nothing
+                fs::create_dir_all(to.join(&file.path))?;
+            }
             if file.package.is_some() || is_index || file.kind == "directory" {
                 continue;
             }
-            let (from, to) = (directory.join("ours/root"), directory.join("add"));
             if let Some(parent) = Path::new(&file.path).parent() {
                 fs::create_dir_all(to.join(parent))?;
             }
@@ -163,12 +166,30 @@ impl Image {
     /// # Errors
     /// It has not.
     pub fn check(&self) -> Result<()> {
-        let list = "cpio --quiet -t < ours/cpio | sort > ours/list
-            zstd -dcq input/initramfs | cpio --quiet -t | sed 's,^\\./,,' | sort > list
+        let list = "for part in ours/*.cpio; do cpio --quiet -t < $part; done | sort -u > ours/list
+            zstd -dcq input/initramfs | cpio --quiet -t | sed 's,^\\./,,' | sort -u > list
             grep -v '/modules\\.' ours/list > a; grep -v '/modules\\.' list > b
             diff a b >&2";
         run(machine::command("sh").args(["-c", list]).current_dir(&self.directory))
     }
+}
+
+/// Unpacks our initramfs: archives one after the other, each a frame of zstd that begins where 512 divides, which
+/// only the kernel's reader takes in one go.
+fn unpack_initramfs(directory: &Path) -> Result<()> {
+    const FRAME: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+    let bytes = fs::read(directory.join("ours/initramfs"))?;
+    let begins = |at: &usize| bytes.get(*at..).is_some_and(|rest| rest.starts_with(FRAME));
+    let begins: Vec<usize> = (0..bytes.len()).step_by(512).filter(begins).collect();
+    for (number, begin) in begins.into_iter().enumerate() {
+        let frame = bytes.get(begin..).unwrap_or_default();
+        let mut archive = zstd::Decoder::new(frame)?.single_frame();
+        let name = format!("ours/{number}.cpio");
+        std::io::copy(&mut archive, &mut fs::File::create(directory.join(&name))?)?;
+        let unpack = format!("cd ours/root && cpio --quiet -idm < ../../{name}");
+        run(machine::command("sh").args(["-c", &unpack]).current_dir(directory))?;
+    }
+    Ok(())
 }
 
 /// Has the script make the partitions of a disk.
