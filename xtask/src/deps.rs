@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::program;
 
 /// The leaf crates. A further one takes a paragraph in ARCHITECTURE.md.
-const LEAVES: &[&str] = &["kiln-tree", "kiln-kmod", "kiln-unit-file"];
+const LEAVES: &[&str] = &["kiln-tree", "kiln-kmod", "kiln-unit-file", "kiln-dhcp-wire"];
 
 pub(crate) fn check() -> Result<()> {
     let output = program::cargo()

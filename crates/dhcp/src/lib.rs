@@ -64,7 +64,8 @@ pub mod client;
 pub mod lease;
 #[cfg(all(feature = "linux", target_os = "linux"))]
 pub mod linux;
-pub mod wire;
+
+pub use kiln_dhcp_wire as wire;
 
 pub use client::{
     ClasslessRoutes, Client, Config, ConfigError, Event, Ignored, Input, LostReason,

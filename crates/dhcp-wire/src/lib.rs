@@ -5,8 +5,21 @@
 //! wrong guess would configure a machine wrongly (cookie, lengths, checksums) and lenient where the
 //! field is known to be careless (no END option, padding, unknown options).
 //!
-//! Standards: RFC 2131 section 2 (message), RFC 2132 (options), RFC 3396 (long options), RFC 791 and
-//! RFC 768 (IPv4 and UDP).
+//! Standards: RFC 2131 section 2 (message), RFC 2132 (options), RFC 3396 (long options), RFC 4578 (what PXE adds),
+//! RFC 791 and RFC 768 (IPv4 and UDP).
+//!
+//! ```
+//! use kiln_dhcp_wire::{HardwareAddr, Message, MessageType, code};
+//!
+//! let mac: HardwareAddr = "02:00:00:00:00:01".parse()?;
+//! let mut message = Message::new(true, MessageType::Ack, 7, mac);
+//! message.options.set(code::ROUTER, [10, 0, 0, 1]);
+//! message.file = b"boot.efi".to_vec();
+//! let bytes = message.encode();
+//! assert_eq!(Message::decode(&bytes)?, message);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![forbid(unsafe_code)]
 
 pub mod field;
 pub mod message;
@@ -88,8 +101,61 @@ impl fmt::Display for HardwareAddr {
     }
 }
 
+/// A text that is no hardware address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoHardwareAddr;
+
+impl fmt::Display for NoHardwareAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("expected six bytes in hexadecimal, as 02:00:00:00:00:01")
+    }
+}
+
+impl core::error::Error for NoHardwareAddr {}
+
+impl core::str::FromStr for HardwareAddr {
+    type Err = NoHardwareAddr;
+
+    /// Reads `02:00:00:00:00:01` or `02-00-00-00-00-01`.
+    fn from_str(text: &str) -> Result<Self, NoHardwareAddr> {
+        let mut bytes = [0; 6];
+        let separator = if text.contains('-') { '-' } else { ':' };
+        let mut parts = text.split(separator);
+        for byte in &mut bytes {
+            let part = parts.next().filter(|part| part.len() == 2).ok_or(NoHardwareAddr)?;
+            if !part.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Err(NoHardwareAddr);
+            }
+            *byte = u8::from_str_radix(part, 16).map_err(|_| NoHardwareAddr)?;
+        }
+        if parts.next().is_some() { Err(NoHardwareAddr) } else { Ok(Self(bytes)) }
+    }
+}
+
 impl fmt::Debug for HardwareAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hardware_addresses_as_text() {
+        let mac = HardwareAddr([0x52, 0x54, 0, 0xab, 0xcd, 0xef]);
+        assert_eq!("52:54:00:ab:cd:ef".parse(), Ok(mac));
+        assert_eq!("52-54-00-AB-CD-EF".parse(), Ok(mac));
+        assert_eq!(mac.to_string().parse(), Ok(mac));
+        for bad in
+            ["", "52:54:00:ab:cd", "52:54:00:ab:cd:ef:00", "5:54:00:ab:cd:ef", "+2:54:00:ab:cd:ef"]
+        {
+            assert_eq!(bad.parse::<HardwareAddr>(), Err(NoHardwareAddr), "{bad}");
+        }
+    }
+}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -3,7 +3,7 @@
 
 use core::net::Ipv4Addr;
 
-use super::{HardwareAddr, Malformed};
+use crate::{HardwareAddr, Malformed};
 
 /// UDP port of clients.
 pub const CLIENT_PORT: u16 = 68;

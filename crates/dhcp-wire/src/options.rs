@@ -6,7 +6,7 @@
 
 use core::net::Ipv4Addr;
 
-use super::Packet;
+use crate::Packet;
 
 /// Option numbers (RFC 2132 unless noted).
 pub mod code {
@@ -52,10 +52,26 @@ pub mod code {
     pub const VENDOR_CLASS: u8 = 60;
     /// Client identifier, at least 2 bytes.
     pub const CLIENT_ID: u8 = 61;
+    /// Vendor's own options, in a form that the vendor class tells.
+    pub const VENDOR: u8 = 43;
+    /// Name of the server of the boot file, where sname holds options.
+    pub const BOOT_SERVER: u8 = 66;
+    /// Name of the boot file, where file holds options.
+    pub const BOOT_FILE: u8 = 67;
+    /// Class of the user (RFC 3004), which boot loaders write as plain text.
+    pub const USER_CLASS: u8 = 77;
+    /// What kinds of machine the client is, n × 2 bytes (RFC 4578 section 2.1).
+    pub const ARCHITECTURES: u8 = 93;
+    /// Interface of the client's network driver, 3 bytes (RFC 4578 section 2.2).
+    pub const NETWORK_INTERFACE: u8 = 94;
+    /// Identifier of the client's machine: a type (0), then 16 bytes (RFC 4578 section 2.3).
+    pub const MACHINE_ID: u8 = 97;
     /// Domain search list, RFC 3397.
     pub const DOMAIN_SEARCH: u8 = 119;
     /// Classless static routes, RFC 3442.
     pub const CLASSLESS_ROUTES: u8 = 121;
+    /// Options of gPXE and iPXE, encapsulated.
+    pub const IPXE: u8 = 175;
     /// End, no length byte.
     pub const END: u8 = 255;
 }
@@ -110,10 +126,7 @@ impl Options {
     pub fn decode(packet: &Packet<'_>) -> Self {
         let mut all = Self::new();
         all.read(packet.options());
-        let overload = match all.get(code::OVERLOAD) {
-            Some(&[bits @ 1..=3]) => bits,
-            _ => 0,
-        };
+        let overload = packet.overload();
         if overload & 1 != 0 {
             all.read(packet.file());
         }
@@ -268,8 +281,8 @@ pub fn domain_list(data: &[u8]) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::field;
     use super::*;
+    use crate::field;
 
     fn packet(options: &[u8], file: &[u8], sname: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0; field::OPTIONS];

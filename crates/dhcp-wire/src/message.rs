@@ -2,7 +2,7 @@
 
 use core::net::Ipv4Addr;
 
-use super::{HardwareAddr, Malformed, Options, Packet, code, field};
+use crate::{HardwareAddr, Malformed, Options, Packet, code, field};
 
 /// Option 53 (RFC 2132 section 9.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,8 +44,7 @@ impl MessageType {
     }
 }
 
-/// A DHCP message. sname and file are kept only as carriers of overloaded options: a boot file name
-/// is not part of what this crate knows.
+/// A DHCP message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// `false` from client to server, `true` from server to client.
@@ -68,6 +67,12 @@ pub struct Message {
     pub giaddr: Ipv4Addr,
     /// The client's hardware address.
     pub chaddr: HardwareAddr,
+    /// Name of the server of the boot file; empty where the field holds options. At most 64 bytes:
+    /// a longer one is written as option 66.
+    pub sname: Vec<u8>,
+    /// Name of the boot file; empty where the field holds options. At most 128 bytes: a longer one is
+    /// written as option 67.
+    pub file: Vec<u8>,
     /// Every option but 52 and 53.
     pub options: Options,
 }
@@ -87,6 +92,8 @@ impl Message {
             siaddr: Ipv4Addr::UNSPECIFIED,
             giaddr: Ipv4Addr::UNSPECIFIED,
             chaddr,
+            sname: Vec::new(),
+            file: Vec::new(),
             options: Options::new(),
         }
     }
@@ -105,6 +112,11 @@ impl Message {
             .and_then(|[value]| MessageType::from_wire(value))
             .ok_or(Malformed::MessageType)?;
         options.remove(code::MESSAGE_TYPE);
+        let overload = packet.overload();
+        let text = |field: &[u8], holds_options: bool| match holds_options {
+            true => Vec::new(),
+            false => field.split(|byte| *byte == 0).next().unwrap_or_default().to_vec(),
+        };
         Ok(Self {
             reply: packet.op() == field::BOOTREPLY,
             kind,
@@ -116,6 +128,8 @@ impl Message {
             siaddr: packet.siaddr(),
             giaddr: packet.giaddr(),
             chaddr,
+            sname: text(packet.sname(), overload & 2 != 0),
+            file: text(packet.file(), overload & 1 != 0),
             options,
         })
     }
@@ -138,6 +152,22 @@ impl Message {
         out[field::CHADDR.start..field::CHADDR.start + 6].copy_from_slice(&self.chaddr.0);
         out[field::COOKIE].copy_from_slice(&field::MAGIC);
         out.extend([code::MESSAGE_TYPE, 1, self.kind as u8]);
+        let texts = [
+            (&self.sname, field::SNAME, code::BOOT_SERVER),
+            (&self.file, field::FILE, code::BOOT_FILE),
+        ];
+        let mut long = Options::new();
+        for (text, field, code) in texts {
+            if text.len() <= field.len() {
+                out[field.start..field.start + text.len()].copy_from_slice(text);
+            } else if self.options.get(code).is_none() {
+                long.set(code, text.clone());
+            }
+        }
+        long.encode(&mut out);
+        if out.last() == Some(&code::END) {
+            out.pop();
+        }
         self.options.encode(&mut out);
         if out.len() < field::MINIMUM_LEN {
             out.resize(field::MINIMUM_LEN, 0);
@@ -166,6 +196,28 @@ mod tests {
             *b"\x63\x82\x53\x63\x35\x01\x01\x3d\x07\x01\x02\0\0\0\0\x01\xff"
         );
         assert_eq!(Message::decode(&bytes), Ok(message));
+    }
+
+    #[test]
+    fn names_of_boot_files_stand_in_the_header_or_in_options() {
+        let mut message = Message::new(true, MessageType::Offer, 1, HardwareAddr::default());
+        message.file = b"ipxe.efi".to_vec();
+        message.sname = b"boot".to_vec();
+        let bytes = message.encode();
+        assert_eq!(bytes[field::FILE.start..][..9], *b"ipxe.efi\0");
+        assert_eq!(Message::decode(&bytes), Ok(message.clone()));
+        message.file = vec![b'x'; 200];
+        let read = Message::decode(&message.encode()).unwrap();
+        assert_eq!((read.file.len(), read.options.get(code::BOOT_FILE).unwrap().len()), (0, 200));
+        // a field that holds options holds no name
+        let mut bytes = Message::new(true, MessageType::Offer, 1, HardwareAddr::default()).encode();
+        bytes[field::FILE.start..][..4].copy_from_slice(&[12, 1, b'h', 255]);
+        bytes[field::OPTIONS + 3..][..4].copy_from_slice(&[code::OVERLOAD, 1, 1, code::END]);
+        let read = Message::decode(&bytes).unwrap();
+        assert_eq!(
+            (read.file.as_slice(), read.options.get(code::HOST_NAME)),
+            (&b""[..], Some(&b"h"[..]))
+        );
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use core::net::Ipv4Addr;
 use core::ops::Range;
 
-use super::{HardwareAddr, Malformed, field};
+use crate::options::RawOptions;
+use crate::{HardwareAddr, Malformed, code, field};
 
 /// A message whose fixed part is whole and whose cookie is right.
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +113,16 @@ impl<'a> Packet<'a> {
     #[must_use]
     pub fn file(&self) -> &'a [u8] {
         &self.header[field::FILE]
+    }
+
+    /// Which of file (1) and sname (2) hold options: what option 52 says where it may stand.
+    #[must_use]
+    pub fn overload(&self) -> u8 {
+        let mut values = RawOptions::new(self.options).filter(|(code, _)| *code == code::OVERLOAD);
+        match (values.next(), values.next()) {
+            (Some((_, &[bits @ 1..=3])), None) => bits,
+            _ => 0,
+        }
     }
 
     /// What follows the cookie.
