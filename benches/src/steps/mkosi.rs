@@ -51,7 +51,7 @@ impl Mkosi {
              [Build]\nBuildSources=\nSandboxTrees=sandbox\nPackageCacheDirectory=cache\n\
              CacheOnly=metadata\nWorkspaceDirectory=work\nIncremental=no\n",
             out = directory.join("out").display(),
-            packages = packages.join(" "),
+            packages = packages.join(","),
         );
         let mkosi = Self { modules, directory };
         fs::create_dir_all(mkosi.directory.join("out"))?;
