@@ -1,4 +1,9 @@
 //! Files over the wire, judged by clients of others: curl and busybox.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "numbers of blocks begin anew, and lengths are small"
+)]
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -77,14 +82,12 @@ impl Lab {
         let sink: Sink = Arc::new(move |event: &Event| noted.lock().unwrap().push(event.clone()));
         let addresses =
             (tftp.address().unwrap(), http.address().unwrap(), https.address().unwrap());
-        let run = |serve: Box<dyn FnOnce(&End, &Sink) + Send>| {
-            let (end, sink) = (end.clone(), Arc::clone(&sink));
-            std::thread::spawn(move || serve(&end, &sink))
-        };
+        let both = || (end.clone(), Arc::clone(&sink));
+        let (first, second, third) = (both(), both(), both());
         let threads = vec![
-            run(Box::new(move |end, sink| tftp.serve(end, sink).unwrap())),
-            run(Box::new(move |end, sink| http.serve(end, sink).unwrap())),
-            run(Box::new(move |end, sink| https.serve(end, sink).unwrap())),
+            std::thread::spawn(move || tftp.serve(&first.0, &first.1).unwrap()),
+            std::thread::spawn(move || http.serve(&second.0, &second.1).unwrap()),
+            std::thread::spawn(move || https.serve(&third.0, &third.1).unwrap()),
         ];
         let (tftp, http, https) = addresses;
         Self { place, end, events, threads, tftp, http, https }
@@ -149,11 +152,11 @@ fn windows_go_to_the_kernel_together_and_arrive_apart() {
     let lab = Lab::start();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let asked = b"\0\x01large\0octet\0blksize\01468\0windowsize\032\0";
+    let asked = b"\0\x01large\0octet\0blksize\x001468\0windowsize\x0032\0";
     socket.send_to(asked, lab.tftp).unwrap();
     let mut bytes = [0; 2000];
     let (len, peer) = socket.recv_from(&mut bytes).unwrap();
-    assert_eq!(&bytes[..len], b"\0\x06blksize\01468\0windowsize\032\0");
+    assert_eq!(&bytes[..len], b"\0\x06blksize\x001468\0windowsize\x0032\0");
     socket.connect(peer).unwrap();
     socket.send(&Packet::Ack(0).encode()).unwrap();
     let (mut has, mut last) = (Vec::new(), 0_u16);

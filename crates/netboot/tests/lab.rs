@@ -1,4 +1,5 @@
 //! A lab in a network namespace: the program, and DHCP clients of others.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
 
 use std::io::Write as _;
 use std::path::Path;

@@ -1,4 +1,9 @@
 //! A file arrives whole, whatever is lost, doubled or late; and whatever comes, sending ends.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "numbers of blocks begin anew, and lengths are small"
+)]
 
 use std::collections::VecDeque;
 use std::time::Duration;
