@@ -18,6 +18,7 @@ pub use variant::{LONG, Variant, report, said, tool};
 pub mod alone;
 pub mod jobs;
 pub mod kurma;
+pub mod lab;
 pub mod rancheros;
 pub mod slots;
 

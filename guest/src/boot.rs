@@ -11,6 +11,8 @@ use kiln_supervisor::unix::{self, OnPanic, Options, Reexec, Unsound};
 use kiln_supervisor::{Event, Outcome};
 
 use crate::console::say;
+#[cfg(feature = "ramroot")]
+use crate::ramroot;
 use crate::{NOTES, SETTINGS, System, clock, data, first_boot, root, services};
 
 /// There when cgroup2 is mounted where it belongs.
@@ -23,8 +25,16 @@ pub(crate) fn boot(system: &System, boot: &mut Boot) -> Result<Outcome, BoxError
     boot.mounts(mounts::STANDARD).console();
     say(name, "/init started");
     boot.step("clock not before the image", || clock::not_before(&clock::epoch()));
+    let command = system.shell.as_ref().map(|shell| shell.command.clone());
+    let command = command.unwrap_or_else(|| vec!["/bin/sh".into()]);
+    let asked = boot.argument("kiln.emergency").is_some();
+    boot.emergency(system.emergency.clone().or_shell(asked, &command, Some(PATIENCE)));
     if let Some(wanted) = root::Wanted::of(boot)? {
         match root::enter(system, &wanted)? {}
+    }
+    #[cfg(feature = "ramroot")]
+    if let Some(wanted) = ramroot::Wanted::of(boot)? {
+        match ramroot::enter(system, &wanted)? {}
     }
     boot.hostname(name).loopback().sysctl();
     if let Some(method) = system.root {
@@ -37,10 +47,6 @@ pub(crate) fn boot(system: &System, boot: &mut Boot) -> Result<Outcome, BoxError
         }
     }
 
-    let command = system.shell.as_ref().map(|shell| shell.command.clone());
-    let command = command.unwrap_or_else(|| vec!["/bin/sh".into()]);
-    let asked = boot.argument("kiln.emergency").is_some();
-    boot.emergency(system.emergency.clone().or_shell(asked, &command, Some(PATIENCE)));
     let watchdog = watchdog(system, boot.argument("kiln.watchdog"));
     let watchdog = watchdog.and_then(|settings| boot.watchdog(settings));
     keep_for_next_boot(system, boot);

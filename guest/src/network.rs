@@ -47,8 +47,8 @@ enum News {
     Ended(String, u32),
 }
 
-/// The service. Ready (a newline on descriptor 3) when [`Plan::is_ready`] says so.
-pub(crate) fn run(system: &System) -> ExitCode {
+/// The service. Ready when [`Plan::is_ready`] says so.
+pub(crate) fn run(system: &System, is_ready: &dyn Fn()) -> ExitCode {
     let path = Path::new(SETTINGS).join("network.toml");
     let config = match files::read(&path) {
         Ok(None) => Config::default(),
@@ -115,7 +115,9 @@ pub(crate) fn run(system: &System) -> ExitCode {
             }
             Err(RecvTimeoutError::Disconnected) => return ExitCode::FAILURE,
         }
-        service.settle();
+        if service.settle() {
+            is_ready();
+        }
     }
 }
 
@@ -248,22 +250,23 @@ impl Service {
         configured.map(|(link, _)| link.link.clone()).collect()
     }
 
-    /// Brings what belongs to the machine in line with what is known of its links.
-    fn settle(&mut self) {
+    /// Brings what belongs to the machine in line with what is known of its links. Whether the network is ready
+    /// now, and was not before.
+    fn settle(&mut self) -> bool {
         self.set_name();
         self.write_resolv_conf();
         let ready = self.plan.is_ready(&self.configured());
         if ready || self.ready {
             self.write_servers();
         }
-        if ready && !self.ready {
+        let news = ready && !self.ready;
+        if news {
             self.ready = true;
             if let Some(Ready(then)) = &self.then {
                 then();
             }
-            // The supervisor reads the other end; if it is gone, nobody waits for the news.
-            let _ = std::fs::write("/proc/self/fd/3", "\n");
         }
+        news
     }
 
     /// The name that was given, else the one of the first lease that has one.

@@ -28,7 +28,7 @@ use crate::{disks, grow};
 /// How long disks may take to appear.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Where the root is mounted before it is the root.
-const PLACE: &str = "/.root";
+pub(crate) const PLACE: &str = "/.root";
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,24 +103,29 @@ pub(crate) fn enter(system: &System, wanted: &Wanted) -> Result<Infallible, Stri
         base
     } else {
         need(&["overlay"]);
-        let over = Path::new(PLACE).join("over");
-        mounted(Path::new("root"), &over, "tmpfs", MountFlags::empty(), "mode=0755")?;
-        for name in ["upper", "work"] {
-            let path = over.join(name);
-            std::fs::create_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        }
-        let layers = format!(
-            "lowerdir={},upperdir={over}/upper,workdir={over}/work",
-            base.display(),
-            over = over.display()
-        );
-        let root = Path::new(PLACE).join("root");
-        mounted(Path::new("root"), &root, "overlay", MountFlags::NOATIME, &layers)?;
-        root
+        written_over(&base)?
     };
     let kind = if verified { "verified " } else { "" };
     say(&system.name, format_args!("root: {kind}{} on {}", found.fstype, device.display()));
     switch_root::enter(&root, Path::new("/init"))
+}
+
+/// What forgets at every boot what is written, over what is only read.
+pub(crate) fn written_over(base: &Path) -> Result<PathBuf, String> {
+    let over = Path::new(PLACE).join("over");
+    mounted(Path::new("root"), &over, "tmpfs", MountFlags::empty(), "mode=0755")?;
+    for name in ["upper", "work"] {
+        let path = over.join(name);
+        std::fs::create_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    let layers = format!(
+        "lowerdir={},upperdir={over}/upper,workdir={over}/work",
+        base.display(),
+        over = over.display()
+    );
+    let root = Path::new(PLACE).join("root");
+    mounted(Path::new("root"), &root, "overlay", MountFlags::NOATIME, &layers)?;
+    Ok(root)
 }
 
 /// What the device mapper is told. What the hashes' own device says of them is not trusted: with other
@@ -147,7 +152,7 @@ fn waited_for(guid: Guid) -> Result<PathBuf, String> {
     }
 }
 
-fn mounted(
+pub(crate) fn mounted(
     source: &Path,
     target: &Path,
     fstype: &str,

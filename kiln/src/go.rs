@@ -1,7 +1,7 @@
 //! Programs built from the Go module registry, with every module pinned by its checksum.
 //!
-//! Nomad has no Debian package, and `go install` refuses it (its module has replace directives),
-//! so it is built from a main package of our own, whose `go.mod` and `go.sum` are beside this file
+//! Nomad, Consul and Vault have no Debian packages, and `go install` refuses them (their modules have replace
+//! or exclude directives), so each is built from a main package of our own, whose `go.mod` and `go.sum` are
 //! in `kiln/go/`.
 
 use std::path::{Path, PathBuf};
@@ -44,8 +44,28 @@ pub const NOMAD: Program = Program {
     cgo: true,
 };
 
+/// Consul 1.16.2, likewise.
+pub const CONSUL: Program = Program {
+    name: "consul",
+    version: "1.16.2",
+    main: include_str!("../go/consul/main.go"),
+    module: include_str!("../go/consul/go.mod"),
+    sums: include_str!("../go/consul/go.sum"),
+    cgo: false,
+};
+
+/// Vault 1.13.1, likewise; of later ones the registry lacks what they are made of.
+pub const VAULT: Program = Program {
+    name: "vault",
+    version: "1.13.1",
+    main: include_str!("../go/vault/main.go"),
+    module: include_str!("../go/vault/go.mod"),
+    sums: include_str!("../go/vault/go.sum"),
+    cgo: false,
+};
+
 /// The programs that there are recipes for.
-pub const PROGRAMS: &[Program] = &[NOMAD];
+pub const PROGRAMS: &[Program] = &[CONSUL, NOMAD, VAULT];
 
 impl Program {
     /// The SHA-256 of everything that decides what is built: our main package, and the checksums

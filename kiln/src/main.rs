@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use kiln::build::{self, packages};
 use kiln::definition::{Definition, FirmwareChoice, Format, Forward, SecureBoot};
 use kiln::manifest::Manifest;
+use kiln::sign::Key;
 use kiln::{Error, Progress, Result, cache, diff, inspect, machine, sbom};
 
 /// Builds operating system images from one file that says what they are.
@@ -121,7 +122,7 @@ struct Source {
     file: PathBuf,
     /// What to make, in place of what the definition says: initramfs, uki, raw, raw-zst,
     /// qcow2, qcow2-zstd, vmdk, vmdk-stream, vdi, vhd, vhd-fixed, vhdx, ova, vbox-zip, gce, iso, tar, tar.gz,
-    /// tar.zst, oci, docker, aci
+    /// tar.zst, oci, docker, aci, netboot, root.tar.xz, root.tar.zst, root.erofs
     #[arg(long, value_delimiter = ',')]
     format: Vec<Format>,
     /// What starts a disk or CD: bios, uefi or both
@@ -131,6 +132,12 @@ struct Source {
     /// distribution's signatures
     #[arg(long, value_name = "KEYDIR|shim")]
     secure_boot: Option<SecureBoot>,
+    /// The key (Ed25519, PEM) that roots which machines fetch at boot are signed with
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Make the key where there is none
+    #[arg(long, requires = "key")]
+    new_key: bool,
     /// A file in place of an input of the definition
     #[arg(long, value_name = "NAME=PATH", value_parser = input)]
     input: Vec<(String, PathBuf)>,
@@ -248,6 +255,10 @@ impl Source {
         options.inputs = self.input.iter().cloned().collect();
         options.firmware = self.firmware.clone().map(|choice| choice.0).unwrap_or_default();
         options.secure_boot.clone_from(&self.secure_boot);
+        if let Some(key) = self.key.as_ref().filter(|key| self.new_key && !key.exists()) {
+            Key::make(key)?;
+        }
+        options.key.clone_from(&self.key);
         (options.base, options.kernel) = (self.base.clone(), self.kernel.clone());
         options.locked = self.locked;
         options.offline = self.offline;

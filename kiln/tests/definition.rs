@@ -249,3 +249,38 @@ fn firmware_is_all_unless_a_key_is_to_be_trusted() {
     assert_eq!(firmware("[disk]\nsecure-boot = \"keys\""), [Firmware::Uefi]);
     assert_eq!(firmware("[disk]\nfirmware = \"bios\""), [Firmware::Bios]);
 }
+
+#[test]
+fn a_root_that_is_fetched_needs_a_version_and_is_the_only_one() {
+    let text = r#"
+name = "x"
+formats = ["netboot", "root.erofs"]
+[init]
+file = "init"
+[kernel]
+package = "linux-image-amd64"
+[ramroot]
+carry = ["bin/sh"]
+chunk = "1KiB"
+server = "boot.example"
+keys = "a"
+[[disk.partition]]
+name = "root"
+root = true
+"#;
+    insta::assert_snapshot!(problems(text), @r#"
+    the image cannot be built:
+      - image.toml:2:8: [ramroot] needs a version: no machine takes an older root than its initramfs
+      - image.toml:9:10: "bin/sh" must be an absolute path without ".", ".." and empty parts
+      - image.toml:10:9: chunks have 4KiB to 16MiB
+      - image.toml:11:10: server must be a URL that begins with http:// or https://
+      - image.toml:12:1: unknown key "keys" [ramroot]; known here: carry, chunk, server, trust
+      - image.toml:14:8: a root on the disk beside [ramroot]: there is one root
+      - image.toml:14:8: no partition has boot = true: nothing could be started from the disk
+    "#);
+    let root = Format::RootTarXz;
+    assert_eq!(root.file_name("hashios"), "hashios-root.tar.xz");
+    assert_eq!(Format::Netboot.file_name("hashios"), "hashios-initrd.img");
+    assert!(root.is_archive() && !root.is_disk() && !root.is_run() && !root.has_loader());
+    assert!(!Format::Netboot.is_archive() && !Format::Netboot.is_disk());
+}

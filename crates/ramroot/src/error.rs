@@ -13,6 +13,14 @@ pub enum Error {
     /// A list that nobody who is trusted has signed.
     #[error("the list of chunks: {0}")]
     Signature(String),
+    /// A list that does not come.
+    #[error("{file}: {problem}")]
+    NoList {
+        /// Where it should be.
+        file: String,
+        /// What went wrong last.
+        problem: String,
+    },
     /// A download that was given up.
     #[error("{file}: {problem}; {verified} of {size} bytes were there")]
     GaveUp {

@@ -206,7 +206,7 @@ impl Read for Ahead {
 /// again, as the policy says.
 ///
 /// # Errors
-/// [`Error::GaveUp`]; those of [`ChunkList::read`], at the last try.
+/// [`Error::NoList`]; those of [`ChunkList::read`], at the last try.
 pub fn list(
     name: &str,
     source: &mut dyn Source,
@@ -228,7 +228,7 @@ pub fn list(
         };
         if begun.elapsed() + pause >= policy.patience {
             let file = name.to_owned();
-            return Err(Error::GaveUp { file, problem, verified: 0, size: 0 });
+            return Err(Error::NoList { file, problem });
         }
         tell(&format!("{problem}; again in {:.1} s", pause.as_secs_f64()));
         std::thread::sleep(pause);

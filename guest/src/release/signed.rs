@@ -34,7 +34,7 @@ impl Keys {
     }
 
     /// Whether one of the keys has signed this.
-    pub(super) fn verify(&self, bytes: &[u8], signature: &[u8]) -> Result<(), &'static str> {
+    pub(crate) fn verify(&self, bytes: &[u8], signature: &[u8]) -> Result<(), &'static str> {
         let Ok(signature) = Signature::from_slice(signature) else {
             return Err("it is no signature: those have 64 bytes");
         };

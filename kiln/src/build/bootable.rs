@@ -12,7 +12,7 @@ use kiln_tree::{Source, Tree};
 use tempfile::NamedTempFile;
 
 use super::base::os_release;
-use super::{Options, Plan, stage};
+use super::{Options, Plan, ramroot, stage};
 use crate::boot::System;
 use crate::definition::{self, Definition, Firmware, Format};
 use crate::disk::Boot;
@@ -60,9 +60,15 @@ impl<'a> Bootable<'a> {
         // Beside a disk with the root on it, everything else still carries all files.
         let from_disk = definition.root().is_some();
         let in_memory = formats.iter().any(|format| !format.is_archive() && !format.is_disk());
+        // Where the root is fetched, what boots only leads to it.
+        let leads = match &definition.ramroot {
+            Some(wanted) => Some(ramroot::stage(definition, wanted, options, &plan.tree)?),
+            None => None,
+        };
+        let tree = leads.as_ref().unwrap_or(&plan.tree);
         let initramfs = match &options.initramfs {
             Some(path) => Some(std::fs::read(path).map_err(Error::io("read", path))?.into()),
-            None if in_memory || (is_disk && !from_disk) => Some(pack(&plan.tree)?),
+            None if in_memory || (is_disk && !from_disk) => Some(pack(tree)?),
             None => None,
         };
         let mut written = container::Options::default();
@@ -131,7 +137,7 @@ impl<'a> Bootable<'a> {
         let unread =
             || Error::input(path.display().to_string(), "the programs that start it were not read");
         match format {
-            Format::Initramfs => {
+            Format::Initramfs | Format::Netboot => {
                 cache::write_file(path, self.initramfs.as_ref().ok_or_else(unread)?)
             }
             Format::Iso => {

@@ -7,6 +7,7 @@ mod container;
 pub(crate) mod inputs;
 pub mod packages;
 mod plan;
+mod ramroot;
 mod stage;
 mod tree;
 
@@ -51,6 +52,8 @@ pub struct Options {
     pub firmware: Vec<Firmware>,
     /// What UEFI verifies, in place of what the definition says.
     pub secure_boot: Option<SecureBoot>,
+    /// The key (Ed25519, PEM) that roots which are fetched at boot are signed with, and that initramfs believe.
+    pub key: Option<PathBuf>,
     /// What the caller has found wrong already, to be told with everything else.
     pub found: Vec<String>,
     /// Where what can be made again is kept.
@@ -72,6 +75,7 @@ impl Default for Options {
             lock: None,
             firmware: Vec::new(),
             secure_boot: None,
+            key: None,
             found: Vec::new(),
             cache: Cache::of_workspace(),
             compression: Compression::ZSTD,
@@ -185,12 +189,15 @@ pub fn build(
     std::fs::create_dir_all(out).map_err(Error::io("create directory", out))?;
     let mut manifest = plan.manifest.clone();
     for format in formats {
-        let name = format!("{}.{}", *definition.name, format.ending());
+        let name = format.file_name(&definition.name);
         let step = progress.step(format!("writing {name}"));
         let path = out.join(&name);
         match (&boot, format.is_archive()) {
             (_, true) if format.is_container() => {
                 container::write(definition, options, &plan, format, &path, progress)?;
+            }
+            (_, true) if format.root().is_some() => {
+                ramroot::write(definition, options, &plan, format, &path, progress)?;
             }
             (_, true) => write_archive(&plan, &options.cache, format, &path)?,
             (Some(boot), false) => boot.write(format, &path)?,
@@ -206,6 +213,19 @@ pub fn build(
                 cache::write_file(&out.join(&release), text.as_bytes())?;
                 manifest.artifacts.push(Artifact::of(out, &release, "release")?);
             }
+        }
+        if let (Format::Netboot, Some(boot)) = (format, &boot) {
+            let kernel = ramroot::kernel_name(&definition.name);
+            cache::copy_file(&boot.kernel.image, &out.join(&kernel))?;
+            manifest.artifacts.push(Artifact::of(out, &kernel, "kernel")?);
+            let script = format!("{}.ipxe", *definition.name);
+            let text = ramroot::script(definition, &options.formats(definition))?;
+            cache::write_file(&out.join(&script), text.as_bytes())?;
+            manifest.artifacts.push(Artifact::of(out, &script, "ipxe")?);
+        }
+        if format.root().is_some() {
+            let list = kiln_ramroot::list_beside(&name);
+            manifest.artifacts.push(Artifact::of(out, &list, "chunks")?);
         }
         if format == Format::RawZst {
             let map = bootable::map_beside(Path::new(&name));

@@ -7,10 +7,10 @@ use std::path::Path;
 use kiln_initramfs::manifest::{self, FileRecord};
 use kiln_tree::Tree;
 
-use super::Options;
 use super::inputs::{self, Inputs};
 use super::packages::{self, Packages};
 use super::tree::{self, Problems};
+use super::{Options, ramroot};
 use crate::definition::{Definition, Format};
 use crate::manifest::{InputRecord, Manifest, PackageRecord};
 use crate::quantity;
@@ -46,6 +46,7 @@ pub fn plan(definition: &Definition, options: &Options, progress: &Progress) -> 
     problems.list.extend(options.found.iter().cloned());
     let formats = options.formats(definition);
     problems.list.extend(formats.iter().filter_map(|format| definition.refusal(*format)));
+    problems.list.extend(ramroot::problems(definition, options, &formats));
     let (tree, advice) = tree::make(definition, &options.cache, &packages, &inputs, &mut problems);
     if !problems.list.is_empty() {
         return Err(Error::Plan(problems.list));

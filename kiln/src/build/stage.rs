@@ -7,8 +7,17 @@ use crate::definition::{Filesystem, Root};
 
 /// What of the image's files is needed before the root is there: process 1, the kernel's modules,
 /// the places to mount on, and what process 1 reads about the clock.
-const FILES: &[&str] =
-    &["dev", "dev/console", "etc/kiln/epoch", "init", "proc", "run", "sys", "tmp"];
+const FILES: &[&str] = &[
+    "dev",
+    "dev/console",
+    "etc/kiln/epoch",
+    "etc/kiln/network.toml",
+    "init",
+    "proc",
+    "run",
+    "sys",
+    "tmp",
+];
 /// Directories with all that is in them.
 const TREES: &[&str] = &["usr/lib/modules/"];
 /// What the kernel calls for a module that a module asks for.

@@ -13,9 +13,7 @@ use super::base::{self, in_merged_usr};
 use super::inputs::Inputs;
 use super::packages::Packages;
 use super::stage;
-use crate::definition::{
-    self, Content, Definition, FileEntry, Filesystem, InitSource, Place, Root, hint,
-};
+use crate::definition::{self, Content, Definition, FileEntry, InitSource, Place, hint};
 use crate::kernel::Kernel;
 use crate::{Cache, Error, Result, kernel};
 
@@ -78,8 +76,10 @@ pub(super) fn make(
         let done = kernel::check(kernel, requirements).and_then(|checked| {
             advice.extend(checked.advice);
             problems.list.extend(checked.problems);
-            let root = definition.root();
-            modules(&mut tree, wanted, root, kernel, checked.modules, cache, problems)
+            let mut needed = stage::modules(definition.root());
+            needed.extend(definition.ramroot.iter().flat_map(|_| super::ramroot::modules()));
+            needed.extend(checked.modules);
+            modules(&mut tree, wanted, kernel, needed, cache, problems)
         });
         problems.take(wanted.source.at, done);
     }
@@ -162,14 +162,12 @@ fn installed(tree: &mut Tree, packages: &Packages) -> Result<()> {
 fn modules(
     tree: &mut Tree,
     definition: &definition::Kernel,
-    root: Option<(Filesystem, Root)>,
     kernel: &Kernel,
     mut wanted: Vec<(String, String)>,
     cache: &Cache,
     problems: &mut Problems<'_>,
 ) -> Result<()> {
     let asked = &definition.modules;
-    wanted.extend(stage::modules(root));
     wanted.extend(asked.iter().map(|name| (name.value.clone(), "asked for".to_owned())));
     if wanted.is_empty() {
         return Ok(());

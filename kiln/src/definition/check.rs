@@ -20,6 +20,7 @@ pub(super) fn problems(definition: &Definition) -> Vec<Problem> {
     users(definition, &mut problems);
     services(definition, &mut problems);
     disk(definition, &mut problems);
+    ramroot(definition, &mut problems);
     boot(definition, &mut problems);
     problems
 }
@@ -113,6 +114,39 @@ fn is_plain(path: &str) -> bool {
     path.strip_prefix('/').is_some_and(|rest| {
         !rest.is_empty() && rest.split('/').all(|part| !matches!(part, "" | "." | ".."))
     })
+}
+
+fn ramroot(definition: &Definition, problems: &mut Vec<Problem>) {
+    let Some(ramroot) = &definition.ramroot else { return };
+    for path in ramroot.carry.iter().filter(|path| !is_plain(path)) {
+        let text = format!(
+            "{:?} must be an absolute path without \".\", \"..\" and empty parts",
+            path.value
+        );
+        problems.push(Problem::new(path.at, text));
+    }
+    if let Some(chunk) = &ramroot.chunk
+        && !(4 << 10..=16 << 20).contains(&chunk.value.0)
+    {
+        problems.push(Problem::new(chunk.at, "chunks have 4KiB to 16MiB"));
+    }
+    if let Some(server) = &ramroot.server {
+        let known = ["http://", "https://"].iter().any(|scheme| server.starts_with(scheme));
+        if !known || server.contains(char::is_whitespace) {
+            let text = "server must be a URL that begins with http:// or https://";
+            problems.push(Problem::new(server.at, text));
+        }
+    }
+    if definition.version.is_none() {
+        let text = "[ramroot] needs a version: no machine takes an older root than its initramfs";
+        problems.push(Problem::new(definition.name.at, text));
+    }
+    if let Some(root) = definition.disk.partitions.iter().find(|partition| {
+        matches!(&partition.content.value, PartitionContent::Files { root: Some(_), .. })
+    }) {
+        let text = "a root on the disk beside [ramroot]: there is one root";
+        problems.push(Problem::new(root.name.at, text));
+    }
 }
 
 fn files(definition: &Definition, problems: &mut Vec<Problem>) {
@@ -347,8 +381,16 @@ fn root(definition: &Definition, problems: &mut Vec<Problem>) {
 impl Definition {
     /// Why a format cannot be made of this definition, if it cannot.
     pub(crate) fn refusal(&self, format: Format) -> Option<String> {
-        let bootable = self.kernel.is_some() || format.is_archive();
-        (!bootable).then(|| format!("{} needs a [kernel], and there is none", format.name()))
+        let needs = |what| Some(format!("{} needs {what}, and there is none", format.name()));
+        match format.root() {
+            Some(_) if self.ramroot.is_none() => needs("a [ramroot]"),
+            Some(_) if self.version.is_none() => needs("a version"),
+            Some(_) if self.init.is_none() => needs("an [init]"),
+            _ if self.kernel.is_none() && (!format.is_archive() || format.root().is_some()) => {
+                needs("a [kernel]")
+            }
+            _ => None,
+        }
     }
 
     /// A user's number, by name or as digits.

@@ -52,11 +52,19 @@ pub enum Format {
     Docker,
     /// The tree as an image of appc (ACI).
     Aci,
+    /// What firmware loads over a network: kernel, initramfs, and a script for iPXE.
+    Netboot,
+    /// The tree as a root that is fetched at boot, with its signed list of chunks: an archive through xz.
+    RootTarXz,
+    /// The same through zstd.
+    RootTarZst,
+    /// The same as a file system that stays compressed in memory.
+    RootErofs,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 27] = [
         Self::Initramfs,
         Self::Uki,
         Self::Raw,
@@ -80,6 +88,10 @@ impl Format {
         Self::Oci,
         Self::Docker,
         Self::Aci,
+        Self::Netboot,
+        Self::RootTarXz,
+        Self::RootTarZst,
+        Self::RootErofs,
     ];
 
     /// Its name.
@@ -99,6 +111,10 @@ impl Format {
             Self::Oci => "oci",
             Self::Docker => "docker",
             Self::Aci => "aci",
+            Self::Netboot => "netboot",
+            Self::RootTarXz => "root.tar.xz",
+            Self::RootTarZst => "root.tar.zst",
+            Self::RootErofs => "root.erofs",
             disk => disk.container().map_or("disk", container::Format::name),
         }
     }
@@ -135,14 +151,35 @@ impl Format {
             Self::Gce => "gce.tar.gz",
             Self::Oci => "oci.tar",
             Self::Docker => "docker.tar",
+            Self::Netboot => "initrd.img",
             other => other.name(),
         }
     }
 
-    /// Whether it is the tree alone, which nothing boots.
+    /// The name of its file for a system of this name.
+    #[must_use]
+    pub fn file_name(self, system: &str) -> String {
+        // as such files have been called where they are served
+        let separator = if self == Self::Netboot || self.root().is_some() { '-' } else { '.' };
+        format!("{system}{separator}{}", self.ending())
+    }
+
+    /// How the root is stored, where it is one that is fetched at boot.
+    #[must_use]
+    pub fn root(self) -> Option<kiln_ramroot::Kind> {
+        Some(match self {
+            Self::RootTarXz => kiln_ramroot::Kind::TarXz,
+            Self::RootTarZst => kiln_ramroot::Kind::TarZst,
+            Self::RootErofs => kiln_ramroot::Kind::Erofs,
+            _ => return None,
+        })
+    }
+
+    /// Whether it is the tree alone, which nothing boots by itself.
     #[must_use]
     pub fn is_archive(self) -> bool {
-        matches!(self, Self::Tar | Self::TarGz | Self::TarZst) || self.is_container()
+        let plain = matches!(self, Self::Tar | Self::TarGz | Self::TarZst);
+        plain || self.is_container() || self.root().is_some()
     }
 
     /// Whether it is the tree with what a container of it is started with.
@@ -154,20 +191,22 @@ impl Format {
     /// Whether the disk is in it that the definition describes.
     #[must_use]
     pub fn is_disk(self) -> bool {
-        !self.is_archive() && !matches!(self, Self::Initramfs | Self::Uki | Self::Iso)
+        let memory = [Self::Initramfs, Self::Uki, Self::Iso, Self::Netboot];
+        !self.is_archive() && !memory.contains(&self)
     }
 
     /// Whether something that starts the kernel is part of it.
     #[must_use]
     pub fn has_loader(self) -> bool {
-        !self.is_archive() && self != Self::Initramfs
+        !self.is_archive() && !matches!(self, Self::Initramfs | Self::Netboot)
     }
 
     /// Whether QEMU runs it as it is.
     #[must_use]
     pub fn is_run(self) -> bool {
-        let packed = [Self::Uki, Self::RawZst, Self::Ova, Self::VboxZip, Self::VmxZip, Self::Gce];
-        !self.is_archive() && !packed.contains(&self)
+        let bootable = matches!(self, Self::Initramfs | Self::Iso)
+            || (self.is_disk() && self.container().is_some());
+        bootable && self != Self::RawZst
     }
 }
 

@@ -12,6 +12,7 @@ mod decode;
 mod disk;
 mod format;
 mod place;
+mod ramroot;
 mod read;
 mod run;
 
@@ -29,6 +30,7 @@ pub use disk::{
 pub use format::Format;
 pub(crate) use place::hint;
 pub use place::{Place, Placed, Problem};
+pub use ramroot::Ramroot;
 pub use run::{Forward, Run};
 
 use crate::{Error, Result};
@@ -78,6 +80,8 @@ pub struct Definition {
     pub network: Option<Placed<String>>,
     /// The disk.
     pub disk: Disk,
+    /// The root that is fetched at boot; none where all files are in the initramfs.
+    pub ramroot: Option<Ramroot>,
     /// How `kiln run` runs it.
     pub run: Run,
 }

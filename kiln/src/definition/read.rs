@@ -11,6 +11,7 @@ use toml::de::DeTable;
 use super::container::container;
 use super::decode::{Notes, Section};
 use super::place::{Place, Placed, Problem, hint};
+use super::ramroot::ramroot;
 use super::{
     CargoProgram, Content, Debian, Definition, Disk, EPOCH, FileEntry, Files, Filesystem, Firmware,
     Format, Group, Init, InitSource, Input, Kernel, KernelSource, Packages, PartitionContent,
@@ -69,6 +70,7 @@ fn top_level(mut top: Section<'_, '_>, notes: &mut Notes<'_>, file: &Path) -> Op
     let services = services.into_iter().filter_map(|section| service(section, notes)).collect();
     let network = top.table(notes, "network").and_then(|section| network(section, notes));
     let disk = top.table(notes, "disk").map(|section| disk(section, notes));
+    let ramroot = top.table(notes, "ramroot").map(|section| ramroot(section, notes));
     let run = top.table(notes, "run").map(|section| run(section, notes));
     top.finish(notes);
     // A section that is there and cannot be read is noted; one that is not there is none.
@@ -96,6 +98,7 @@ fn top_level(mut top: Section<'_, '_>, notes: &mut Notes<'_>, file: &Path) -> Op
         services,
         network,
         disk: disk.unwrap_or_default(),
+        ramroot,
         run: run.unwrap_or_default(),
     })
 }
@@ -129,7 +132,7 @@ fn choices<T>(
 }
 
 /// A text that a type reads by itself.
-fn parsed<T: FromStr<Err: ToString>>(
+pub(super) fn parsed<T: FromStr<Err: ToString>>(
     text: Option<Placed<String>>,
     notes: &mut Notes<'_>,
 ) -> Option<Placed<T>> {

@@ -50,10 +50,8 @@ impl Wanted<'_> {
             }
             Filesystem::Erofs => Arc::new(erofs::Volume::plan(tree, &self.erofs(label, uuid))?),
             Filesystem::ErofsLz4 => {
-                let mut compression = Compression::new(Algorithm::Lz4);
-                compression.cluster = CLUSTER;
                 let options = self.erofs(label, uuid);
-                Arc::new(erofs::Compressed::plan(tree, &options, compression, spool()?)?)
+                Arc::new(erofs::Compressed::plan(tree, &options, lz4(), spool()?)?)
             }
             Filesystem::Squashfs => {
                 let mut options = squashfs::Options::default();
@@ -69,6 +67,13 @@ impl Wanted<'_> {
         options.build_time = Some(self.time);
         options
     }
+}
+
+/// How EROFS is compressed.
+pub(crate) fn lz4() -> Compression {
+    let mut compression = Compression::new(Algorithm::Lz4);
+    compression.cluster = CLUSTER;
+    compression
 }
 
 /// A FAT volume of an image; `purpose` is what its number is derived from.

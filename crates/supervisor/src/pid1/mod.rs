@@ -56,6 +56,7 @@ pub mod grow;
 pub mod host;
 pub mod hotplug;
 pub mod kexec;
+pub mod loop_device;
 pub mod machine_id;
 pub mod modules;
 pub mod mounts;

@@ -154,6 +154,55 @@ pub(super) fn watchdog_timeout(device: impl AsFd) -> io::Result<i32> {
     unsafe { ioctl(device, request) }.map_err(io::Error::from)
 }
 
+/// `LOOP_CTL_GET_FREE` of linux/loop.h.
+const LOOP_FREE: libc::c_ulong = 0x4c82;
+
+/// The number of a loop device that has no file.
+pub(super) fn free_loop(control: BorrowedFd<'_>) -> io::Result<i32> {
+    // SAFETY: the request takes no argument and gives a number (drivers/block/loop.c, loop_control_ioctl()).
+    match unsafe { libc::ioctl(control.as_raw_fd(), LOOP_FREE) } {
+        number if number >= 0 => Ok(number),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// `LOOP_CONFIGURE` of linux/loop.h, since Linux 5.8.
+const LOOP_CONFIGURE: Opcode = 0x4c0a;
+/// `LO_FLAGS_READ_ONLY`.
+const LOOP_READ_ONLY: u32 = 1;
+
+/// `struct loop_config` of linux/loop.h with its `struct loop_info64`, of which only the flags are of interest here.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    info: [u64; 5],
+    numbers: [u32; 3],
+    flags: u32,
+    names: [u8; 160],
+    init: [u64; 2],
+    reserved: [u64; 8],
+}
+
+/// Makes a file what a loop device reads.
+pub(super) fn attach_loop(device: impl AsFd, file: BorrowedFd<'_>) -> io::Result<()> {
+    let fd = u32::try_from(file.as_raw_fd()).map_err(io::Error::other)?;
+    let config = LoopConfig {
+        fd,
+        block_size: 0,
+        info: [0; 5],
+        numbers: [0; 3],
+        flags: LOOP_READ_ONLY,
+        names: [0; 160],
+        init: [0; 2],
+        reserved: [0; 8],
+    };
+    // SAFETY: the request reads a `loop_config`, which is laid out as in C (drivers/block/loop.c, lo_ioctl()).
+    let request = unsafe { Setter::<LOOP_CONFIGURE, LoopConfig>::new(config) };
+    // SAFETY: the kernel only reads it, during the call; what is no loop device refuses the code.
+    unsafe { ioctl(device, request) }.map_err(io::Error::from)
+}
+
 /// `LOOP_CLR_FD` of linux/loop.h.
 const LOOP_CLEAR: Opcode = 0x4c01;
 
