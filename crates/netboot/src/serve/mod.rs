@@ -3,12 +3,15 @@
 //! Nothing here waits without a bound: sockets are looked at again at least twice a second, which is how long
 //! ending takes too.
 
+mod batch;
 mod dhcp;
 mod event;
 mod files;
 mod http;
+mod sending;
 mod socket;
 mod tftp;
+mod transfers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
