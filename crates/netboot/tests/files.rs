@@ -5,7 +5,7 @@
     reason = "numbers of blocks begin anew, and lengths are small"
 )]
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -322,4 +322,83 @@ fn http_has_ranges_scripts_and_tls() {
     let got = lab.curl(&[&trusting[..], &[&secure]].concat());
     assert!(got.stdout == wanted, "{got:?}");
     assert!(!lab.curl(&["--resolve", trusting[3], &secure]).status.success());
+}
+
+/// A head's lines without the date, in their order by name, and what follows.
+fn answer(bytes: &[u8]) -> (Vec<String>, Vec<u8>) {
+    let end = bytes.windows(4).position(|it| it == b"\r\n\r\n").unwrap();
+    let head = std::str::from_utf8(&bytes[..end]).unwrap();
+    let mut lines: Vec<String> = head.lines().map(str::to_lowercase).collect();
+    lines.retain(|line| !line.starts_with("date:"));
+    lines.sort();
+    (lines, bytes[end + 4..].to_vec())
+}
+
+#[test]
+fn files_are_answered_alike_by_the_kernel_and_by_hyper() {
+    if !has("curl") {
+        return;
+    }
+    let lab = Lab::start();
+    std::fs::write(lab.file("own.efi"), "efi").unwrap();
+    std::fs::write(lab.file("own.txt"), "text").unwrap();
+    let asked: [(&str, &[&str]); 9] = [
+        ("large", &[]),
+        ("large", &["--range", "1000000-1999999"]),
+        ("large", &["--range", "2999999-"]),
+        ("large", &["--range", "5-9000000"]),
+        ("large", &["--head"]),
+        ("large", &["--head", "--range", "1-2"]),
+        ("own.efi", &[]),
+        ("own.txt", &["--header", "Connection: close"]),
+        ("empty", &[]),
+    ];
+    for (name, words) in asked {
+        let get = |more: &str| {
+            let url = format!("http://{}/{name}{more}", lab.http);
+            let got = lab.curl(&[&["--include", &url], words].concat());
+            assert!(got.status.success(), "{name} {words:?}: {got:?}");
+            answer(&got.stdout)
+        };
+        // what has a query is left to hyper
+        let (plain, other) = (get(""), get("?left"));
+        assert_eq!(plain.0, other.0, "{name} {words:?}");
+        assert!(plain.1 == other.1, "{name} {words:?}");
+    }
+    // one connection, of which hyper takes over what is no file
+    let url = |name: &str| format!("http://{}/{name}", lab.http);
+    let (file, script) = (url("small"), url("boot/02-00-00-00-00-01.ipxe"));
+    let got = lab.curl(&["--write-out", "%{num_connects}", &file, &file, &script, &file]);
+    let small = bytes(100);
+    let wanted = [&small[..], b"1", &small, b"0", b"#!ipxe\nboot\n", b"0", &small, b"0"].concat();
+    assert!(got.stdout == wanted, "{got:?}");
+    // two at once, and one in pieces
+    let mut stream = TcpStream::connect(lab.http).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET /small HTTP/1.1\r\n\r\nGET /empty HTTP/1.1\r\n\r\nGET /sm").unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    stream.write_all(b"all HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
+    let mut got = Vec::new();
+    stream.read_to_end(&mut got).unwrap();
+    let bodies = got.windows(100).filter(|it| *it == small).count();
+    let answers = got.windows(15).filter(|it| it == b"HTTP/1.1 200 OK").count();
+    assert_eq!((bodies, answers), (2, 3), "{}", String::from_utf8_lossy(&got));
+}
+
+#[test]
+fn a_file_that_becomes_shorter_ends_its_connection() {
+    let lab = Lab::start();
+    let file = std::fs::File::create(lab.file("shrinks")).unwrap();
+    file.set_len(200 << 20).unwrap();
+    let mut stream = TcpStream::connect(lab.http).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET /shrinks HTTP/1.1\r\n\r\n").unwrap();
+    let mut bytes = vec![0; 1 << 20];
+    stream.read_exact(&mut bytes).unwrap();
+    file.set_len(1 << 20).unwrap();
+    let mut rest = 0;
+    while let Ok(len @ 1..) = stream.read(&mut bytes) {
+        rest += len;
+    }
+    assert!(rest < 199 << 20, "{rest}");
 }

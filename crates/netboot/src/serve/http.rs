@@ -23,10 +23,11 @@ use tokio_rustls::TlsAcceptor;
 use tower_http::services::ServeDir;
 use tower_service::Service as _;
 
+use super::plain::{self, After};
 use super::{End, Error, Event, Files, GLANCE, Sink};
 
 /// How long the head of a request may take, and nothing may come between two; shaking hands as well.
-const HEAD: Duration = Duration::from_secs(15);
+pub(super) const HEAD: Duration = Duration::from_secs(15);
 /// How long what was sent may stay without an answer of the other end's kernel.
 const UNANSWERED: u32 = 60_000;
 /// Bytes that are read of a file at once.
@@ -151,9 +152,14 @@ impl Http {
             let _ = stream.set_nodelay(true);
             let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, UNANSWERED);
             let (router, sink, tls) = (router.clone(), Arc::clone(sink), tls.clone());
+            let files = self.files.clone();
             tokio::spawn(async move {
                 match tls {
-                    None => answer(stream, peer, router, sink).await,
+                    None => {
+                        if plain::serve(&stream, peer, &files, &sink).await == After::Other {
+                            answer(stream, peer, router, sink).await;
+                        }
+                    }
                     Some(tls) => match tokio::time::timeout(HEAD, tls.accept(stream)).await {
                         Ok(Ok(stream)) => answer(stream, peer, router, sink).await,
                         Ok(Err(error)) => {

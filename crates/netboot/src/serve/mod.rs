@@ -3,11 +3,13 @@
 //! Nothing here waits without a bound: sockets are looked at again at least twice a second, which is how long
 //! ending takes too.
 
+mod asked;
 mod batch;
 mod dhcp;
 mod event;
 mod files;
 mod http;
+mod plain;
 mod sending;
 mod socket;
 mod tftp;
