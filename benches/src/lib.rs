@@ -23,12 +23,14 @@
 
 pub mod arguments;
 pub mod bootstrap;
+pub mod fetch;
 pub mod later;
 pub mod machine;
 pub mod noise;
 pub mod peak;
 pub mod repart;
 pub mod report;
+pub mod servers;
 pub mod steps;
 pub mod supervision;
 pub mod turns;

@@ -82,14 +82,26 @@ pub fn run_with_input(
 /// # Errors
 /// It is not there; the message has the command that builds it.
 pub fn example(package: &str, name: &str) -> Result<PathBuf> {
+    built(package, "example", "examples", name)
+}
+
+/// A program of ours, built in the profile of the running bench: `NAME` beside it.
+///
+/// # Errors
+/// It is not there; the message has the command that builds it.
+pub fn program(package: &str, name: &str) -> Result<PathBuf> {
+    built(package, "bin", "", name)
+}
+
+fn built(package: &str, kind: &str, directory: &str, name: &str) -> Result<PathBuf> {
     let own = env::current_exe()?;
-    let path = own.parent().ok_or("this program is in no directory")?.join("examples").join(name);
+    let path = own.parent().ok_or("this program is in no directory")?.join(directory).join(name);
     if path.is_file() {
         return Ok(path);
     }
     let release = if cfg!(debug_assertions) { "" } else { " --release" };
     Err(format!(
-        "{} is not there: build it with `cargo build{release} -p {package} --example {name} \
+        "{} is not there: build it with `cargo build{release} -p {package} --{kind} {name} \
          --all-features`",
         path.display()
     )

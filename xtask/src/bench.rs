@@ -51,6 +51,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "kiln-diskimg",
         "-p",
         "kiln-oci",
+        "-p",
+        "kiln-netboot",
+        "--bin",
+        "kiln-netboot",
         "--all-features",
     ]))?;
     for name in names {

@@ -114,6 +114,7 @@ const NEEDS: &[Need] = &[
     need("umoci", "umoci", "is measured beside our unpacking of images", Purpose::Bench),
     need("skopeo", "skopeo", "is measured beside our unpacking of images", Purpose::Bench),
     need("podman", "podman", "is measured beside our unpacking of images", Purpose::Bench),
+    need("nginx", "nginx-light", "is measured beside our server for labs", Purpose::Bench),
     need("bsdcpio", "libarchive-tools", "is measured beside our packer", Purpose::Bench),
 ];
 
