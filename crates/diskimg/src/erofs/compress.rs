@@ -19,8 +19,6 @@ use crate::error::Problems;
 use crate::field::{index, narrow32, put};
 use crate::{Error, Result};
 
-/// Bytes of a file that are compressed in one go; the last cluster of each is not full.
-const PIECE: u64 = 2 << 20;
 /// Blocks of metadata that are gathered before they are put into the spool.
 const SEGMENT: u64 = 1024;
 
@@ -42,7 +40,7 @@ impl<S: Read + Write + Seek> Compressed<S> {
     /// Plans a volume and compresses its files, each read once. How long the volume is cannot be
     /// known before; so what is compressed goes into `spool`, which should be empty (a file without
     /// a name, or memory for small trees). Memory is taken for the inodes and for a few megabytes
-    /// per thread.
+    /// per thread, twice as many with [`Lz4High`](super::Algorithm::Lz4High).
     ///
     /// A file that compression does not make smaller is stored as it is.
     ///
@@ -229,7 +227,7 @@ fn compress<S: Write + Seek>(
     spooler: &mut Spooler<'_, S>,
 ) -> Result<u64> {
     let mut part = Part::default();
-    let units = feed::units(outline, files, feed::UNIT, PIECE);
+    let units = feed::units(outline, files, feed::UNIT, compression.piece());
     let work = |unit: &Vec<Piece>, packed: &mut Packed| {
         packed.pack(outline, unit, &compression, &mut *compression.codec())
     };

@@ -1,6 +1,7 @@
 //! How files are compressed.
 
 use super::codec::{self, Codec};
+use super::lz4_high::Lz4High;
 use super::{BLOCK, superblock};
 use crate::field::index;
 
@@ -13,6 +14,9 @@ const MAX_CLUSTER: usize = 1 << 20;
 pub enum Algorithm {
     /// LZ4, which Linux reads since 5.4.
     Lz4,
+    /// LZ4 that takes ten times as long to compress, and is smaller by an eighth to a sixth. What
+    /// reads it sees no difference.
+    Lz4High,
 }
 
 /// How files are compressed.
@@ -42,7 +46,7 @@ impl Compression {
     /// The algorithm's number.
     pub(super) fn algorithm(&self) -> u8 {
         match self.algorithm {
-            Algorithm::Lz4 => 0,
+            Algorithm::Lz4 | Algorithm::Lz4High => 0,
         }
     }
 
@@ -59,7 +63,7 @@ impl Compression {
         }
         let mut configs = Vec::new();
         match self.algorithm {
-            Algorithm::Lz4 => {
+            Algorithm::Lz4 | Algorithm::Lz4High => {
                 let blocks = crate::field::narrow16((self.cluster as u64).div_ceil(BLOCK));
                 configs.extend_from_slice(&14_u16.to_le_bytes());
                 // The greatest distance: 0 is the format's.
@@ -81,9 +85,19 @@ impl Compression {
         }
     }
 
+    /// Bytes of a file that are compressed in one go: the last cluster of each is not full. What
+    /// takes long anyway takes the memory of larger ones.
+    pub(super) fn piece(&self) -> u64 {
+        match self.algorithm {
+            Algorithm::Lz4 => 2 << 20,
+            Algorithm::Lz4High => 4 << 20,
+        }
+    }
+
     pub(super) fn codec(&self) -> Box<dyn Codec> {
         match self.algorithm {
             Algorithm::Lz4 => Box::new(codec::lz4::Lz4::new()),
+            Algorithm::Lz4High => Box::new(Lz4High::new()),
         }
     }
 }

@@ -54,6 +54,10 @@ mod directory;
 pub(crate) mod feed;
 mod index;
 pub(crate) mod inode;
+#[cfg(feature = "lz4")]
+mod lz4_high;
+#[cfg(feature = "lz4")]
+mod matches;
 pub(crate) mod outline;
 mod place;
 mod reader;

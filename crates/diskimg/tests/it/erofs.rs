@@ -208,13 +208,15 @@ mod compressed {
     use super::*;
 
     fn variants() -> Vec<Compression> {
-        [4096, 16_384, 65_536, 1 << 20]
-            .map(|cluster| {
-                let mut compression = Compression::new(Algorithm::Lz4);
-                compression.cluster = cluster;
-                compression
-            })
-            .to_vec()
+        let clusters = [4096, 16_384, 65_536, 1 << 20];
+        let fast = clusters.map(|cluster| (Algorithm::Lz4, cluster));
+        let high = clusters.map(|cluster| (Algorithm::Lz4High, cluster));
+        let variants = fast.into_iter().chain(high).map(|(algorithm, cluster)| {
+            let mut compression = Compression::new(algorithm);
+            compression.cluster = cluster;
+            compression
+        });
+        variants.collect()
     }
 
     #[test]
@@ -246,6 +248,28 @@ mod compressed {
             }
             assert!(images.windows(2).all(|pair| pair[0] == pair[1]), "{compression:?}");
         }
+    }
+
+    /// Several pieces of one file, each of which begins anew.
+    #[test]
+    fn a_long_file_is_smaller_when_it_may_take_longer() {
+        let text: Vec<u8> = (0..900_000_u32)
+            .flat_map(|at| format!("{:x} {} ", at.wrapping_mul(77_777), at % 777).into_bytes())
+            .collect();
+        assert!(text.len() > 10 << 20);
+        let mut tree = Tree::new();
+        tree.insert("text", Node::file(text)).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let lengths = [Algorithm::Lz4, Algorithm::Lz4High].map(|algorithm| {
+            let mut compression = Compression::new(algorithm);
+            compression.cluster = 65_536;
+            let spool = tempfile::tempfile().unwrap();
+            let volume = Compressed::plan(&tree, &options(), compression, spool).unwrap();
+            let image = file(dir.path(), "volume", Format::Raw, &volume);
+            check(&format!("{algorithm:?}"), &tree, dir.path(), &image);
+            volume.len()
+        });
+        assert!(lengths[1] * 10 < lengths[0] * 9, "{lengths:?}");
     }
 
     #[test]

@@ -78,14 +78,20 @@ fn tree() -> Tree {
     tree
 }
 
+#[cfg(feature = "lz4")]
+fn every_compression(clusters: [usize; 2]) -> Vec<(kiln_diskimg::erofs::Algorithm, usize)> {
+    use kiln_diskimg::erofs::Algorithm::{Lz4, Lz4High};
+    clusters.iter().flat_map(|cluster| [(Lz4, *cluster), (Lz4High, *cluster)]).collect()
+}
+
 #[test]
 fn everything_is_read_as_it_was_written() {
     let tree = tree();
     read_back("plain", &tree, &mut bytes(&Volume::plan(&tree, &Options::default()).unwrap()));
     #[cfg(feature = "lz4")]
-    for cluster in [4096, 65_536] {
-        use kiln_diskimg::erofs::{Algorithm, Compressed, Compression};
-        let mut compression = Compression::new(Algorithm::Lz4);
+    for (algorithm, cluster) in every_compression([4096, 65_536]) {
+        use kiln_diskimg::erofs::{Compressed, Compression};
+        let mut compression = Compression::new(algorithm);
         compression.cluster = cluster;
         let spool = std::io::Cursor::new(Vec::new());
         let volume = Compressed::plan(&tree, &Options::default(), compression, spool).unwrap();
@@ -278,9 +284,9 @@ proptest! {
         };
         judge("plain", &mut bytes(&Volume::plan(&tree, &Options::default()).unwrap()));
         #[cfg(feature = "lz4")]
-        for cluster in [4096, 16_384] {
-            use kiln_diskimg::erofs::{Algorithm, Compressed, Compression};
-            let mut compression = Compression::new(Algorithm::Lz4);
+        for (algorithm, cluster) in every_compression([4096, 16_384]) {
+            use kiln_diskimg::erofs::{Compressed, Compression};
+            let mut compression = Compression::new(algorithm);
             compression.cluster = cluster;
             let spool = std::io::Cursor::new(Vec::new());
             let volume = Compressed::plan(&tree, &Options::default(), compression, spool).unwrap();
