@@ -28,7 +28,7 @@ use crate::{Error, Progress, Result, archive, cache, disk, image};
 /// Bytes of a chunk: verified before the next one is read, and lost when a connection breaks.
 const CHUNK: u32 = 1 << 20;
 /// Part of the name of a cached root; to be raised when the way of making one changes.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 /// What xz compresses at once, by as many threads as there are; three times its dictionary.
 const XZ_BLOCK: u64 = 24 << 20;
 /// Of xz: a dictionary of 8 MiB, which is the most that machines give it.
@@ -213,7 +213,7 @@ fn packed(
                 let spool =
                     File::options().read(true).write(true).create(true).truncate(true).open(made);
                 let spool = spool.map_err(Error::io("create", made))?;
-                erofs::Compressed::plan(tree, &volume, disk::lz4(), spool)?.into_image()?;
+                erofs::Compressed::plan(tree, &volume, disk::lz4_high(), spool)?.into_image()?;
             }
             Kind::TarXz => {
                 let mut xz = XzOptions::with_preset(XZ_PRESET);

@@ -16,7 +16,7 @@ use crate::definition::{
 use crate::{Error, Result};
 pub use stored::Stored;
 use volume::Wanted;
-pub(crate) use volume::{fat_options, lz4};
+pub(crate) use volume::{fat_options, lz4_high};
 
 /// Room that a boot partition keeps by default, for a second kernel or a changed configuration.
 const HEADROOM: ByteLen = ByteLen::mib(4);

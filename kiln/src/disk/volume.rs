@@ -17,6 +17,8 @@ use crate::{Error, Result};
 const FAT_EPOCH: u32 = 315_532_800;
 /// Bytes that EROFS compresses to at once: smaller than with one block, and still read in one go.
 const CLUSTER: usize = 16 << 10;
+/// The same where every byte is carried over a network and held in memory.
+const FETCHED_CLUSTER: usize = 64 << 10;
 
 /// A file system as it is asked for.
 pub(super) struct Wanted<'a> {
@@ -69,8 +71,15 @@ impl Wanted<'_> {
     }
 }
 
+/// How EROFS is compressed where it is fetched as a whole: smaller, and slower to make.
+pub(crate) fn lz4_high() -> Compression {
+    let mut compression = Compression::new(Algorithm::Lz4High);
+    compression.cluster = FETCHED_CLUSTER;
+    compression
+}
+
 /// How EROFS is compressed.
-pub(crate) fn lz4() -> Compression {
+fn lz4() -> Compression {
     let mut compression = Compression::new(Algorithm::Lz4);
     compression.cluster = CLUSTER;
     compression
