@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
 
 #[derive(clap::Args)]
 pub(crate) struct E2eArguments {
-    /// Names of tests in e2e/tests (all without)
+    /// Names of files in e2e/tests, without `.rs` (all without)
     names: Vec<String>,
 }
 
@@ -95,20 +95,38 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 pub(crate) fn e2e(arguments: &E2eArguments) -> Result<()> {
     setup::ensure(Purpose::Test)?;
+    let known = files_of_e2e()?;
+    if let Some(name) = arguments.names.iter().find(|name| !known.contains(name)) {
+        bail!("there is no e2e/tests/{name}.rs; there are {}", known.join(", "));
+    }
     let mut tally = Tally::default();
     boots(&mut tally, &arguments.names)?;
     tally.close()
+}
+
+/// The names in e2e/tests.
+fn files_of_e2e() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in
+        std::fs::read_dir(program::workspace().join("e2e/tests")).context("read e2e/tests")?
+    {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        names
+            .extend(name.strip_suffix(".rs").filter(|name| *name != "main").map(ToOwned::to_owned));
+    }
+    names.sort();
+    Ok(names)
 }
 
 fn boots(tally: &mut Tally, names: &[String]) -> Result<()> {
     let mut tests = program::cargo_of_tests();
     // As the other tests are compiled, which has most of it compiled; what runs in guests is compiled apart.
     tests.args(["test", "--locked", "--package", "kiln-e2e", "--no-fail-fast"]);
-    for name in names {
-        tests.args(["--test", name]);
-    }
     // One machine at a time: two guests on two processors only make both late.
     tests.args(["--", "--test-threads=1", "--show-output"]);
+    for name in names {
+        tests.arg(format!("{name}::"));
+    }
     tally.tests("boots", &mut tests)
 }
 

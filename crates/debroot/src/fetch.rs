@@ -67,8 +67,10 @@ mod apt {
     pub struct AptHelper {
         /// The helper. Default: `/usr/lib/apt/apt-helper`.
         pub program: PathBuf,
-        /// How often a file is tried. Default: 3.
+        /// How often a file is tried. Default: 5.
         pub tries: u32,
+        /// How long to wait before the second try; before each one after it, twice as long. Default: 1 s.
+        pub pause: Duration,
         /// How long one try may take. Default: 10 minutes.
         pub timeout: Duration,
     }
@@ -77,7 +79,8 @@ mod apt {
         fn default() -> Self {
             Self {
                 program: "/usr/lib/apt/apt-helper".into(),
-                tries: 3,
+                tries: 5,
+                pause: Duration::from_secs(1),
                 timeout: Duration::from_secs(600),
             }
         }
@@ -85,15 +88,26 @@ mod apt {
 
     impl Fetch for AptHelper {
         fn fetch(&self, uri: &str, into: &Path, limit: u64) -> Result<()> {
-            let mut last = Error::fetch(uri, "it was never tried");
-            for _ in 0..self.tries {
+            let mut pause = self.pause;
+            for _ in 1..self.tries {
                 match self.once(uri, into, limit) {
-                    Ok(()) => return Ok(()),
-                    Err(error) => last = error,
+                    Err(error) if may_pass(&error) => {
+                        std::thread::sleep(pause);
+                        pause = pause.saturating_mul(2);
+                    }
+                    ended => return ended,
                 }
             }
-            Err(last)
+            self.once(uri, into, limit)
         }
+    }
+
+    /// Whether another try may end otherwise: not where the answer is that there is no such file.
+    fn may_pass(error: &Error) -> bool {
+        let Error::Fetch { uri, reason } = error else { return false };
+        // It says the address again.
+        let said = reason.replace(uri, "");
+        !["404", "410", "File not found", "it is longer"].iter().any(|last| said.contains(last))
     }
 
     impl AptHelper {
@@ -165,5 +179,44 @@ mod apt {
             (Ok(_), false) => errors.join("; "),
             _ => format!("apt-helper: {status}"),
         }
+    }
+}
+
+#[cfg(all(test, feature = "apt"))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A helper that fails so often, and how often it is started.
+    fn starts(complaint: &str, failures: u32) -> (Result<()>, usize) {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let script = format!(
+            "#!/bin/sh\necho >>{starts}\nif [ $(wc -l <{starts}) -le {failures} ]; then\n\
+             echo 'E: Failed to fetch http://h/404  {complaint}' >&2; exit 100; fi\n",
+            starts = at("starts").display()
+        );
+        fs::write(at("helper"), script).unwrap();
+        fs::set_permissions(at("helper"), fs::Permissions::from_mode(0o755)).unwrap();
+        let helper = AptHelper {
+            program: at("helper"),
+            pause: Duration::from_millis(1),
+            ..AptHelper::default()
+        };
+        let ended = helper.fetch("http://h/404", &at("file"), 1);
+        (ended, fs::read(at("starts")).unwrap().len())
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again() {
+        assert!(matches!(starts("Could not connect to h", 3), (Ok(()), 4)));
+        let (ended, starts_of) = starts("Connection timed out", 9);
+        assert!(ended.unwrap_err().to_string().contains("timed out"));
+        assert_eq!(starts_of, 5);
+        let (ended, starts_of) = starts("404  Not Found [IP: h 80]", 9);
+        assert!(ended.unwrap_err().to_string().contains("Not Found"));
+        assert_eq!(starts_of, 1);
     }
 }
