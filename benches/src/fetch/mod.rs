@@ -1,7 +1,7 @@
 //! Files fetched by many at once: clients that cost little beside the servers that are measured.
 //!
 //! All of them are in one thread, which waits for their sockets together. A client that hears nothing is
-//! told so ten times a second, and all of it ends after [`PATIENCE`].
+//! told so ten times a second, and all of it ends after `PATIENCE`.
 
 pub mod http;
 pub mod tftp;

@@ -183,6 +183,7 @@ mod apt {
 }
 
 #[cfg(all(test, feature = "apt"))]
+#[allow(clippy::unwrap_used, reason = "tests end by panicking")]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::time::Duration;
