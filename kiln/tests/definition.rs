@@ -144,6 +144,30 @@ fn a_syntax_error_has_its_place() {
 }
 
 #[test]
+fn the_network_is_what_the_guest_reads() {
+    let image = |network: &str| {
+        format!("name = \"x\"\nformats = [\"tar\"]\n[init]\ncargo = \"i\"\n{network}")
+    };
+    let text = image(
+        "[network]\nnameservers = [\"127.0.0.1\"]\n[[network.interface]]\nmatch = \"eth0\"\ndhcp = true\n",
+    );
+    let definition = Definition::parse(&text, Path::new("image.toml")).unwrap();
+    let config = kiln_network::from_toml(&definition.network.unwrap()).unwrap();
+    assert_eq!(config.nameservers, [std::net::Ipv4Addr::LOCALHOST]);
+    assert!(config.interfaces[0].dhcp);
+    insta::assert_snapshot!(problems(&image("[network]\nnameserver = []\n")), @"
+    the image cannot be built:
+      - image.toml:6:1: [network] unknown field `nameserver`, expected one of `hostname`, `nameservers`, `search`, `ntp`, `interface`, `bond`, `vlan`, `bridge`, `veth`, `wireguard`
+    ");
+    let twice = "[[network.bond]]\nname = \"b\"\nmembers = []\n[[network.bond]]\nname = \"b\"\nmembers = []\n";
+    insta::assert_snapshot!(problems(&image(twice)), @"
+    the image cannot be built:
+      - image.toml:5:3: [network] bond b: another link has this name
+      - image.toml:5:3: [network] bond b: no members
+    ");
+}
+
+#[test]
 fn a_tree_that_nothing_boots_needs_neither_kernel_nor_init_and_can_be_archived_only() {
     let definition = Definition::parse("name = \"x\"\n", Path::new("image.toml")).unwrap();
     assert!(definition.kernel.is_none() && definition.init.is_none());

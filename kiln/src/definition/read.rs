@@ -307,10 +307,17 @@ fn kernel(mut section: Section<'_, '_>, notes: &mut Notes<'_>) -> Option<Kernel>
 }
 
 fn network(section: Section<'_, '_>, notes: &mut Notes<'_>) -> Option<Placed<String>> {
-    // The guest reads it with the same rules; here it is only kept as text.
-    let table: Placed<toml::Table> = section.rest(notes, &[])?;
-    let text = table.to_string();
-    Some(Placed { value: text, at: table.at })
+    let config: Placed<kiln_network::Config> = section.rest(notes, &[])?;
+    for problem in config.check() {
+        notes.note(config.at, format!("[network] {problem}"));
+    }
+    match kiln_network::to_toml(&config) {
+        Ok(text) => Some(Placed { value: text, at: config.at }),
+        Err(error) => {
+            notes.note(config.at, format!("[network] {error}"));
+            None
+        }
+    }
 }
 
 const CONTENTS: &[&str] = &["text", "file", "tree", "pick", "concatenate", "input", "link"];

@@ -414,7 +414,8 @@ fn check_names(place: &str, servers: &[IpAddr], search: &[String], problems: &mu
     let field = |name: &str| {
         if place.is_empty() { name.to_owned() } else { format!("{place}: {name}") }
     };
-    for server in servers.iter().filter(|server| !is_host(**server)) {
+    // A machine may ask itself: some have a resolver.
+    for server in servers.iter().filter(|server| !is_host(**server) && !server.is_loopback()) {
         let what = format_args!("{server} is no host's address");
         problems.push(Problem::new(field("nameservers"), what));
     }
