@@ -193,8 +193,8 @@ fn tell_of_little_room(purpose: Purpose) {
     // What target/ has after a first run, in MiB.
     let takes = match purpose {
         Purpose::Nomados => 4_000,
-        Purpose::Test => 15_000,
-        Purpose::Bench => 19_000,
+        Purpose::Test => 12_000,
+        Purpose::Bench => 112_000,
     };
     let target = program::target();
     let here = if target.exists() { &target } else { &program::workspace() };
